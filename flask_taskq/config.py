@@ -1,0 +1,117 @@
+"""``TASKQ_*`` keys of an app, read once into one frozen, checked object."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated
+from typing import Any
+from typing import Final
+from typing import get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from .errors import ConfigurationError
+
+DEFAULT_URL: Final = "sqlite:///taskq.sqlite3"
+
+_Duration = Annotated[int, Meta(ge=0)]
+_Size = Annotated[int, Meta(ge=1)]
+_Namespace = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")]
+_UrlPrefix = Annotated[str, Meta(pattern=r"^(/[^/<>\s]+)+$")]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration of one app; field ``x_y`` holds the key ``TASKQ_X_Y``.
+
+    Durations are milliseconds, sizes are bytes. What each key means is written once, in
+    ``docs/configuration.rst``.
+    """
+
+    broker_url: str = DEFAULT_URL
+    broker_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    namespace: _Namespace = "taskq"
+    lease: Annotated[int, Meta(ge=1000)] = 30_000
+    grace: _Duration = 25_000
+    max_retries: Annotated[int, Meta(ge=0)] | None = 3
+    min_backoff: _Duration = 15_000
+    max_backoff: _Duration = 7 * 24 * 3600 * 1000
+    max_crashes: Annotated[int, Meta(ge=1)] = 3
+    result_ttl: _Duration = 24 * 3600 * 1000
+    failed_ttl: _Duration = 7 * 24 * 3600 * 1000
+    max_message_size: _Size = 262_144
+    max_result_size: _Size = 1_048_576
+    unknown_actor_ttl: _Duration = 24 * 3600 * 1000
+    jobs_url_prefix: _UrlPrefix | None = "/jobs"
+    expose: tuple[str, ...] = ("actor", "result", "error", "progress", "metadata")
+    actors: tuple[str, ...] = ()
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], instance_path: str) -> Settings:
+        """Read and check the keys.
+
+        :param values: the keys in lower case, without their prefix.
+        :param instance_path: what the path in ``sqlite:///name`` is relative to.
+        :raises ConfigurationError: a value is wrong; the text names the key.
+        """
+        types = get_type_hints(cls, include_extras=True)
+        fields = {}
+        for name, value in values.items():
+            if name in types:
+                fields[name] = _convert(name, value, types[name])
+            else:
+                _warn_of_unknown(name, types)
+        url = fields.get("broker_url") or DEFAULT_URL
+        fields["broker_url"] = _resolve_path(url, instance_path)
+        return cls(**fields)
+
+
+def redact_url(url: str) -> str:
+    """A broker URL that can be shown: without its password."""
+    return re.sub(r"(?<=://)([^:/?#]*):.*@", r"\1:***@", url)
+
+
+def milliseconds(value: int | timedelta) -> int:
+    """A duration in milliseconds, given as such or as a timedelta."""
+    if isinstance(value, timedelta):
+        return round(value / timedelta(milliseconds=1))
+    return value
+
+
+def _convert(name: str, value: Any, type_: Any) -> Any:
+    if isinstance(value, timedelta):
+        value = milliseconds(value)
+    if type_ == tuple[str, ...] and isinstance(value, str):
+        value = [word.strip() for word in value.split(",") if word.strip()]
+    try:
+        return msgspec.convert(value, type_, strict=False)
+    except msgspec.ValidationError as error:
+        # A URL may carry a password, so its value is not repeated.
+        shown = "" if name == "broker_url" else f", got {value!r}"
+        raise ConfigurationError(f"TASKQ_{name.upper()}: {error}{shown}") from None
+
+
+def _warn_of_unknown(name: str, known: Mapping[str, Any]) -> None:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean TASKQ_{near[0].upper()}?" if near else ""
+    warnings.warn(
+        f"TASKQ_{name.upper()} is no configuration key of flask_taskq{hint}",
+        stacklevel=4,
+    )
+
+
+def _resolve_path(url: str, instance_path: str) -> str:
+    prefix = "sqlite:///"
+    if not url.startswith(prefix):
+        return url
+    path, mark, query = url.removeprefix(prefix).partition("?")
+    if path in ("", ":memory:"):
+        raise ConfigurationError(
+            f"TASKQ_BROKER_URL: {url!r} names no file; for jobs in memory use memory://"
+        )
+    return prefix + os.path.join(os.path.abspath(instance_path), path) + mark + query

@@ -1,0 +1,356 @@
+"""The contract between the policies above and the storages below.
+
+An engine keeps messages and records, and makes the transitions of
+:data:`flask_taskq.record.TRANSITIONS`, each in one atomic step. It knows nothing of actors,
+hooks, threads or Flask. ``tests/conformance`` states what every engine owes.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+from typing import Final
+from typing import NamedTuple
+from typing import Self
+
+import msgspec
+
+from ..clock import Clock
+from ..config import Settings
+from ..record import JobError
+from ..record import JobRecord
+from ..record import Status
+
+#: How often a job may be held by a worker that vanished with its whole host.
+MAX_SUSPECTS: Final = 10
+
+#: How long a job waits, in milliseconds, before it runs in a process of its own.
+ISOLATION_DELAY: Final = 2_000
+
+#: How many jobs one housekeeping call touches at most, so that none blocks for long.
+HOUSEKEEPING_LIMIT: Final = 500
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """An encoded message on its way into an engine, with what is needed to store it.
+
+    :param due_at: milliseconds since the epoch before which it must not run, or None.
+    """
+
+    id: str
+    queue: str
+    actor: str
+    priority: int
+    message: bytes
+    created_at: int
+    due_at: int | None = None
+    max_attempts: int | None = None
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One handing-over of a job to a worker.
+
+    ``worker`` and ``claim`` are the fencing token: an engine takes no settlement of a
+    delivery whose token is no longer the record's.
+
+    :param attempt: the number that this run has if it is charged, from 1.
+    :param claim: how often the job has been handed over, this time included.
+    :param released_since: since when the job has been put off without a charged run, or
+        None if this worker is the first to see it.
+    :param releases: how often it has been put off since then.
+    :param handle: whatever the engine needs to find the job again.
+    """
+
+    id: str
+    queue: str
+    actor: str
+    priority: int
+    message: bytes
+    worker: str
+    attempt: int
+    claim: int
+    crashes: int = 0
+    released_since: int | None = None
+    releases: int = 0
+    handle: Any = None
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """How a delivery ended. One of the classes below.
+
+    :param started_at: when the run began, milliseconds since the epoch; None if it did not.
+    """
+
+    delivery: Delivery
+    started_at: int | None = None
+
+
+class Done(Settlement, frozen=True, kw_only=True):
+    """The actor returned. :param result: its encoded return value."""
+
+    result: bytes
+
+
+class Retry(Settlement, frozen=True, kw_only=True):
+    """The run failed and is charged; another one follows at ``at`` (ms since the epoch)."""
+
+    error: JobError
+    at: int
+
+
+class Failed(Settlement, frozen=True, kw_only=True):
+    """The run failed and is charged, and none follows."""
+
+    error: JobError
+
+
+class GivenBack(Settlement, frozen=True, kw_only=True):
+    """The job goes back uncharged.
+
+    :param at: put it off until then (milliseconds since the epoch); None queues it again
+        in the place it had.
+    :param reason: a word for programs that the record shows while the job waits.
+    """
+
+    at: int | None = None
+    reason: str | None = None
+
+
+class Settled(NamedTuple):
+    """What became of a call of :meth:`Consumer.settle_if_held`.
+
+    :param stale: the deliveries whose settlement was refused, because they were no
+        longer held under their token.
+    :param deliveries: what was fetched in the same step.
+    """
+
+    stale: list[Delivery]
+    deliveries: list[Delivery]
+
+
+class Verdict(NamedTuple):
+    """What happens to a job whose holder is gone. See :func:`judge`."""
+
+    status: Status
+    crashes: int
+    suspects: int
+    due_at: int | None
+    error: JobError | None
+
+    @property
+    def isolated(self) -> bool:
+        """Whether the next run gets a process to itself."""
+        return self.status is Status.SCHEDULED
+
+
+def judge(
+    *,
+    crashes: int,
+    suspects: int,
+    crashed: bool,
+    vanished: bool,
+    cause: str,
+    max_crashes: int,
+    now: int,
+) -> Verdict:
+    """Decide what happens to a running job whose holder is gone.
+
+    A job that was running when its process died gets a crash: after the first it is
+    queued again at once, after the second it waits and then has a process to itself, so
+    that it cannot take its neighbours with it, and the last one fails it. Jobs that
+    the process had merely fetched are queued again.
+
+    :param crashed: the job had started in a process that died.
+    :param vanished: nobody knows whether it had started.
+    :param cause: how the holder ended, for the error's text.
+    """
+    crashes += crashed
+    suspects += vanished
+    if crashes >= max_crashes and crashed or suspects >= MAX_SUSPECTS and vanished:
+        times = f"{crashes} times" if crashed else f"{suspects} times, perhaps because of it"
+        error = JobError(
+            type="WorkerLost",
+            message=f"the worker process died while it held this job, {times}: {cause}",
+            code="worker_lost",
+        )
+        return Verdict(Status.FAILED, crashes, suspects, None, error)
+    if crashed and crashes >= 2:
+        due_at = now + ISOLATION_DELAY
+        return Verdict(Status.SCHEDULED, crashes, suspects, due_at, None)
+    return Verdict(Status.QUEUED, crashes, suspects, None, None)
+
+
+class Consumer(abc.ABC):
+    """An engine's reading end, for one worker. Its methods may be called by two threads."""
+
+    @abc.abstractmethod
+    def fetch(self, limit: int, timeout: int) -> list[Delivery]:
+        """Claim jobs that may run: of each queue by priority, then in order.
+
+        :param limit: claim at most this many.
+        :param timeout: how long to wait for the first one, in milliseconds; 0 does not wait.
+        :return: the deliveries, empty when the time ran out or :meth:`interrupt` was called.
+        :raises LeaseLost: the worker is not registered, or its lease has run out.
+        """
+
+    @abc.abstractmethod
+    def settle_if_held(
+        self, settlements: Sequence[Settlement], then_fetch: int = 0
+    ) -> Settled:
+        """Settle what is still held under its token, and claim more, in one atomic step.
+
+        A settlement with an old token changes nothing and is reported. A job whose
+        cancelling was asked for and that would run again is cancelled instead.
+
+        :param then_fetch: claim at most this many, without waiting; none are claimed if
+            the worker's lease has run out.
+        """
+
+    @abc.abstractmethod
+    def interrupt(self) -> None:
+        """Make a :meth:`fetch` that is waiting, or else the next one, return at once."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of what the consumer holds open. Deliveries stay claimed."""
+
+
+class Jobs(abc.ABC):
+    """An engine's records."""
+
+    @abc.abstractmethod
+    def get(self, job_id: str) -> JobRecord | None:
+        """The record of this id; None if there is none or its retention time is over."""
+
+    @abc.abstractmethod
+    def wait(self, job_id: str, timeout: int | None) -> JobRecord | None:
+        """The record of this id as soon as it is final, or as it is when the time is over.
+
+        :param timeout: milliseconds, None for no limit.
+        """
+
+    @abc.abstractmethod
+    def cancel(self, job_id: str) -> JobRecord | None:
+        """Cancel a job that no worker holds; ask for it if one does; else change nothing.
+
+        :return: the record afterwards; None if there is none.
+        """
+
+    @abc.abstractmethod
+    def prune(self) -> int:
+        """Remove records whose retention time is over, a bounded number of them.
+
+        :return: how many were removed.
+        """
+
+
+class Queues(abc.ABC):
+    """An engine's queues."""
+
+    @abc.abstractmethod
+    def depths(self) -> dict[str, int]:
+        """How many jobs wait (queued or scheduled) in each queue that has any."""
+
+    @abc.abstractmethod
+    def purge(self, queue: str) -> int:
+        """Remove every job that waits in this queue, with its record.
+
+        :return: how many were removed.
+        """
+
+
+class Workers(abc.ABC):
+    """The processes that hold jobs, each under a lease measured on the monotonic clock."""
+
+    @abc.abstractmethod
+    def register(self, worker: str) -> None:
+        """Give this worker a lease of ``TASKQ_LEASE`` milliseconds from now."""
+
+    @abc.abstractmethod
+    def renew(self, workers: Sequence[str]) -> list[str]:
+        """Prolong leases to ``TASKQ_LEASE`` milliseconds from now.
+
+        :return: those of the workers that are not registered any more.
+        """
+
+    @abc.abstractmethod
+    def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
+        """Take a dead worker's jobs from it, as :func:`judge` says, and forget the worker.
+
+        :param started: ids of the jobs that were running when it died.
+        :param cause: how it died, such as ``killed by signal 9``.
+        :return: ids of the jobs that were failed for good.
+        """
+
+    @abc.abstractmethod
+    def reap(self) -> list[str]:
+        """Take their jobs from all workers whose lease ran out, and forget them.
+
+        :return: the workers that were reaped.
+        """
+
+    @abc.abstractmethod
+    def has_isolated(self, queues: Sequence[str]) -> bool:
+        """Whether a job of these queues is due that may only run alone in a process."""
+
+
+class Engine(abc.ABC):
+    """A storage. Making one does no I/O: it connects when it is first used.
+
+    :param settings: the app's configuration; the broker's URL and options are in it.
+    """
+
+    jobs: Jobs
+    queues: Queues
+    workers: Workers
+
+    #: Whether a worker in another process sees the same jobs.
+    is_shared: bool = True
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+
+    @abc.abstractmethod
+    def connect(self) -> None:
+        """Reach the storage and make ready what it needs.
+
+        :raises ConnectionFailed: it is out of reach; trying again later may help.
+        :raises ConfigurationError: it refuses; trying again does not help.
+        """
+
+    @abc.abstractmethod
+    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
+        """Store jobs, all of them or none, in one atomic step.
+
+        An envelope whose id exists already is passed over, so that a call whose outcome
+        is unknown can be repeated.
+        """
+
+    @abc.abstractmethod
+    def consumer(
+        self, queues: Sequence[str], worker: str, *, isolated: bool = False
+    ) -> Consumer:
+        """A reading end for a registered worker.
+
+        :param isolated: fetch only the jobs that must run alone; otherwise only the rest.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of connections and files. The engine connects again when it is used."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+

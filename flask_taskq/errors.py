@@ -1,0 +1,135 @@
+"""Every error of the package.
+
+.. code-block:: text
+
+    TaskQError
+    ├── ConfigurationError      a TASKQ_ key, an actor's option or the set-up is wrong
+    ├── DecodeError             stored bytes are not a message
+    ├── BadArguments            (also TypeError) arguments do not fit the actor, or JSON
+    ├── PayloadTooLarge         (also ValueError) a message or a result over its limit
+    ├── JobNotFound             no record has this id, or it is past its retention
+    ├── BrokerError
+    │   ├── ActorNotFound       no actor of this name is declared
+    │   ├── BrokerFull          the engine has no room left to store anything
+    │   └── BrokerConnectionError
+    │       ├── ConnectionFailed    the engine cannot be reached or opened
+    │       └── ConnectionClosed    it was reached, and is gone or locked now
+    ├── LeaseLost               a worker no longer owns what it fetched
+    ├── ResultError
+    │   ├── ResultMissing       the job has not finished
+    │   ├── ResultTimeout       it did not finish in the time given
+    │   └── ResultFailure       it finished, but not with a result
+    └── MiddlewareError
+        └── SkipMessage         raised by a hook or an actor: end the job without running on
+
+    Interrupt (BaseException)   raised into a running actor from outside
+    └── Shutdown                the worker stops and the grace time is over
+
+``Interrupt`` is no :exc:`Exception`, so that an actor's ``except Exception`` does not
+swallow it.
+"""
+
+from __future__ import annotations
+
+
+class TaskQError(Exception):
+    """The root of everything that this package raises on purpose."""
+
+
+class ConfigurationError(TaskQError):
+    """A configuration key, an actor's option or the way the extension is set up is wrong."""
+
+
+class DecodeError(TaskQError):
+    """Stored bytes are not a message.
+
+    :param text: what is wrong with them.
+    :param data: the bytes, whole.
+    """
+
+    def __init__(self, text: str, data: bytes = b"") -> None:
+        super().__init__(text)
+        self.data = data
+
+
+class BadArguments(TaskQError, TypeError):
+    """Arguments do not fit the actor's signature, or cannot be written as JSON."""
+
+
+class PayloadTooLarge(TaskQError, ValueError):
+    """A message or a result is larger than its limit."""
+
+
+class JobNotFound(TaskQError):
+    """No record has this id: it never existed, or its retention time is over."""
+
+
+class BrokerError(TaskQError):
+    """The broker, or the engine below it, cannot do what was asked."""
+
+
+class ActorNotFound(BrokerError):
+    """No actor of this name is declared in this process."""
+
+
+class BrokerFull(BrokerError):
+    """The engine has no room left; nothing was stored."""
+
+
+class BrokerConnectionError(BrokerError):
+    """The engine is out of reach."""
+
+
+class ConnectionFailed(BrokerConnectionError):
+    """The engine could not be reached or opened."""
+
+
+class ConnectionClosed(BrokerConnectionError):
+    """The engine was open, and now it is gone, locked or replaced."""
+
+
+class LeaseLost(TaskQError):
+    """A worker's lease ran out: what it had fetched may run elsewhere by now."""
+
+
+class ResultError(TaskQError):
+    """A job has no result to hand out."""
+
+
+class ResultMissing(ResultError):
+    """The job has not finished yet."""
+
+
+class ResultTimeout(ResultError):
+    """The job did not finish within the time that was given."""
+
+
+class ResultFailure(ResultError):
+    """The job finished without a result: it failed, expired or was cancelled.
+
+    :param text: what happened, with the job's id and actor.
+    :param orig_exc_type: name of the exception's class in the actor, as text; the class
+        itself is never looked up from stored data.
+    :param orig_exc_msg: the text of that exception.
+    """
+
+    def __init__(self, text: str, orig_exc_type: str = "", orig_exc_msg: str = "") -> None:
+        super().__init__(text)
+        self.orig_exc_type = orig_exc_type
+        self.orig_exc_msg = orig_exc_msg
+
+
+class MiddlewareError(TaskQError):
+    """Raised by a hook to be taken seriously; any other exception of a hook is only logged."""
+
+
+class SkipMessage(MiddlewareError):
+    """End this job now. It counts as succeeded, with ``None`` for a result."""
+
+
+class Interrupt(BaseException):
+    """Raised into a running actor from another thread."""
+
+
+class Shutdown(Interrupt):
+    """The worker is stopping and the job's grace time is over; it will run again."""

@@ -1,0 +1,133 @@
+"""The life of a job: its record, its statuses, and the one table of transitions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+from typing import NamedTuple
+
+import msgspec
+
+
+class Status(StrEnum):
+    """Where a job is in its life."""
+
+    SCHEDULED = "scheduled"  #: has a time before which it must not run
+    QUEUED = "queued"  #: may be taken by a worker
+    BLOCKED = "blocked"  #: waits for another job or for a slot
+    RUNNING = "running"  #: a worker holds it under a lease
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  #: the dead letter: kept whole, with its last error
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job's life is over."""
+        return self in FINAL
+
+
+FINAL: Final = frozenset(
+    {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED}
+)
+
+
+class Transition(NamedTuple):
+    """One row of the table of transitions.
+
+    :param name: what happens.
+    :param source: the status before, None for a job that does not exist yet.
+    :param target: the status after.
+    :param by: who may do it.
+    :param guard: what must hold besides the source; otherwise nothing is changed.
+    """
+
+    name: str
+    source: Status | None
+    target: Status
+    by: str
+    guard: str
+
+
+_TOKEN = "the delivery's token is the current one"
+_OVER = "the holder's process died or its lease ran out"
+_ASKED = "cancelling was asked for and the job would run again"
+
+#: Every change of a status that any engine makes. There are no others.
+TRANSITIONS: Final = (
+    Transition("enqueue", None, Status.QUEUED, "sender", "the id is new, the job is due"),
+    Transition("enqueue", None, Status.SCHEDULED, "sender", "the id is new, not yet due"),
+    Transition("promote", Status.SCHEDULED, Status.QUEUED, "worker", "the job is due"),
+    Transition("claim", Status.QUEUED, Status.RUNNING, "worker", "its lease is alive"),
+    Transition("succeed", Status.RUNNING, Status.SUCCEEDED, "holder", _TOKEN),
+    Transition("retry", Status.RUNNING, Status.SCHEDULED, "holder", _TOKEN),
+    Transition("fail", Status.RUNNING, Status.FAILED, "holder", _TOKEN),
+    Transition("give back", Status.RUNNING, Status.QUEUED, "holder", _TOKEN),
+    Transition("put off", Status.RUNNING, Status.SCHEDULED, "holder", _TOKEN),
+    Transition("reclaim", Status.RUNNING, Status.QUEUED, "supervisor", _OVER),
+    Transition("isolate", Status.RUNNING, Status.SCHEDULED, "supervisor", _OVER),
+    Transition("bury", Status.RUNNING, Status.FAILED, "supervisor", _OVER),
+    Transition("cancel", Status.SCHEDULED, Status.CANCELLED, "anyone", "none"),
+    Transition("cancel", Status.QUEUED, Status.CANCELLED, "anyone", "none"),
+    Transition("stop", Status.RUNNING, Status.CANCELLED, "holder", f"{_ASKED}, {_TOKEN}"),
+    Transition("stop", Status.RUNNING, Status.CANCELLED, "supervisor", f"{_ASKED}, {_OVER}"),
+)
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """Why a run did not succeed, as text: nothing in it is ever imported or called.
+
+    :param type: name of the exception's class.
+    :param message: the exception's text.
+    :param code: a word for programs: ``exception``, ``bad_arguments``, ``bad_result``,
+        ``malformed``, ``unknown_actor`` or ``worker_lost``.
+    :param traceback: the traceback as text, without the values of variables.
+    """
+
+    type: str
+    message: str
+    code: str = "exception"
+    traceback: str | None = None
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine knows of a job. Times are milliseconds since the epoch.
+
+    :param attempt: number of the current or last charged run, 0 before the first. A run
+        that ended in an outcome of the actor is charged; a crash, a give-back and a lost
+        lease are not.
+    :param max_attempts: how many charged runs it may have, None for no limit.
+    :param crashes: runs that ended with the death of their process.
+    :param suspects: times it was held by a worker that vanished, when no one knows
+        whether it had started.
+    :param scheduled_for: the time before which it must not run.
+    :param started_at: when the current or last run was claimed or, once settled, begun.
+    :param expires_at: when the record is removed, for a final one.
+    :param status_reason: why it waits, a word for programs such as ``unknown_actor``.
+    :param version: grows with every change of the record.
+    :param message: the encoded message.
+    :param result: the encoded result of a job that succeeded.
+    """
+
+    id: str
+    queue: str
+    actor: str
+    priority: int
+    status: Status
+    message: bytes
+    created_at: int
+    updated_at: int
+    scheduled_for: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    expires_at: int | None = None
+    attempt: int = 0
+    max_attempts: int | None = None
+    crashes: int = 0
+    suspects: int = 0
+    cancel_requested: bool = False
+    status_reason: str | None = None
+    result: bytes | None = None
+    error: JobError | None = None
+    worker: str | None = None
+    version: int = 1
