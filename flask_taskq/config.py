@@ -22,8 +22,8 @@ DEFAULT_URL: Final = "sqlite:///taskq.sqlite3"
 
 _Duration = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=1)]
-_Namespace = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")]
-_UrlPrefix = Annotated[str, Meta(pattern=r"^(/[^/<>\s]+)+$")]
+_Namespace = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}\Z")]
+_UrlPrefix = Annotated[str, Meta(pattern=r"^(/[^/<>\s]+)+\Z")]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     unknown_actor_ttl: _Duration = 24 * 3600 * 1000
     jobs_url_prefix: _UrlPrefix | None = "/jobs"
     expose: tuple[str, ...] = ("actor", "result", "error", "progress", "metadata")
-    actors: tuple[str, ...] = ()
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], instance_path: str) -> Settings:
@@ -62,18 +61,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         types = get_type_hints(cls, include_extras=True)
         fields = {}
         for name, value in values.items():
+            if name == "broker_url" and value in (None, ""):
+                continue
             if name in types:
                 fields[name] = _convert(name, value, types[name])
             else:
                 _warn_of_unknown(name, types)
-        url = fields.get("broker_url") or DEFAULT_URL
+        url = fields.get("broker_url", DEFAULT_URL)
         fields["broker_url"] = _resolve_path(url, instance_path)
         return cls(**fields)
 
 
 def redact_url(url: str) -> str:
     """A broker URL that can be shown: without its password."""
-    return re.sub(r"(?<=://)([^:/?#]*):.*@", r"\1:***@", url)
+    return re.sub(r"^((?:[^:]*:/+)?[^:/?#@]*):(?!/).*@", r"\1:***@", url, flags=re.DOTALL)
 
 
 def milliseconds(value: int | timedelta) -> int:
@@ -91,8 +92,8 @@ def _convert(name: str, value: Any, type_: Any) -> Any:
     try:
         return msgspec.convert(value, type_, strict=False)
     except msgspec.ValidationError as error:
-        # A URL may carry a password, so its value is not repeated.
-        shown = "" if name == "broker_url" else f", got {value!r}"
+        # A URL and its options may carry a password, so their values are not repeated.
+        shown = "" if name.startswith("broker_") else f", got {value!r}"
         raise ConfigurationError(f"TASKQ_{name.upper()}: {error}{shown}") from None
 
 

@@ -6,9 +6,11 @@ their depth and their names are checked before anything is made of them.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 from typing import Final
 
@@ -29,12 +31,12 @@ JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
 _encoder = msgspec.json.Encoder()
 _message_decoder = msgspec.json.Decoder(Message)
 _value_decoder = msgspec.json.Decoder()
-_structure = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+# A string that never ends is one token too, and nothing is tried twice: otherwise bytes
+# that are full of quotes could keep a worker busy for hours.
+_structure = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?|[\[{\]}]', re.DOTALL)
 
 
-def encode_message(
-    message: Message, max_size: int, parameters: Sequence[str] = ()
-) -> bytes:
+def encode_message(message: Message, max_size: int, parameters: Sequence[str] = ()) -> bytes:
     """Write a message as JSON.
 
     :param max_size: the limit in bytes.
@@ -89,11 +91,11 @@ def encode_value(value: Any) -> bytes:
         data = _encoder.encode(value)
     except (OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from error
+    if _is_too_deep(data):
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     # msgspec writes NaN and the infinities as null, which would change them silently.
     if b"null" in data and not _is_finite(value):
         raise ValueError("a float that is NaN or infinite has no JSON form")
-    if _is_too_deep(data):
-        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     return data
 
 
@@ -147,12 +149,15 @@ def _is_finite(value: Any) -> bool:
         return all(map(_is_finite, value))
     if isinstance(value, msgspec.Struct):
         return all(_is_finite(getattr(value, name)) for name in value.__struct_fields__)
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return all(_is_finite(getattr(value, field.name)) for field in fields)
+    if isinstance(value, Enum):
+        return _is_finite(value.value)
     return True
 
 
-def _name_the_culprit(
-    message: Message, parameters: Sequence[str], error: Exception
-) -> str:
+def _name_the_culprit(message: Message, parameters: Sequence[str], error: Exception) -> str:
     names = [*parameters, *map(str, range(len(parameters), len(message.args)))]
     arguments = [*zip(names, message.args, strict=False), *message.kwargs.items()]
     places = [(f"argument {name!r}", value) for name, value in arguments]

@@ -4,6 +4,9 @@ CPython delivers such an exception between two bytecodes, wherever the thread ha
 be. A :class:`Gate` keeps it out of everything but the actor's own code: it is raised only
 while the gate is open, and one that was set but not yet delivered is withdrawn when the
 gate closes.
+
+It lets one exception in and is closed behind it. With two, the second could arrive while
+the first one is on its way out through ``__exit__``, and leave the gate open for good.
 """
 
 from __future__ import annotations
@@ -23,39 +26,43 @@ def _set_async_exception(thread_id: int, exception: type[BaseException] | None) 
 
 
 class Gate:
-    """Where exceptions from outside may enter one thread. Used as a context manager."""
+    """Where an exception from outside may enter one thread. Used as a context manager."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread_id: int | None = None
+        # Holds one entry while the gate is open. Whoever takes it out, which is one step of
+        # the list and so needs no lock, closes the gate: the thread, or who raises in it.
+        # A lock around this was rejected: the exception could arrive while it is taken.
+        self._open: list[tuple[int, threading.Lock]] = []
+        self._sent = threading.Lock()
 
     def __enter__(self) -> Gate:
-        with self._lock:
-            self._thread_id = threading.get_ident()
+        self._sent = threading.Lock()
+        self._sent.acquire()
+        self._open.append((threading.get_ident(), self._sent))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # An exception set just before the lock was taken arrives somewhere in here. The
-        # actor has already ended by then, so it is dropped and the closing begins again.
-        while True:
+        try:
             try:
-                with self._lock:
-                    if self._thread_id is not None:
-                        _set_async_exception(self._thread_id, None)
-                        self._thread_id = None
-                return
-            except Interrupt:
-                continue
+                self._open.pop()
+            except IndexError:
+                self._sent.acquire()
+                _set_async_exception(threading.get_ident(), None)
+        except Interrupt:
+            # It came when the actor had ended already, and is not followed by another.
+            pass
 
     def raise_inside(self, exception: type[Interrupt]) -> bool:
-        """Raise ``exception`` in the thread if its gate is open.
+        """Raise ``exception`` in the thread if its gate is open, and close the gate.
 
         A thread that sits in a call of C code sees it when that call returns.
 
         :return: whether the gate was open.
         """
-        with self._lock:
-            if self._thread_id is None:
-                return False
-            _set_async_exception(self._thread_id, exception)
-            return True
+        try:
+            thread_id, sent = self._open.pop()
+        except IndexError:
+            return False
+        _set_async_exception(thread_id, exception)
+        sent.release()
+        return True

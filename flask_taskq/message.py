@@ -7,8 +7,8 @@ that the bytes of one can be read by the other.
 from __future__ import annotations
 
 import os
-from datetime import UTC
 from datetime import datetime
+from datetime import UTC
 from typing import Any
 
 import msgspec

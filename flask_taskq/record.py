@@ -27,9 +27,7 @@ class Status(StrEnum):
         return self in FINAL
 
 
-FINAL: Final = frozenset(
-    {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED}
-)
+FINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
 class Transition(NamedTuple):

@@ -7,12 +7,12 @@ Adding one: a module with an :class:`~flask_taskq.engines.base.Engine`, a line i
 from __future__ import annotations
 
 import importlib
-from typing import Final
 from typing import cast
+from typing import Final
 
 from ..clock import Clock
-from ..config import Settings
 from ..config import redact_url
+from ..config import Settings
 from ..errors import ConfigurationError
 from .base import Engine
 

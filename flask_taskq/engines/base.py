@@ -196,9 +196,7 @@ class Consumer(abc.ABC):
         """
 
     @abc.abstractmethod
-    def settle_if_held(
-        self, settlements: Sequence[Settlement], then_fetch: int = 0
-    ) -> Settled:
+    def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         """Settle what is still held under its token, and claim more, in one atomic step.
 
         A settlement with an old token changes nothing and is reported. A job whose
@@ -352,5 +350,3 @@ class Engine(abc.ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-

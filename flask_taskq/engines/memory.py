@@ -17,7 +17,6 @@ from ..config import Settings
 from ..errors import LeaseLost
 from ..record import JobRecord
 from ..record import Status
-from .base import HOUSEKEEPING_LIMIT
 from .base import Consumer
 from .base import Delivery
 from .base import Done
@@ -25,13 +24,14 @@ from .base import Engine
 from .base import Envelope
 from .base import Failed
 from .base import GivenBack
+from .base import HOUSEKEEPING_LIMIT
 from .base import Jobs
+from .base import judge
 from .base import Queues
 from .base import Retry
 from .base import Settled
 from .base import Settlement
 from .base import Workers
-from .base import judge
 
 WAITING = (Status.QUEUED, Status.SCHEDULED)
 
@@ -262,9 +262,7 @@ class _Consumer(Consumer):
             releases=job.releases,
         )
 
-    def settle_if_held(
-        self, settlements: Sequence[Settlement], then_fetch: int = 0
-    ) -> Settled:
+    def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         engine = self._engine
         with engine.changed:
             stale = []
@@ -293,9 +291,7 @@ class _Consumer(Consumer):
         started = {"started_at": settlement.started_at or job.record.started_at}
         match settlement:
             case Done():
-                finish(
-                    job, Status.SUCCEEDED, result=settlement.result, error=None, **started
-                )
+                finish(job, Status.SUCCEEDED, result=settlement.result, error=None, **started)
             case Failed():
                 finish(job, Status.FAILED, error=settlement.error, **started)
             case Retry() if job.record.cancel_requested:
@@ -399,6 +395,7 @@ class _Queues(Queues):
             removed = [job.record.id for job in waiting if job.record.queue == queue]
             for job_id in removed:
                 del self._engine.table[job_id]
+            self._engine.changed.notify_all()
             return len(removed)
 
 
@@ -442,5 +439,3 @@ class _Workers(Workers):
                 job.isolated and job.record.queue in queues
                 for job in self._engine.with_status(Status.QUEUED)
             )
-
-

@@ -1,0 +1,151 @@
+"""A declared function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from typing import Generic
+from typing import ParamSpec
+from typing import Protocol
+from typing import TypeVar
+
+from .encoding import check_actor_name
+from .encoding import check_queue_name
+from .errors import BadArguments
+from .job import Job
+from .message import Message
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: The range of priorities; lower runs first.
+PRIORITIES = range(-9, 10)
+
+
+class Sender(Protocol):
+    """What an actor sends through: a broker."""
+
+    def enqueue(self, message: Message, *, delay: int | timedelta | None = None) -> Job[Any]:
+        """Store a message as a job."""
+
+
+class Actor(Generic[P, R]):
+    """A function that can run as a job. Calling it runs it here and now.
+
+    Actors belong to the extension and are made at import time; which broker a message goes
+    to is resolved when it is sent.
+
+    :param fn: the function.
+    :param resolver: finds the broker to send through.
+    :param actor_name: the name that messages carry.
+    :param queue_name: the queue that its messages go to.
+    :param priority: from -9, first, to 9, last.
+    :param options: options of middleware.
+    :raises ValueError: a name or the priority is not valid.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        resolver: Callable[[], Sender],
+        actor_name: str,
+        queue_name: str = "default",
+        priority: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if priority not in PRIORITIES:
+            raise ValueError(
+                f"priority of actor {actor_name!r} is {priority!r}; it goes from"
+                f" {PRIORITIES[0]}, first, to {PRIORITIES[-1]}, last"
+            )
+        self.fn = fn
+        self.actor_name = check_actor_name(actor_name)
+        self.queue_name = check_queue_name(queue_name)
+        self.priority = priority
+        self.options = dict(options or {})
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.signature = inspect.signature(fn)
+        #: Names of the parameters that can be given by position.
+        self.parameters = tuple(
+            parameter.name
+            for parameter in self.signature.parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        )
+        self._resolver = resolver
+        self.__doc__ = fn.__doc__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function in this thread, without a queue."""
+        return self.fn(*args, **kwargs)
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message:
+        """Make a message without sending it.
+
+        :raises BadArguments: the arguments do not fit the function.
+        """
+        return self.message_with_options(args=args, kwargs=kwargs)
+
+    def message_with_options(
+        self,
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Message:
+        """Make a message with options of its own, without sending it.
+
+        :raises BadArguments: the arguments do not fit the function.
+        """
+        kwargs = dict(kwargs or {})
+        self.check_arguments(args, kwargs)
+        return Message(self.queue_name, self.actor_name, tuple(args), kwargs, options)
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Send the function with these arguments to a worker.
+
+        :return: a handle on the new job.
+        :raises BadArguments: the arguments do not fit the function or are not JSON.
+        :raises PayloadTooLarge: they are over ``TASKQ_MAX_MESSAGE_SIZE``.
+        :raises BrokerError: the job could not be stored.
+        """
+        return self._resolver().enqueue(self.message(*args, **kwargs))
+
+    def send_with_options(
+        self,
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        delay: int | timedelta | None = None,
+        **options: Any,
+    ) -> Job[R]:
+        """Send the function with options for this message.
+
+        :param delay: do not run it before this many milliseconds are over.
+        :param options: what overrides the actor's own options.
+        :raises BadArguments, PayloadTooLarge, BrokerError: as :meth:`send`.
+        """
+        message = self.message_with_options(args=args, kwargs=kwargs, **options)
+        return self._resolver().enqueue(message, delay=delay)
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """:raises BadArguments: these arguments do not fit the function's signature."""
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadArguments(
+                f"actor {self.actor_name!r} takes {self.signature}: {error}"
+            ) from None
+
+    def __str__(self) -> str:
+        return f"Actor({self.actor_name})"
+
+    def __repr__(self) -> str:
+        return (
+            f"Actor({self.fn!r}, queue_name={self.queue_name!r},"
+            f" actor_name={self.actor_name!r})"
+        )

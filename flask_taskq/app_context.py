@@ -1,0 +1,33 @@
+"""The one middleware that knows Flask."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import AbstractContextManager
+
+from flask import Flask
+
+from .broker import Broker
+from .hooks import MessageProxy
+from .hooks import Middleware
+
+
+class AppContext(Middleware):
+    """Runs each job in an application context of its own.
+
+    ``current_app`` and ``g`` work in actors, and what the app tears down at the end of a
+    request, such as database sessions, is torn down at the end of each job.
+
+    :param app: the app. It is not kept alive.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._app = weakref.ref(app)
+
+    def around_process_message(
+        self, broker: Broker, message: MessageProxy
+    ) -> AbstractContextManager[object]:
+        app = self._app()
+        if app is None:
+            raise RuntimeError("the app that this job belongs to does not exist any more")
+        return app.app_context()

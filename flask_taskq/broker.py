@@ -1,0 +1,305 @@
+"""The broker of one app: its actors, its middleware, and the one way in for messages."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Iterable
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+from typing import TypeVar
+
+from .actor import Actor
+from .clock import Clock
+from .config import milliseconds
+from .config import Settings
+from .encoding import encode_message
+from .engines.base import Engine
+from .engines.base import Envelope
+from .errors import ActorNotFound
+from .errors import JobNotFound
+from .errors import MiddlewareError
+from .hooks import HOOKS
+from .hooks import MessageProxy
+from .hooks import Middleware
+from .job import Job
+from .message import Message
+from .record import JobRecord
+from .record import Status
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def _call(function: Callable[..., T], *args: Any) -> T:
+    return function(*args)
+
+
+class Broker:
+    """Between the user's words and an engine. The only place that emits hooks.
+
+    :param engine: where jobs are stored.
+    :param settings: the app's configuration.
+    :param clock: the time.
+    :param middleware: in the order in which their ``before_`` hooks run.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        clock: Clock,
+        middleware: Iterable[Middleware] = (),
+    ) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.clock = clock
+        self.middleware: list[Middleware] = []
+        self.actors: dict[str, Actor[..., Any]] = {}
+        self.actor_options: set[str] = set()
+        self._queues: set[str] = set()
+        self._hooks: dict[str, list[Callable[..., Any]]] = defaultdict(list)
+        #: How a call of the engine is made. A worker routes it through threads of its own,
+        #: because an exception that is raised into a job must not hit a connection.
+        self.call_engine: Callable[..., Any] = _call
+        for one in middleware:
+            self.add_middleware(one)
+
+    def close(self) -> None:
+        """Let go of the engine's connections."""
+        self.engine.close()
+
+    # Middleware
+
+    def add_middleware(
+        self,
+        middleware: Middleware,
+        *,
+        before: type[Middleware] | None = None,
+        after: type[Middleware] | None = None,
+    ) -> None:
+        """Add a middleware: at the end, or next to the first one of a class.
+
+        :raises ValueError: there is none of that class, or both places were given.
+        """
+        self.middleware.insert(self._position(before, after), middleware)
+        self.actor_options.update(middleware.actor_options)
+        self._hooks.clear()
+        for name in HOOKS:
+            for one in self.middleware:
+                # Hooks that nobody overrode cost nothing.
+                if getattr(type(one), name) is not getattr(Middleware, name):
+                    self._hooks[name].append(getattr(one, name))
+            if name.startswith("after_"):
+                self._hooks[name].reverse()
+        for actor in self.actors.values():
+            middleware.after_declare_actor(self, actor)
+        for queue_name in self._queues:
+            middleware.after_declare_queue(self, queue_name)
+
+    def _position(self, before: type[Middleware] | None, after: type[Middleware] | None) -> int:
+        if before and after:
+            raise ValueError("add_middleware() takes one of before and after")
+        reference = before or after
+        if reference is None:
+            return len(self.middleware)
+        for position, one in enumerate(self.middleware):
+            if isinstance(one, reference):
+                return position + (after is not None)
+        raise ValueError(f"no {reference.__name__} among the broker's middleware")
+
+    def has_hook(self, name: str) -> bool:
+        """Whether any middleware overrides this hook."""
+        return bool(self._hooks[name])
+
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Run the ``before_`` hooks in order.
+
+        :raises MiddlewareError: a hook raised it. Other exceptions are logged.
+        """
+        for hook in self._hooks["before_" + signal]:
+            try:
+                hook(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                logger.exception("%r failed", hook)
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Run the ``after_`` hooks in reverse order. Their exceptions are logged."""
+        for hook in self._hooks["after_" + signal]:
+            try:
+                hook(self, *args, **kwargs)
+            except Exception:
+                logger.exception("%r failed", hook)
+
+    def contexts(self, message: MessageProxy) -> ExitStack:
+        """The contexts of all middleware for one run, opened.
+
+        :return: what closes them.
+        """
+        with ExitStack() as stack:
+            for around in self._hooks["around_process_message"]:
+                stack.enter_context(around(self, message))
+            return stack.pop_all()
+
+    # Actors
+
+    def declare_actor(self, actor: Actor[..., Any]) -> None:
+        """Make an actor known.
+
+        :raises ValueError: its name is taken, or no middleware knows one of its options.
+        """
+        known = self.actors.get(actor.actor_name)
+        if known is not None and known is not actor:
+            raise ValueError(
+                f"an actor named {actor.actor_name!r} is declared already: {known.fn!r}"
+            )
+        self._check_options(actor)
+        self.emit_before("declare_actor", actor)
+        self.declare_queue(actor.queue_name)
+        self.actors[actor.actor_name] = actor
+        self.emit_after("declare_actor", actor)
+
+    def _check_options(self, actor: Actor[..., Any]) -> None:
+        for name in actor.options:
+            if name not in self.actor_options:
+                near = difflib.get_close_matches(name, self.actor_options, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "none is like it"
+                raise ValueError(
+                    f"actor {actor.actor_name!r} has the option {name!r}, which no"
+                    f" middleware of this app knows; {hint}"
+                )
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Make a queue known. Nothing happens if it is."""
+        if queue_name not in self._queues:
+            self.emit_before("declare_queue", queue_name)
+            self._queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def get_actor(self, actor_name: str) -> Actor[..., Any]:
+        """:raises ActorNotFound: no actor of this name is declared."""
+        try:
+            return self.actors[actor_name]
+        except KeyError:
+            raise ActorNotFound(f"no actor is named {actor_name!r}") from None
+
+    def get_declared_actors(self) -> set[str]:
+        """Names of the actors."""
+        return set(self.actors)
+
+    def get_declared_queues(self) -> set[str]:
+        """Names of the queues."""
+        return set(self._queues)
+
+    def option(self, message: Message | MessageProxy, name: str, default: Any) -> Any:
+        """An option as it holds for a message: its own, else its actor's, else a default."""
+        if name in message.options:
+            return message.options[name]
+        actor = self.actors.get(message.actor_name)
+        return default if actor is None else actor.options.get(name, default)
+
+    # Messages
+
+    def enqueue(self, message: Message, *, delay: int | timedelta | None = None) -> Job[Any]:
+        """Store a message as a job.
+
+        :param delay: do not run it before this many milliseconds are over.
+        :raises BadArguments: something in the message is not JSON.
+        :raises PayloadTooLarge: it is over ``TASKQ_MAX_MESSAGE_SIZE``.
+        :raises BrokerError: it could not be stored.
+        """
+        return self.enqueue_many([message], delay=delay)[0]
+
+    def enqueue_many(
+        self, messages: Iterable[Message], *, delay: int | timedelta | None = None
+    ) -> list[Job[Any]]:
+        """Store messages as jobs, all of them or none, in one step.
+
+        :param delay: do not run them before this many milliseconds are over.
+        :raises BadArguments, PayloadTooLarge, BrokerError: as :meth:`enqueue`.
+        """
+        messages = list(messages)
+        wait = None if delay is None else milliseconds(delay)
+        if wait is not None and wait < 0:
+            raise ValueError(f"delay is {wait} ms; it cannot be negative")
+        for message in messages:
+            self.emit_before("enqueue", message, wait)
+        now = self.clock.now()
+        due_at = now + wait if wait else None
+        envelopes = [self._seal(message, due_at) for message in messages]
+        self.call_engine(self.engine.enqueue, envelopes)
+        for message in messages:
+            self.emit_after("enqueue", message, wait)
+        return [Job(_first_record(envelope, now), self) for envelope in envelopes]
+
+    def _seal(self, message: Message, due_at: int | None) -> Envelope:
+        actor = self.actors.get(message.actor_name)
+        parameters = actor.parameters if actor else ()
+        return Envelope(
+            id=message.message_id,
+            queue=message.queue_name,
+            actor=message.actor_name,
+            priority=actor.priority if actor else 0,
+            message=encode_message(message, self.settings.max_message_size, parameters),
+            created_at=message.message_timestamp,
+            due_at=due_at,
+            max_attempts=self._max_attempts(message),
+        )
+
+    def _max_attempts(self, message: Message) -> int | None:
+        if "max_retries" not in self.actor_options:
+            return 1
+        max_retries = self.option(message, "max_retries", self.settings.max_retries)
+        return None if max_retries is None else max_retries + 1
+
+    # Records
+
+    def get_record(self, job_id: str) -> JobRecord:
+        """:raises JobNotFound: no record has this id."""
+        return _known(job_id, self.call_engine(self.engine.jobs.get, job_id))
+
+    def wait_for_record(self, job_id: str, timeout: int | None) -> JobRecord:
+        """The record once it is final, or as it is when the time is over.
+
+        :param timeout: milliseconds; None waits for ever.
+        :raises JobNotFound: no record has this id.
+        """
+        return _known(job_id, self.call_engine(self.engine.jobs.wait, job_id, timeout))
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """Cancel a job, or ask for it if it is running.
+
+        :return: the record afterwards.
+        :raises JobNotFound: no record has this id.
+        """
+        return _known(job_id, self.call_engine(self.engine.jobs.cancel, job_id))
+
+
+def _known(job_id: str, record: JobRecord | None) -> JobRecord:
+    if record is None:
+        raise JobNotFound(
+            f"no job has the id {job_id!r}: it never existed or was kept long enough"
+        )
+    return record
+
+
+def _first_record(envelope: Envelope, now: int) -> JobRecord:
+    """The record as the engine has just written it, so that no one has to read it."""
+    return JobRecord(
+        id=envelope.id,
+        queue=envelope.queue,
+        actor=envelope.actor,
+        priority=envelope.priority,
+        status=Status.QUEUED if envelope.due_at is None else Status.SCHEDULED,
+        message=envelope.message,
+        created_at=envelope.created_at,
+        updated_at=now,
+        scheduled_for=envelope.due_at,
+        max_attempts=envelope.max_attempts,
+    )

@@ -1,0 +1,163 @@
+"""``flask taskq``.
+
+Every ``flask`` command of every project imports this module, so it imports nothing heavy:
+a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from flask import current_app
+from flask.cli import ScriptInfo
+from flask.cli import with_appcontext
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+@click.group()
+def taskq() -> None:
+    """Background jobs."""
+
+
+# The worker does not import the app, so it has no app context: children build the app.
+@taskq.command()
+@click.option(
+    "-p",
+    "--processes",
+    type=click.IntRange(min=1),
+    default=None,
+    help="How many processes. Default: the CPUs that may be used.",
+)
+@click.option(
+    "-t",
+    "--threads",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="How many jobs each process runs at the same time.",
+)
+@click.option(
+    "-Q",
+    "--queues",
+    default=None,
+    metavar="NAMES",
+    help="Queues to serve, separated by commas. Default: those of all actors.",
+)
+@click.option(
+    "--grace",
+    type=click.IntRange(min=0),
+    default=None,
+    metavar="MS",
+    help="Milliseconds that running jobs get to end at shutdown. Default: TASKQ_GRACE.",
+)
+@click.option(
+    "--connect-timeout",
+    type=click.IntRange(min=0),
+    default=60_000,
+    show_default=True,
+    metavar="MS",
+    help="Milliseconds to reach the engine in at the start; 0 tries for ever.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="What is logged. At info, a line for each job.",
+)
+@click.option(
+    "--pid-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write the supervisor's process id to this file while it runs.",
+)
+@click.option("--check", is_flag=True, help="Build the app once, say whether it works, end.")
+@click.pass_context
+def worker(
+    context: click.Context,
+    processes: int | None,
+    threads: int,
+    queues: str | None,
+    grace: int | None,
+    connect_timeout: int,
+    log_level: str,
+    pid_file: Path | None,
+    check: bool,
+) -> None:
+    """Run jobs until SIGTERM or SIGINT.
+
+    Exit codes: 0 after one signal, 143 or 130 after a second one, 2 when the command or
+    the app's name is wrong, 3 when the engine was not reached in time.
+    """
+    from ..clock import Clock
+    from ..worker.supervisor import Supervisor
+    from ..worker.supervisor import SupervisorOptions
+    from .logs import configure_logging
+    from .pid_file import write_pid_file
+
+    configure_logging(log_level)
+    options = SupervisorOptions(
+        command=_child_command(context.ensure_object(ScriptInfo), log_level),
+        processes=processes or _count_cpus(),
+        threads=threads,
+        queues=None if queues is None else _split_queues(queues),
+        grace=grace,
+        connect_timeout=connect_timeout,
+    )
+    supervisor = Supervisor(options, Clock())
+    if check:
+        sys.exit(supervisor.check())
+    with write_pid_file(pid_file):
+        code = supervisor.run()
+    sys.exit(code)
+
+
+@taskq.command()
+@with_appcontext
+def actors() -> None:
+    """List the app's actors, with their queues and priorities."""
+    from ..extension import TaskQ
+
+    extension = current_app.extensions.get("taskq")
+    if not isinstance(extension, TaskQ):
+        raise click.ClickException(f"the app {current_app.name!r} has no TaskQ: {_HOW_TO}")
+    rows = [("ACTOR", "QUEUE", "PRIORITY")]
+    for _, actor in sorted(extension.broker.actors.items()):
+        rows.append((actor.actor_name, actor.queue_name, str(actor.priority)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+_HOW_TO = "call TaskQ(app) or taskq.init_app(app) in the factory"
+
+
+def _child_command(info: ScriptInfo, log_level: str) -> list[str]:
+    command = [sys.executable, "-m", f"{__name__}.child", "--log-level", log_level]
+    if info.app_import_path:
+        return [*command, "--app", info.app_import_path]
+    if info.create_app is not None:
+        # A program with a FlaskGroup of its own: name its factory, for children to import.
+        factory = info.create_app
+        return [*command, "--app", f"{factory.__module__}:{factory.__qualname__}"]
+    return command
+
+
+def _split_queues(queues: str) -> list[str]:
+    from ..encoding import check_queue_name
+
+    try:
+        return [check_queue_name(name.strip()) for name in queues.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--queues") from None
+
+
+def _count_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,142 @@
+"""What the supervisor starts: builds the app and runs its jobs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import threading
+import time
+import traceback
+
+import msgspec
+from flask import Flask
+from flask.cli import NoAppException
+from flask.cli import ScriptInfo
+
+from ..broker import Broker
+from ..config import redact_url
+from ..errors import ConfigurationError
+from ..errors import TaskQError
+from ..extension import TaskQ
+from ..worker import process
+from ..worker.link import ChildSpec
+from ..worker.link import Configured
+from ..worker.link import Link
+from ..worker.link import Refused
+from .logs import configure_logging
+
+logger = logging.getLogger(__name__)
+
+#: How long a child may take to end once its worker has, in seconds. A thread that an app
+#: left running would keep it for ever.
+_EXIT_TIME = 2.0
+
+
+class CannotWork(Exception):
+    """What keeps this process from working, as the supervisor is told."""
+
+    def __init__(self, refused: Refused) -> None:
+        self.refused = refused
+
+
+def main() -> None:
+    """Build the app, and work for the supervisor until it says otherwise."""
+    process.ignore_signals()
+    arguments = _parse_arguments()
+    configure_logging(arguments.log_level)
+    spec = msgspec.json.decode(arguments.spec, type=ChildSpec)
+    link = _open_link(spec)
+    try:
+        app = _load_app(arguments.app)
+        broker = _find_broker(app)
+        _connect(broker, spec.connect_timeout)
+    except CannotWork as error:
+        link.send(error.refused)
+        raise SystemExit(1) from None
+    if spec.check:
+        return
+    queues = sorted(broker.get_declared_queues())
+    link.send(Configured(broker.settings, queues))
+    broker.emit_after("process_boot")
+    process.serve(broker, link, spec)
+    _end_soon()
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="A process of flask taskq worker.")
+    parser.add_argument("--app")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--spec", required=True)
+    return parser.parse_args()
+
+
+def _open_link(spec: ChildSpec) -> Link:
+    # Programs that a job starts must not keep these open.
+    for descriptor in (spec.link, spec.slots):
+        os.set_inheritable(descriptor, False)
+    return Link(socket.socket(fileno=spec.link))
+
+
+def _load_app(import_path: str | None) -> Flask:
+    try:
+        return ScriptInfo(app_import_path=import_path).load_app()
+    except NoAppException as error:
+        # Flask raises the same error for an app that is not there and for one whose import
+        # failed; only the first is the command's fault.
+        nothing_there = not error.message.startswith("While importing")
+        raise CannotWork(Refused("usage" if nothing_there else "app", error.message)) from None
+    except ConfigurationError as error:
+        raise CannotWork(Refused("app", str(error))) from None
+    except BaseException:
+        raise CannotWork(Refused("app", traceback.format_exc())) from None
+
+
+def _find_broker(app: Flask) -> Broker:
+    taskq = app.extensions.get("taskq")
+    if not isinstance(taskq, TaskQ):
+        text = f"the app {app.name!r} has no TaskQ: call TaskQ(app) or taskq.init_app(app)"
+        raise CannotWork(Refused("usage", text))
+    broker = taskq.broker_for(app)
+    if not broker.engine.is_shared:
+        url = redact_url(broker.settings.broker_url)
+        text = (
+            f"TASKQ_BROKER_URL is {url}: jobs in memory are seen only by the process that"
+            " sent them, and a worker is another one. Leave the key empty for an SQLite"
+            " file, or run the jobs of a test with flask_taskq.testing.drain(app)"
+        )
+        raise CannotWork(Refused("usage", text))
+    return broker
+
+
+def _connect(broker: Broker, timeout: int) -> None:
+    """Reach the engine, with patience.
+
+    :param timeout: milliseconds; 0 for no limit.
+    """
+    until = broker.clock.monotonic() + timeout
+    delay = 0.1
+    while True:
+        try:
+            return broker.engine.connect()
+        except ConfigurationError as error:
+            raise CannotWork(Refused("usage", str(error))) from None
+        except TaskQError as error:
+            left = (until - broker.clock.monotonic()) / 1000
+            if timeout and left <= 0:
+                raise CannotWork(Refused("engine", str(error))) from None
+            logger.warning("cannot connect, will try again: %s", error)
+            time.sleep(min(delay, left) if timeout else delay)
+            delay = min(delay * 2, 5.0)
+
+
+def _end_soon() -> None:
+    logging.shutdown()
+    timer = threading.Timer(_EXIT_TIME, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    main()

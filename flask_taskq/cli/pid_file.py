@@ -1,0 +1,53 @@
+"""A file with a process id in it, for those who manage the process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+
+@contextmanager
+def write_pid_file(path: Path | None) -> Iterator[None]:
+    """Hold the file while the block runs. A file left by a dead process is taken over.
+
+    :param path: None does nothing.
+    :raises click.ClickException: a process that lives holds it, or it cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    holder = _read(path)
+    if holder is not None and holder != os.getpid() and _is_alive(holder):
+        raise click.ClickException(f"{path}: process {holder} is running already")
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error}") from None
+    try:
+        yield
+    finally:
+        if _read(path) == os.getpid():
+            path.unlink()
+
+
+def _read(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        raise click.ClickException(f"{path} is not a pid file: not overwriting it") from None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,229 @@
+"""The Flask extension: puts an engine, middleware and routes together for each app."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from collections.abc import Coroutine
+from collections.abc import Iterable
+from typing import Any
+from typing import overload
+from typing import ParamSpec
+from typing import TypeVar
+
+from flask import Blueprint
+from flask import current_app
+from flask import has_app_context
+from flask import Flask
+from flask import Response
+
+from . import middleware
+from .actor import Actor
+from .app_context import AppContext
+from .broker import Broker
+from .clock import Clock
+from .config import Settings
+from .encoding import JOB_ID
+from .engines import make_engine
+from .errors import ConfigurationError
+from .errors import JobNotFound
+from .http import job_response
+from .http import job_url
+from .http import make_jobs_blueprint
+from .job import Job
+from .message import Message
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskQ:
+    """Background jobs for Flask apps.
+
+    Actors belong to this object and are declared once, at import time; each app that is
+    initialized with it gets a broker of its own.
+
+    :param app: an app to initialize at once.
+    :param clock: where the time comes from; tests bring their own.
+    """
+
+    def __init__(self, app: Flask | None = None, *, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
+        self._actors: dict[str, Actor[..., Any]] = {}
+        # No broker refers to its app, so an app that is dropped takes its broker along.
+        self._brokers: weakref.WeakKeyDictionary[Flask, Broker] = weakref.WeakKeyDictionary()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read ``TASKQ_*`` from an app's configuration and set the app up. No I/O is done.
+
+        :raises ConfigurationError: a key is wrong, an actor has an unknown option, or the
+            app has a route under ``TASKQ_JOBS_URL_PREFIX`` already.
+        :raises RuntimeError: another TaskQ was set up for this app.
+        """
+        if "taskq" in app.extensions:
+            raise RuntimeError(
+                "a TaskQ is set up for this app already: import and use that one"
+            )
+        settings = Settings.from_mapping(app.config.get_namespace("TASKQ_"), app.instance_path)
+        broker = Broker(
+            make_engine(settings, self._clock),
+            settings,
+            self._clock,
+            [AppContext(app), *(habit() for habit in middleware.DEFAULT)],
+        )
+        for actor in self._actors.values():
+            broker.declare_actor(actor)
+        if settings.jobs_url_prefix is not None:
+            _refuse_taken_prefix(app, settings.jobs_url_prefix)
+            app.register_blueprint(self.jobs_blueprint(), url_prefix=settings.jobs_url_prefix)
+        self._brokers[app] = broker
+        app.extensions["taskq"] = self
+        weakref.finalize(app, broker.close)
+
+    # The current app's
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of the current app.
+
+        :raises RuntimeError: there is no current app, or this TaskQ is not set up for it.
+        """
+        if not has_app_context():
+            raise RuntimeError(
+                "Working outside of application context. Which app's jobs are meant is"
+                " known in a view, in a job, in a CLI command, or inside"
+                " `with app.app_context():`."
+            )
+        return self.broker_for(current_app._get_current_object())  # type: ignore[attr-defined]
+
+    def broker_for(self, app: Flask) -> Broker:
+        """The broker of an app.
+
+        :raises RuntimeError: this TaskQ is not set up for it.
+        """
+        try:
+            return self._brokers[app]
+        except KeyError:
+            raise RuntimeError(
+                f"this TaskQ is not set up for the app {app.name!r}: call init_app(app)"
+            ) from None
+
+    def send_many(self, messages: Iterable[Message]) -> list[Job[Any]]:
+        """Store messages as jobs, all of them or none, in one step.
+
+        :param messages: what :meth:`Actor.message` made.
+        :raises BadArguments: something in a message is not JSON.
+        :raises PayloadTooLarge: one is over ``TASKQ_MAX_MESSAGE_SIZE``.
+        :raises BrokerError: they could not be stored.
+        """
+        return self.broker.enqueue_many(messages)
+
+    def job(self, job_id: str) -> Job[Any]:
+        """A handle on a job that was sent earlier, perhaps by another process.
+
+        :raises JobNotFound: no job has this id, or it was kept long enough.
+        """
+        if not JOB_ID.fullmatch(job_id):
+            raise JobNotFound(f"{job_id[:80]!r} is no job's id: those are 32 hex digits")
+        broker = self.broker
+        return Job(broker.get_record(job_id), broker)
+
+    # HTTP
+
+    def accepted(self, job: Job[Any], location: str | None = None) -> Response:
+        """The answer of a view that has sent a job: 202, and where to ask for it.
+
+        :param job: what ``send()`` returned.
+        :param location: where the client finds the job, if not at the route under
+            ``TASKQ_JOBS_URL_PREFIX``.
+        """
+        broker = self.broker
+        url = location or job_url(job.id)
+        response = job_response(
+            job.record,
+            now=broker.clock.now(),
+            expose=broker.settings.expose,
+            url=url,
+            status=202,
+        )
+        if url is not None:
+            response.headers["Location"] = url
+        return response
+
+    def jobs_blueprint(self) -> Blueprint:
+        """The blueprint of ``/jobs/<id>``, for apps that register it themselves."""
+        return make_jobs_blueprint(lambda: self.broker)
+
+    # Actors
+
+    @overload
+    def actor(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Actor[P, R]: ...
+
+    @overload
+    def actor(self, fn: Callable[P, R]) -> Actor[P, R]: ...
+
+    @overload
+    def actor(
+        self,
+        *,
+        actor_name: str | None = None,
+        queue_name: str = "default",
+        priority: int = 0,
+        **options: Any,
+    ) -> Callable[[Callable[P, R]], Actor[P, R]]: ...
+
+    def actor(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        actor_name: str | None = None,
+        queue_name: str = "default",
+        priority: int = 0,
+        **options: Any,
+    ) -> Any:
+        """Declare a function as an actor. Usable bare or with arguments.
+
+        :param actor_name: the name that messages carry; by default the function's.
+        :param queue_name: the queue that its messages go to.
+        :param priority: from -9, first, to 9, last; within one priority, first come, first
+            served.
+        :param options: options of middleware, such as ``max_retries``.
+        :raises ValueError: a name, the priority or an option is not valid, or the name is
+            taken.
+        """
+
+        def declare(fn: Callable[..., Any]) -> Actor[..., Any]:
+            actor: Actor[..., Any] = Actor(
+                fn,
+                resolver=lambda: self.broker,
+                actor_name=actor_name or fn.__name__,
+                queue_name=queue_name,
+                priority=priority,
+                options=options,
+            )
+            self._declare(actor)
+            return actor
+
+        return declare if fn is None else declare(fn)
+
+    def _declare(self, actor: Actor[..., Any]) -> None:
+        known = self._actors.get(actor.actor_name)
+        if known is not None:
+            raise ValueError(
+                f"an actor named {actor.actor_name!r} is declared already: {known.fn!r}"
+            )
+        for broker in self._brokers.values():
+            broker.declare_actor(actor)
+        self._actors[actor.actor_name] = actor
+
+
+def _refuse_taken_prefix(app: Flask, prefix: str) -> None:
+    for rule in app.url_map.iter_rules():
+        if rule.rule == prefix or rule.rule.startswith(prefix + "/"):
+            raise ConfigurationError(
+                f"TASKQ_JOBS_URL_PREFIX is {prefix!r}, but the app has the route"
+                f" {rule.rule!r} (endpoint {rule.endpoint!r}) there already: choose another"
+                " prefix, or None to do without the jobs' routes"
+            )

@@ -1,0 +1,173 @@
+"""What a middleware can do: every hook, empty, with its contract."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+from typing import TYPE_CHECKING
+
+from .message import Message
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .broker import Broker
+    from .worker.worker import Worker
+
+
+class MessageProxy:
+    """A message together with the run that it is in. Hooks get it, actors see it as
+    ``current_job``; what it does not have itself is read from the message.
+
+    :param message: the message.
+    :param attempt: the number of this run, from 1.
+    :param crashes: how many runs of the job ended with the death of their process.
+    """
+
+    __slots__ = ("attempt", "crashes", "failed", "message", "retry_delay")
+
+    def __init__(self, message: Message, *, attempt: int = 1, crashes: int = 0) -> None:
+        self.message = message
+        self.attempt = attempt
+        self.crashes = crashes
+        #: Whether the job fails for good with this run.
+        self.failed = False
+        #: Milliseconds until the job runs again, if it does.
+        self.retry_delay: int | None = None
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.message.message_id
+
+    def fail(self) -> None:
+        """Let the job fail for good with this run."""
+        self.failed = True
+        self.retry_delay = None
+
+    def retry(self, delay: int) -> None:
+        """Let the job run again.
+
+        :param delay: after this many milliseconds.
+        """
+        self.retry_delay = delay
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.message, name)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, MessageProxy):
+            return self.message == other.message
+        return self.message == other
+
+    __hash__ = None  # type: ignore[assignment]  # like the message: it holds dicts
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+    def __repr__(self) -> str:
+        return f"MessageProxy({self.message!r})"
+
+
+class Middleware:
+    """Base class of middleware: override what is needed.
+
+    ``before_`` hooks run in the order of the broker's list, ``after_`` hooks in reverse.
+    An exception in a hook is logged and ignored, but for a :exc:`MiddlewareError` of a
+    ``before_`` hook, which ends what was about to happen.
+    """
+
+    @property
+    def actor_options(self) -> Iterable[str]:
+        """Names of the options that this middleware adds to actors and messages."""
+        return ()
+
+    def around_process_message(
+        self, broker: Broker, message: MessageProxy
+    ) -> AbstractContextManager[object]:
+        """A context that is open while the hooks and the actor of one job run.
+
+        The first middleware's context is the outermost. An exception on the way in or out
+        is an error of the run.
+        """
+        raise NotImplementedError
+
+    def before_declare_actor(self, broker: Broker, actor: Actor[..., Any]) -> None:
+        """An actor is about to be declared."""
+
+    def after_declare_actor(self, broker: Broker, actor: Actor[..., Any]) -> None:
+        """An actor was declared."""
+
+    def before_declare_queue(self, broker: Broker, queue_name: str) -> None:
+        """A queue is about to be declared, by the first actor that uses it."""
+
+    def after_declare_queue(self, broker: Broker, queue_name: str) -> None:
+        """A queue was declared."""
+
+    def before_enqueue(self, broker: Broker, message: Message, delay: int | None) -> None:
+        """A message is about to be sent, in ``delay`` milliseconds or at once."""
+
+    def after_enqueue(self, broker: Broker, message: Message, delay: int | None) -> None:
+        """A message was stored."""
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """An actor is about to run. Raise :exc:`SkipMessage` to end the job unrun."""
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        """An actor has run. :meth:`MessageProxy.retry` and ``fail`` say what follows."""
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        """A job was ended by :exc:`SkipMessage`."""
+
+    def before_ack(self, broker: Broker, message: MessageProxy) -> None:
+        """The outcome of a job that did not fail for good is about to be stored."""
+
+    def after_ack(self, broker: Broker, message: MessageProxy) -> None:
+        """The outcome of a job that did not fail for good was stored."""
+
+    def before_nack(self, broker: Broker, message: MessageProxy) -> None:
+        """The final failure of a job is about to be stored."""
+
+    def after_nack(self, broker: Broker, message: MessageProxy) -> None:
+        """The final failure of a job was stored."""
+
+    def after_process_boot(self, broker: Broker) -> None:
+        """A worker process has built its app; no worker has started in it yet."""
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """A worker is about to start."""
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """A worker has started."""
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """A worker is about to stop: it fetches nothing any more."""
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """A worker has stopped."""
+
+    def after_consumer_thread_boot(self, broker: Broker, thread: threading.Thread) -> None:
+        """The thread that fetches has started; called in that thread."""
+
+    def before_consumer_thread_shutdown(self, broker: Broker, thread: threading.Thread) -> None:
+        """The thread that fetches is about to end; called in that thread."""
+
+    def after_worker_thread_boot(self, broker: Broker, thread: threading.Thread) -> None:
+        """A thread that runs actors has started; called in that thread."""
+
+    def before_worker_thread_shutdown(self, broker: Broker, thread: threading.Thread) -> None:
+        """A thread that runs actors is about to end; called in that thread."""
+
+
+#: Every hook there is.
+HOOKS = tuple(
+    name for name in vars(Middleware) if name.startswith(("before_", "after_", "around_"))
+)

@@ -1,0 +1,7 @@
+"""Jobs over HTTP: ``GET /jobs/<id>`` tells how a job is, ``DELETE`` cancels it."""
+
+from .blueprint import make_jobs_blueprint
+from .resource import job_response
+from .resource import job_url
+
+__all__ = ["job_response", "job_url", "make_jobs_blueprint"]

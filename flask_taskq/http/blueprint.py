@@ -1,0 +1,103 @@
+"""The routes under ``TASKQ_JOBS_URL_PREFIX``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flask import Blueprint
+from flask import request
+from flask import Response
+
+from ..broker import Broker
+from ..encoding import JOB_ID
+from ..errors import BrokerError
+from ..errors import JobNotFound
+from ..record import JobRecord
+from ..record import Status
+from .resource import job_response
+from .resource import job_url
+from .resource import problem_response
+from .resource import result_response
+
+logger = logging.getLogger(__name__)
+
+
+def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
+    """The blueprint that shows and cancels jobs.
+
+    :param resolve: finds the broker of the app that serves the request.
+    """
+    blueprint = Blueprint("taskq", __name__)
+
+    def answer(record: JobRecord, status: int = 200) -> Response:
+        broker = resolve()
+        return job_response(
+            record,
+            now=broker.clock.now(),
+            expose=broker.settings.expose,
+            url=job_url(record.id),
+            status=status,
+        )
+
+    def find(job_id: str) -> JobRecord:
+        # An id of another form is as unknown as any: the engine is not even asked.
+        if not JOB_ID.fullmatch(job_id):
+            raise JobNotFound(job_id)
+        return resolve().get_record(job_id)
+
+    @blueprint.get("/<job_id>")
+    def show_job(job_id: str) -> Response:
+        response = answer(find(job_id))
+        response.make_conditional(request)
+        return response
+
+    @blueprint.get("/<job_id>/result")
+    def show_result(job_id: str) -> Response:
+        record = find(job_id)
+        if record.result is None or "result" not in resolve().settings.expose:
+            return problem_response(
+                409,
+                "result-not-ready",
+                "There is no result",
+                f"The job is {record.status}, or its result is not shown.",
+            )
+        return result_response(record)
+
+    @blueprint.delete("/<job_id>")
+    def cancel_job(job_id: str) -> Response:
+        find(job_id)
+        record = resolve().cancel(job_id)
+        if record.status is Status.CANCELLED:
+            return answer(record)
+        if not record.status.is_final:
+            return answer(record, 202)
+        return problem_response(
+            409,
+            "job-not-cancellable",
+            "The job cannot be cancelled",
+            f"The job is {record.status} already.",
+        )
+
+    @blueprint.errorhandler(JobNotFound)
+    def job_not_found(error: JobNotFound) -> Response:
+        return problem_response(
+            404,
+            "job-not-found",
+            "No such job",
+            "No job has this id: it never existed, or it was kept long enough.",
+        )
+
+    @blueprint.errorhandler(BrokerError)
+    def broker_unavailable(error: BrokerError) -> Response:
+        logger.error("cannot answer for a job: %s", error)
+        response = problem_response(
+            503,
+            "broker-unavailable",
+            "Jobs cannot be looked up right now",
+            "The storage of jobs does not answer. Try again later.",
+        )
+        response.headers["Retry-After"] = "5"
+        return response
+
+    return blueprint

@@ -1,0 +1,165 @@
+"""A job as clients see it.
+
+The members are the same for every job; one that does not apply, or that ``TASKQ_EXPOSE``
+keeps back, is null. No traceback, argument or class name of an exception is among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from datetime import UTC
+from typing import Any
+from typing import Final
+
+import msgspec
+from flask import Response
+from flask import url_for
+from werkzeug.routing import BuildError
+
+from ..record import JobRecord
+from ..record import Status
+
+#: A result over this many bytes is not in the resource; ``result_url`` tells where it is.
+MAX_INLINE_RESULT: Final = 65_536
+
+#: The longest time that a client is asked to wait before it polls again, in seconds.
+MAX_RETRY_AFTER: Final = 30
+
+_PROBLEM_TYPE: Final = "urn:flask-taskq:problem:"
+
+_ERROR_TITLES: Final = {
+    Status.FAILED: ("job-failed", "The job failed", 500),
+    Status.CANCELLED: ("job-cancelled", "The job was cancelled", 409),
+    Status.EXPIRED: ("job-expired", "The job expired before it could run", 410),
+}
+
+
+def job_url(job_id: str) -> str | None:
+    """Where a job is shown, without scheme and host; None if the app has no such route."""
+    try:
+        return url_for("taskq.show_job", job_id=job_id)
+    except BuildError:
+        return None
+
+
+def job_response(
+    record: JobRecord,
+    *,
+    now: int,
+    expose: Collection[str],
+    url: str | None,
+    status: int = 200,
+) -> Response:
+    """The answer that shows a job.
+
+    :param now: milliseconds since the epoch.
+    :param expose: which of the optional members are let out.
+    :param url: where the job is shown.
+    :param status: the HTTP status.
+    """
+    body = msgspec.json.encode(_job_resource(record, expose, url))
+    response = Response(body, status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Vary"] = "Accept, Authorization, Cookie"
+    response.set_etag(f"v{record.version}")
+    if not record.status.is_final:
+        response.headers["Retry-After"] = str(_retry_after(record, now))
+    return response
+
+
+def result_response(record: JobRecord) -> Response:
+    """The answer that is a job's result and nothing else."""
+    response = Response(record.result, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Vary"] = "Authorization, Cookie"
+    return response
+
+
+def problem_response(status: int, kind: str, title: str, detail: str) -> Response:
+    """An error as RFC 9457 describes it."""
+    problem = {
+        "type": _PROBLEM_TYPE + kind,
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
+    response = Response(
+        msgspec.json.encode(problem), status, mimetype="application/problem+json"
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _job_resource(
+    record: JobRecord, expose: Collection[str], url: str | None
+) -> dict[str, Any]:
+    is_retrying = record.status is Status.SCHEDULED and record.attempt > 0
+    links = {}
+    if url is not None and not record.status.is_final:
+        links["cancel"] = url
+    result, result_url = None, None
+    if record.result is not None and "result" in expose:
+        if url is not None:
+            links["result"] = f"{url}/result"
+        if len(record.result) <= MAX_INLINE_RESULT:
+            result = msgspec.Raw(record.result)
+        else:
+            result_url = links.get("result")
+    return {
+        "id": record.id,
+        "self": url,
+        "links": links,
+        "actor": record.actor if "actor" in expose else None,
+        "queue": record.queue if "queue" in expose else None,
+        "status": "retrying" if is_retrying else record.status,
+        "done": record.status.is_final,
+        "status_reason": record.status_reason,
+        "cancel_requested": record.cancel_requested,
+        "created_at": _time(record.created_at),
+        "scheduled_for": _time(record.scheduled_for),
+        "started_at": _time(record.started_at),
+        "updated_at": _time(record.updated_at),
+        "finished_at": _time(record.finished_at),
+        "expires_at": _time(record.expires_at),
+        "attempt": record.attempt,
+        "max_attempts": record.max_attempts,
+        "next_attempt_at": _time(record.scheduled_for) if is_retrying else None,
+        "progress": None,
+        "result": result,
+        "result_url": result_url,
+        "error": _error(record) if "error" in expose else None,
+        "parent": None,
+        "batch": None,
+        "metadata": {},
+    }
+
+
+def _error(record: JobRecord) -> dict[str, Any] | None:
+    if record.status not in _ERROR_TITLES:
+        return None
+    kind, title, status = _ERROR_TITLES[record.status]
+    error = record.error
+    return {
+        "type": _PROBLEM_TYPE + kind,
+        "title": title,
+        "status": status,
+        "detail": None if error is None else error.message,
+        "code": kind.removeprefix("job-") if error is None else error.code,
+        "retryable": False,
+        "attempt": record.attempt,
+    }
+
+
+def _time(at: int | None) -> str | None:
+    if at is None:
+        return None
+    text = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _retry_after(record: JobRecord, now: int) -> int:
+    if record.scheduled_for is None:
+        return 1
+    seconds = -(-(record.scheduled_for - now) // 1000)
+    return max(1, min(seconds, MAX_RETRY_AFTER))

@@ -1,0 +1,136 @@
+"""What ``send()`` returns: a handle on a job."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import cast
+from typing import Final
+from typing import Generic
+from typing import Protocol
+from typing import Self
+from typing import TypeVar
+
+from .encoding import decode_value
+from .errors import ResultFailure
+from .errors import ResultMissing
+from .errors import ResultTimeout
+from .record import JobRecord
+from .record import Status
+
+R_co = TypeVar("R_co", covariant=True)
+
+#: How long one wait of :meth:`Job.result` holds a thread, in milliseconds.
+_ASYNC_WAIT: Final = 1_000
+
+
+class JobSource(Protocol):
+    """Where a handle looks its job up: a broker."""
+
+    def get_record(self, job_id: str) -> JobRecord:
+        """The record. Raises :exc:`JobNotFound`."""
+
+    def wait_for_record(self, job_id: str, timeout: int | None) -> JobRecord:
+        """The record once it is final or the milliseconds are over."""
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """Cancel, or ask for it, and return the record afterwards."""
+
+
+class Job(Generic[R_co]):
+    """A handle on one job. It knows the job's last seen record and can look again.
+
+    :param record: the record as it was last seen.
+    :param source: where to look again.
+    """
+
+    def __init__(self, record: JobRecord, source: JobSource) -> None:
+        self.record = record
+        self._source = source
+
+    @property
+    def id(self) -> str:
+        """32 lower-case hex digits. Whoever knows them may see the job."""
+        return self.record.id
+
+    @property
+    def status(self) -> Status:
+        """The status as it was last seen; no I/O. See :meth:`refresh`."""
+        return self.record.status
+
+    def refresh(self) -> Self:
+        """Read the record again.
+
+        :raises JobNotFound: the record's retention time is over.
+        """
+        self.record = self._source.get_record(self.id)
+        return self
+
+    def get_result(self, *, block: bool = False, timeout: int | None = 10_000) -> R_co:
+        """What the actor returned.
+
+        :param block: wait until the job has finished.
+        :param timeout: how long to wait, in milliseconds; None waits for ever.
+        :raises ResultMissing: it has not finished, and ``block`` is false.
+        :raises ResultTimeout: it did not finish in time.
+        :raises ResultFailure: it finished without a result.
+        :raises JobNotFound: the record's retention time is over.
+        """
+        if not self.status.is_final:
+            if block:
+                self.record = self._source.wait_for_record(self.id, timeout)
+            else:
+                self.refresh()
+        if not self.status.is_final:
+            text = f"job {self.id} of actor {self.record.actor!r} is {self.status}"
+            if block:
+                raise ResultTimeout(f"{text} after {timeout} ms")
+            raise ResultMissing(f"{text}: it has no result yet")
+        return self._result()
+
+    async def result(self, timeout: int | None = None) -> R_co:
+        """Wait, without blocking the event loop, for what the actor returned.
+
+        :param timeout: how long to wait, in milliseconds; None waits for ever.
+        :raises ResultTimeout, ResultFailure, JobNotFound: as :meth:`get_result`.
+        """
+        until = None if timeout is None else time.monotonic() + timeout / 1000
+        while not self.status.is_final:
+            left = None if until is None else round((until - time.monotonic()) * 1000)
+            if left is not None and left <= 0:
+                raise ResultTimeout(
+                    f"job {self.id} of actor {self.record.actor!r} is {self.status}"
+                    f" after {timeout} ms"
+                )
+            # In slices, so that a coroutine that is cancelled leaves no thread behind.
+            wait = _ASYNC_WAIT if left is None else min(left, _ASYNC_WAIT)
+            self.record = await asyncio.to_thread(self._source.wait_for_record, self.id, wait)
+        return self._result()
+
+    def cancel(self) -> Self:
+        """Cancel the job if no worker holds it, and ask for it if one does.
+
+        A job that was only asked to stop ends as it ends, but it does not run again.
+
+        :return: the handle, refreshed: its ``status`` and ``record.cancel_requested``
+            tell what was possible.
+        :raises JobNotFound: the record's retention time is over.
+        """
+        self.record = self._source.cancel(self.id)
+        return self
+
+    def _result(self) -> R_co:
+        record = self.record
+        if record.status is Status.SUCCEEDED and record.result is not None:
+            return cast(R_co, decode_value(record.result))
+        if record.error is not None:
+            raise ResultFailure(
+                f"job {self.id}: actor {record.actor!r} raised {record.error.type}:"
+                f" {record.error.message}",
+                record.error.type,
+                record.error.message,
+            )
+        raise ResultFailure(f"job {self.id} of actor {record.actor!r} is {record.status}")
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.record.actor} {self.status}>"

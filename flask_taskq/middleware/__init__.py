@@ -1,0 +1,16 @@
+"""Habits of a job, one file each.
+
+A middleware is added to an app by ``TASKQ_MIDDLEWARE`` or is in :data:`DEFAULT`; take it
+out of there, and the rest works without it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..hooks import Middleware
+from .current_job import CurrentJob
+from .retries import Retries
+
+#: What every app has, in the order in which their ``before_`` hooks run.
+DEFAULT: Final[tuple[type[Middleware], ...]] = (CurrentJob, Retries)

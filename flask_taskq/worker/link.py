@@ -1,0 +1,113 @@
+"""What a supervisor and its children say to each other, over one socket each."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+from typing import Literal
+
+import msgspec
+
+from ..config import Settings
+
+_CHUNK: Final = 65_536
+
+
+class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child is told on its command line.
+
+    :param worker_id: the name under which it registers.
+    :param link: descriptor of its end of the socket.
+    :param slots: descriptor of its slot table.
+    :param threads: how many jobs it runs at the same time.
+    :param queues: names of queues; None for those of all actors.
+    :param grace: milliseconds that running jobs get if the supervisor dies; None for
+        ``TASKQ_GRACE``.
+    :param connect_timeout: milliseconds to reach the engine in; 0 for no limit.
+    :param isolated: whether it is there for one job that must run alone.
+    :param check: build the app, say whether that worked, and end.
+    """
+
+    worker_id: str
+    link: int
+    slots: int
+    threads: int
+    queues: list[str] | None
+    grace: int | None
+    connect_timeout: int
+    isolated: bool = False
+    check: bool = False
+
+
+class Configured(msgspec.Struct, frozen=True, tag=True):
+    """Child: the app is built, and this is its configuration."""
+
+    settings: Settings
+    queues: list[str]
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """Child: jobs are being fetched."""
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """Child: it cannot work.
+
+    :param reason: ``usage``: nothing will change that. ``engine``: the engine is out of
+        reach. ``app``: building the app raised.
+    """
+
+    reason: Literal["usage", "engine", "app"]
+    text: str
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: fetch nothing more, finish within ``grace`` milliseconds, end."""
+
+    grace: int
+
+
+class Quit(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: give back everything and end at once."""
+
+
+Word = Configured | Ready | Refused | Drain | Quit
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final[msgspec.json.Decoder[Word]] = msgspec.json.Decoder(Word)
+
+
+class Link:
+    """One end of the socket between a supervisor and a child."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._buffer = b""
+        #: Whether the other end may still say something.
+        self.is_open = True
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._socket.fileno()
+
+    def send(self, word: Word) -> None:
+        """Say something. If nobody listens any more, nothing happens."""
+        try:
+            self._socket.sendall(_encoder.encode(word) + b"\n")
+        except OSError:
+            self.is_open = False
+
+    def receive(self) -> list[Word]:
+        """What the other end has said since; waits until it says something or closes."""
+        try:
+            chunk = self._socket.recv(_CHUNK)
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self.is_open = False
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        return [_decoder.decode(line) for line in lines]
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()

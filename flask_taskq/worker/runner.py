@@ -1,0 +1,249 @@
+"""One delivery in, one settlement out: what happens to a job in a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from dataclasses import dataclass
+from typing import Any
+from typing import Final
+
+from ..actor import Actor
+from ..broker import Broker
+from ..encoding import decode_message
+from ..encoding import encode_value
+from ..engines.base import Delivery
+from ..engines.base import Done
+from ..engines.base import Failed
+from ..engines.base import GivenBack
+from ..engines.base import Retry
+from ..engines.base import Settlement
+from ..errors import ActorNotFound
+from ..errors import BadArguments
+from ..errors import BadResult
+from ..errors import DecodeError
+from ..errors import PayloadTooLarge
+from ..errors import Shutdown
+from ..errors import SkipMessage
+from ..hooks import MessageProxy
+from ..interrupt import Gate
+from ..record import JobError
+
+logger = logging.getLogger("flask_taskq.jobs")
+
+#: How long a job waits for a worker that knows its actor, in milliseconds; it doubles from
+#: the first to the second.
+_MIN_RELEASE: Final = 1_000
+_MAX_RELEASE: Final = 60_000
+
+#: How much of a traceback and of an error's text a record keeps.
+_MAX_FRAMES: Final = 50
+_MAX_TEXT: Final = 32_768
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of an actor, as far as it has come."""
+
+    delivery: Delivery
+    message: MessageProxy
+    actor: Actor[..., Any]
+    started_at: int
+    began: float
+    value: Any = None
+    result: bytes = b"null"
+    exception: BaseException | None = None
+
+
+class Runner:
+    """Runs deliveries, one at a time, in the thread that calls it.
+
+    :param broker: of the app whose actors run.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        #: Where exceptions from other threads may enter: the actor's own code.
+        self.gate = Gate()
+        self._broker = broker
+        self._settings = broker.settings
+        self._clock = broker.clock
+
+    def run(self, delivery: Delivery) -> Settlement:
+        """Run one job. Whatever happens in it, this returns its settlement."""
+        try:
+            message = self._decode(delivery)
+            actor = self._broker.get_actor(message.actor_name)
+        except DecodeError as error:
+            return self._bury(delivery, error)
+        except ActorNotFound:
+            return self._put_off(delivery)
+        run = Run(delivery, message, actor, self._clock.now(), self._clock.monotonic())
+        try:
+            with self._broker.contexts(message):
+                self._call(run)
+                self._tell(run)
+        except BaseException as error:
+            # A context failed on its way in or out, and the run with it. After hooks hear
+            # of it, a second time where the actor itself had ended well.
+            run.exception = error
+            self._tell(run)
+        return self._settle(run)
+
+    def _decode(self, delivery: Delivery) -> MessageProxy:
+        message = decode_message(delivery.message, self._settings.max_message_size)
+        if message.message_id != delivery.id:
+            raise DecodeError(f"the message of another job, {message.message_id}")
+        return MessageProxy(message, attempt=delivery.attempt, crashes=delivery.crashes)
+
+    def _call(self, run: Run) -> None:
+        """Before hooks, the actor, and its value as JSON."""
+        args, kwargs = run.message.args, run.message.kwargs
+        try:
+            self._broker.emit_before("process_message", run.message)
+            with self.gate:
+                run.value = run.actor.fn(*args, **kwargs)
+                if run.actor.is_async:
+                    run.value = asyncio.run(run.value)
+            if run.value is not None:
+                run.result = self._encode(run.actor, run.value)
+        except (BadResult, PayloadTooLarge) as error:
+            run.message.fail()
+            run.exception = error
+        except BaseException as error:
+            run.exception = error
+            if isinstance(error, TypeError):
+                self._check_arguments(run)
+
+    def _check_arguments(self, run: Run) -> None:
+        # Binding arguments costs microseconds, so it is not done before each call, but
+        # only to tell a call that could not begin from an error of the actor's own.
+        try:
+            run.actor.check_arguments(run.message.args, run.message.kwargs)
+        except BadArguments as error:
+            run.message.fail()
+            run.exception = error
+
+    def _encode(self, actor: Actor[..., Any], value: Any) -> bytes:
+        try:
+            result = encode_value(value)
+        except (TypeError, ValueError) as error:
+            raise BadResult(
+                f"actor {actor.actor_name!r} returned a {type(value).__name__} that cannot"
+                f" be stored: {error}"
+            ) from None
+        if len(result) > self._settings.max_result_size:
+            raise PayloadTooLarge(
+                f"actor {actor.actor_name!r} returned {len(result):,} bytes, the limit"
+                f" TASKQ_MAX_RESULT_SIZE is {self._settings.max_result_size:,}; store large"
+                " data elsewhere and return where it is"
+            )
+        return result
+
+    def _tell(self, run: Run) -> None:
+        """After hooks: they decide whether a failed job runs again."""
+        if isinstance(run.exception, SkipMessage):
+            self._broker.emit_after("skip_message", run.message)
+        else:
+            self._broker.emit_after(
+                "process_message", run.message, result=run.value, exception=run.exception
+            )
+
+    def _settle(self, run: Run) -> Settlement:
+        settlement = self._classify(run)
+        self._log(run, settlement)
+        # The traceback refers to frames that refer to the run.
+        run.exception = None
+        return settlement
+
+    def _classify(self, run: Run) -> Settlement:
+        delivery, started_at, message = run.delivery, run.started_at, run.message
+        if isinstance(run.exception, Shutdown):
+            return GivenBack(delivery=delivery, started_at=started_at)
+        if run.exception is None or (
+            isinstance(run.exception, SkipMessage) and not message.failed
+        ):
+            return Done(delivery=delivery, started_at=started_at, result=run.result)
+        error = _describe(run.exception)
+        if message.retry_delay is None:
+            return Failed(delivery=delivery, started_at=started_at, error=error)
+        at = self._clock.now() + message.retry_delay
+        return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
+
+    def _log(self, run: Run, settlement: Settlement) -> None:
+        # Arguments and results may be secrets: no line here has any.
+        level, outcome = _OUTCOMES[type(settlement)]
+        if not logger.isEnabledFor(level):
+            return
+        if isinstance(settlement, Retry):
+            outcome = f"failed, runs again in {run.message.retry_delay} ms"
+        logger.log(
+            level,
+            "job %s %s: actor=%s attempt=%d duration=%.1fms",
+            run.delivery.id,
+            outcome,
+            run.actor.actor_name,
+            run.delivery.attempt,
+            self._clock.monotonic() - run.began,
+            exc_info=run.exception if isinstance(settlement, (Failed, Retry)) else None,
+        )
+
+    def _bury(self, delivery: Delivery, error: DecodeError) -> Settlement:
+        logger.error("job %s failed: its stored message is damaged: %s", delivery.id, error)
+        return Failed(
+            delivery=delivery,
+            error=JobError(type="DecodeError", message=_cut(str(error)), code="malformed"),
+        )
+
+    def _put_off(self, delivery: Delivery) -> Settlement:
+        # A deploy may have brought the job before the worker that knows its actor, so it
+        # waits for one, and is kept as failed if none comes.
+        now, limit = self._clock.now(), self._settings.unknown_actor_ttl
+        text = f"no actor is named {delivery.actor!r} in this worker"
+        if delivery.released_since is not None and now - delivery.released_since >= limit:
+            logger.error("job %s failed: %s, nor has been for %d ms", delivery.id, text, limit)
+            error = JobError(type="ActorNotFound", message=text, code="unknown_actor")
+            return Failed(delivery=delivery, error=error)
+        delay = min(_MIN_RELEASE * 2 ** min(delivery.releases, 10), _MAX_RELEASE)
+        logger.warning("job %s put off for %d ms: %s", delivery.id, delay, text)
+        return GivenBack(delivery=delivery, at=now + delay, reason="unknown_actor")
+
+
+_OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
+    Done: (logging.INFO, "succeeded"),
+    Retry: (logging.WARNING, "failed"),
+    Failed: (logging.ERROR, "failed"),
+    GivenBack: (logging.INFO, "given back"),
+}
+
+
+def _describe(exception: BaseException) -> JobError:
+    code = "exception"
+    if isinstance(exception, BadArguments):
+        code = "bad_arguments"
+    elif isinstance(exception, (BadResult, PayloadTooLarge)):
+        code = "bad_result"
+    return JobError(
+        type=type(exception).__name__,
+        message=_cut(_text(exception)),
+        code=code,
+        traceback=_cut(_format_traceback(exception)),
+    )
+
+
+def _text(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except Exception:
+        return "(its text could not be read)"
+
+
+def _format_traceback(exception: BaseException) -> str:
+    # The outermost frame is this module's.
+    frames = exception.__traceback__ and exception.__traceback__.tb_next
+    lines = traceback.format_exception(type(exception), exception, frames, -_MAX_FRAMES)
+    return "".join(lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

@@ -1,0 +1,487 @@
+"""The threads of one worker: one fetches, one settles, the others run jobs.
+
+Only the fetching and the settling thread touch the engine. Runner threads take deliveries
+from a queue and put settlements on another, and so an exception that is raised into a job
+cannot hit a connection. What a job itself asks of the engine, such as sending another job,
+is done for it by threads of :class:`_EngineRelay`.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty
+from queue import SimpleQueue
+from typing import Any
+from typing import Final
+
+from ..broker import Broker
+from ..encoding import decode_message
+from ..engines.base import Delivery
+from ..engines.base import Failed
+from ..engines.base import GivenBack
+from ..engines.base import Settlement
+from ..errors import BrokerError
+from ..errors import LeaseLost
+from ..errors import Shutdown
+from ..errors import TaskQError
+from ..hooks import MessageProxy
+from ..record import JobError
+from .runner import Runner
+from .slots import SlotTable
+
+logger = logging.getLogger(__name__)
+
+#: A process asks for as many jobs as it finished in this time (milliseconds) ...
+_PREFETCH_WINDOW: Final = 30
+#: ... but for no more than this.
+_MAX_PREFETCH: Final = 256
+
+#: How many settlements go into one call of the engine at most.
+_MAX_BATCH: Final = 500
+
+#: How long one waiting fetch lasts, in milliseconds. It is woken by new jobs.
+_FETCH_TIMEOUT: Final = 30_000
+
+#: After this many milliseconds without a free thread, fetched jobs go back to the engine.
+_HOARDING: Final = 1_000
+
+#: How long jobs have to end, in milliseconds, once ``Shutdown`` was raised in them.
+_INTERRUPT_TIME: Final = 1_000
+
+#: How long the last settlements may take to store, in milliseconds.
+_FLUSH_TIME: Final = 2_000
+
+#: A worker starts jobs until this part of its lease has passed unrenewed ...
+_TRUST: Final = 5 / 6
+#: ... and renews the lease itself when this part has: its supervisor is stopped or dead.
+_SELF_RENEWAL: Final = 2 / 3
+
+
+def generate_worker_id() -> str:
+    """A name that no other worker has or had, unlike a host's name with a process id."""
+    return secrets.token_hex(8)
+
+
+class Worker:
+    """Runs the jobs of some queues in threads of this process.
+
+    :param broker: of the app whose actors run.
+    :param queues: names of the queues; None takes those of all declared actors.
+    :param worker_threads: how many jobs run at the same time.
+    :param worker_id: the name under which it is registered.
+    :param slots: where its threads note what they run.
+    :param isolated: run only the jobs that must run alone.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        queues: Iterable[str] | None = None,
+        worker_threads: int = 8,
+        worker_id: str | None = None,
+        slots: SlotTable | None = None,
+        isolated: bool = False,
+    ) -> None:
+        self.broker = broker
+        self.queues = sorted(broker.get_declared_queues() if queues is None else queues)
+        self.worker_threads = worker_threads
+        self.id = worker_id or generate_worker_id()
+        self.slots = slots or SlotTable(worker_threads)
+        self._clock = broker.clock
+        self._lease = broker.settings.lease
+        self._workers = broker.engine.workers
+        self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
+        self._runners = [Runner(broker) for _ in range(worker_threads)]
+        self._relay = _EngineRelay(worker_threads)
+        # Fetcher and settler -> runners -> settler; None ends a thread.
+        self._deliveries: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._settlements: SimpleQueue[Settlement | None] = SimpleQueue()
+        # What was fetched and is not settled yet. Written by fetcher and settler.
+        self._held: dict[str, Delivery] = {}
+        # How many jobs the fetcher is asking for. Behind a lock, shared with the settler.
+        self._asked = 0
+        self._asking = threading.Lock()
+        # When how many jobs were settled lately. Behind the same lock.
+        self._finished: deque[tuple[float, int]] = deque()
+        self._hungry = threading.Event()
+        self._stopping = threading.Event()
+        self._hurrying = threading.Event()
+        self._runners_left = worker_threads
+        self._runners_ended = threading.Condition()
+        self._fetcher = self._thread(self._fetch_until_stopped, "fetcher")
+        self._settler = self._thread(self._settle_until_stopped, "settler")
+        self._threads = [
+            self._thread(self._run_until_stopped, f"runner-{slot}", slot)
+            for slot in range(worker_threads)
+        ]
+
+    def _thread(self, target: Callable[..., None], name: str, *args: Any) -> threading.Thread:
+        return threading.Thread(target=target, args=args, name=f"taskq-{name}", daemon=True)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it holds no job."""
+        return not self._held
+
+    # Life
+
+    def start(self) -> None:
+        """Register under a lease and start the threads."""
+        self.broker.emit_before("worker_boot", self)
+        self._register()
+        self.broker.call_engine = self._relay.call
+        for thread in (self._settler, *self._threads, self._fetcher):
+            thread.start()
+        self._hungry.set()
+        self.broker.emit_after("worker_boot", self)
+
+    def tick(self) -> None:
+        """Keep what no single event keeps; call it about once a second.
+
+        Renews a lease that nobody else renewed, and gives jobs back that wait here for
+        threads which are busy with long ones.
+        """
+        if self._clock.monotonic() - self.slots.renewed_at > self._lease * _SELF_RENEWAL:
+            self._renew()
+        if self._is_hoarding():
+            self._give_back_unstarted()
+
+    def stop(self, grace: int) -> None:
+        """Stop fetching, let running jobs finish, give the others back, and end.
+
+        :param grace: how long running jobs may go on, in milliseconds. Then ``Shutdown``
+            is raised in them and they are given back.
+        """
+        self.broker.emit_before("worker_shutdown", self)
+        self._stopping.set()
+        self._hungry.set()
+        self._consumer.interrupt()
+        self._give_back_unstarted()
+        for _ in self._threads:
+            self._deliveries.put(None)
+        if not self._wait_for_runners(grace):
+            self._interrupt_runners()
+        self._fetcher.join()
+        self._give_back_unstarted()
+        self._give_back_stuck()
+        self._settlements.put(None)
+        self._settler.join(_FLUSH_TIME / 1000)
+        if self._settler.is_alive():
+            logger.error("worker %s: the last settlements cannot be stored", self.id)
+            self.hurry()
+            self._settler.join()
+        self._deregister()
+        self._consumer.close()
+        self._relay.close()
+        self.broker.emit_after("worker_shutdown", self)
+
+    def hurry(self) -> None:
+        """Let a :meth:`stop` that is under way end without any more waiting."""
+        self._hurrying.set()
+        with self._runners_ended:
+            self._runners_ended.notify_all()
+
+    def _wait_for_runners(self, timeout: int) -> bool:
+        with self._runners_ended:
+            self._runners_ended.wait_for(
+                lambda: self._runners_left == 0 or self._hurrying.is_set(), timeout / 1000
+            )
+            return self._runners_left == 0
+
+    def _interrupt_runners(self) -> None:
+        for runner in self._runners:
+            runner.gate.raise_inside(Shutdown)
+        self._wait_for_runners(_INTERRUPT_TIME)
+
+    def _give_back_stuck(self) -> None:
+        # Jobs that cannot be interrupted. Should one end well after all, its own
+        # settlement comes too late and is refused.
+        for job in self.slots.started():
+            delivery = self._held.get(job.job_id)
+            if delivery is not None:
+                self._settlements.put(GivenBack(delivery=delivery))
+
+    def _deregister(self) -> None:
+        try:
+            self._workers.hand_back(self.id, (), "stopped")
+        except TaskQError as error:
+            logger.warning("worker %s could not be signed off: %s", self.id, error)
+
+    # Lease
+
+    def _register(self) -> None:
+        began = self._clock.monotonic()
+        self._workers.register(self.id)
+        self.slots.renewed_at = began
+
+    def _renew(self) -> None:
+        began = self._clock.monotonic()
+        try:
+            lost = self._workers.renew([self.id])
+        except BrokerError as error:
+            logger.warning("worker %s cannot renew its lease: %s", self.id, error)
+        else:
+            if lost:
+                self._recover_lease()
+            else:
+                self.slots.renewed_at = began
+
+    def _recover_lease(self) -> None:
+        # What this worker held is somebody else's by now. Jobs that have started end as
+        # they end, and their settlements will be refused.
+        logger.warning(
+            "worker %s lost its lease: %d jobs that it held run elsewhere",
+            self.id,
+            len(self._held),
+        )
+        self._give_back_unstarted()
+        self._register()
+
+    def _is_trusted(self) -> bool:
+        unrenewed = self._clock.monotonic() - self.slots.renewed_at
+        return unrenewed < self._lease * _TRUST
+
+    # Fetching
+
+    def _fetch_until_stopped(self) -> None:
+        self.broker.emit_after("consumer_thread_boot", threading.current_thread())
+        backoff = _Backoff(self._stopping)
+        while not self._stopping.is_set():
+            self._hungry.wait()
+            self._hungry.clear()
+            while not self._stopping.is_set() and (limit := self._reserve()) > 0:
+                try:
+                    self._accept(self._consumer.fetch(limit, _FETCH_TIMEOUT))
+                    backoff.reset()
+                except LeaseLost:
+                    self._attempt(self._recover_lease, backoff)
+                except Exception as error:
+                    _log_failure("fetch", error)
+                    backoff.wait()
+                finally:
+                    self._asked = 0
+        self.broker.emit_before("consumer_thread_shutdown", threading.current_thread())
+
+    def _attempt(self, action: Callable[[], None], backoff: _Backoff) -> None:
+        try:
+            action()
+        except Exception as error:
+            _log_failure("register", error)
+            backoff.wait()
+
+    def _reserve(self) -> int:
+        with self._asking:
+            self._asked = self._demand(len(self._held))
+            return self._asked
+
+    def _demand(self, held: int) -> int:
+        """How many jobs to ask for.
+
+        Slow jobs: as many as can start at once, so that none waits here while another
+        process is free. Fast ones: as many as will be gone in a moment.
+        """
+        since = self._clock.monotonic() - _PREFETCH_WINDOW
+        lately = sum(count for at, count in self._finished if at > since)
+        target = min(max(self.worker_threads, lately), _MAX_PREFETCH)
+        return max(0, target - held - self._asked)
+
+    def _accept(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self._held[delivery.id] = delivery
+        for delivery in deliveries:
+            self._deliveries.put(delivery)
+
+    def _is_hoarding(self) -> bool:
+        if self._deliveries.empty():
+            return False
+        started = self.slots.started()
+        since = self._clock.monotonic() - _HOARDING
+        return len(started) == self.worker_threads and all(
+            job.started_at < since for job in started
+        )
+
+    def _give_back_unstarted(self) -> None:
+        ends = 0
+        try:
+            while True:
+                delivery = self._deliveries.get_nowait()
+                if delivery is None:
+                    ends += 1
+                else:
+                    self._settlements.put(GivenBack(delivery=delivery))
+        except Empty:
+            for _ in range(ends):
+                self._deliveries.put(None)
+
+    # Running
+
+    def _run_until_stopped(self, slot: int) -> None:
+        self.broker.emit_after("worker_thread_boot", threading.current_thread())
+        self._relay.serve_this_thread()
+        runner = self._runners[slot]
+        try:
+            while (delivery := self._deliveries.get()) is not None:
+                self._settlements.put(self._run(slot, runner, delivery))
+            self.broker.emit_before("worker_thread_shutdown", threading.current_thread())
+        finally:
+            with self._runners_ended:
+                self._runners_left -= 1
+                self._runners_ended.notify_all()
+
+    def _run(self, slot: int, runner: Runner, delivery: Delivery) -> Settlement:
+        if self._stopping.is_set() or not self._is_trusted():
+            return GivenBack(delivery=delivery)
+        self.slots.start(slot, delivery.id, self._clock.monotonic())
+        try:
+            return runner.run(delivery)
+        except BaseException as error:
+            # A defect of this package must not cost a thread, nor lose the job.
+            logger.exception("job %s could not be run", delivery.id)
+            defect = JobError(type=type(error).__name__, message=str(error), code="internal")
+            return Failed(delivery=delivery, error=defect)
+        finally:
+            self.slots.end(slot)
+
+    # Settling
+
+    def _settle_until_stopped(self) -> None:
+        backoff = _Backoff(self._hurrying)
+        while True:
+            batch, is_last = self._collect()
+            while batch and not self._settle(batch, backoff):
+                pass
+            if is_last:
+                return
+
+    def _collect(self) -> tuple[list[Settlement], bool]:
+        # While one call of the engine is in flight the next batch forms by itself.
+        batch: list[Settlement] = []
+        settlement = self._settlements.get()
+        try:
+            while settlement is not None:
+                batch.append(settlement)
+                if len(batch) == _MAX_BATCH:
+                    return batch, False
+                settlement = self._settlements.get_nowait()
+        except Empty:
+            return batch, False
+        return batch, True
+
+    def _settle(self, batch: list[Settlement], backoff: _Backoff) -> bool:
+        """Settle a batch, and fetch with the same call.
+
+        :return: False to try again: a settlement is not given up while the worker lives.
+        """
+        limit = self._note_finished(batch)
+        self._emit("before", batch)
+        try:
+            stale, deliveries = self._consumer.settle_if_held(batch, limit)
+        except Exception as error:
+            _log_failure("settle", error)
+            backoff.wait()
+            return self._hurrying.is_set()
+        backoff.reset()
+        for settlement in batch:
+            self._held.pop(settlement.delivery.id, None)
+        self._accept(deliveries)
+        if len(deliveries) < limit:
+            # Nothing more is ready: from here on the fetcher waits for it.
+            self._hungry.set()
+        for delivery in stale:
+            logger.warning(
+                "job %s: the settlement came too late and was refused; the job had been"
+                " taken from worker %s",
+                delivery.id,
+                self.id,
+            )
+        self._emit("after", batch)
+        return True
+
+    def _note_finished(self, batch: list[Settlement]) -> int:
+        now = self._clock.monotonic()
+        with self._asking:
+            self._finished.append((now, len(batch)))
+            while self._finished[0][0] < now - _PREFETCH_WINDOW:
+                self._finished.popleft()
+            if self._stopping.is_set():
+                return 0
+            return self._demand(len(self._held) - len(batch))
+
+    def _emit(self, when: str, batch: list[Settlement]) -> None:
+        for signal, is_wanted in (("ack", _is_ack), ("nack", _is_nack)):
+            if not self.broker.has_hook(f"{when}_{signal}"):
+                continue
+            emit = self.broker.emit_before if when == "before" else self.broker.emit_after
+            for settlement in filter(is_wanted, batch):
+                try:
+                    emit(signal, self._message_of(settlement.delivery))
+                except TaskQError as error:
+                    # Nothing may keep an outcome from being stored.
+                    logger.error("job %s: %s", settlement.delivery.id, error)
+
+    def _message_of(self, delivery: Delivery) -> MessageProxy:
+        max_size = self.broker.settings.max_message_size
+        message = decode_message(delivery.message, max_size)
+        return MessageProxy(message, attempt=delivery.attempt, crashes=delivery.crashes)
+
+
+def _is_ack(settlement: Settlement) -> bool:
+    return not isinstance(settlement, (Failed, GivenBack))
+
+
+def _is_nack(settlement: Settlement) -> bool:
+    return isinstance(settlement, Failed)
+
+
+def _log_failure(what: str, error: Exception) -> None:
+    if isinstance(error, BrokerError):
+        logger.error("cannot %s, will try again: %s", what, error)
+    else:
+        logger.error("cannot %s, will try again", what, exc_info=error)
+
+
+class _Backoff:
+    """Waits longer after each failure, up to a few seconds.
+
+    :param stop: ends a wait at once.
+    """
+
+    _MIN: Final = 0.05
+    _MAX: Final = 5.0
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._delay = self._MIN
+
+    def wait(self) -> None:
+        self._stop.wait(self._delay)
+        self._delay = min(self._delay * 2, self._MAX)
+
+    def reset(self) -> None:
+        self._delay = self._MIN
+
+
+class _EngineRelay:
+    """Makes the engine calls of runner threads in threads of its own."""
+
+    def __init__(self, threads: int) -> None:
+        self._served = threading.local()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="taskq-relay")
+
+    def serve_this_thread(self) -> None:
+        self._served.here = True
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        if not getattr(self._served, "here", False):
+            return function(*args)
+        return self._pool.submit(function, *args).result()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
