@@ -13,6 +13,7 @@ from typing import ParamSpec
 from typing import Protocol
 from typing import TypeVar
 
+from .config import milliseconds
 from .encoding import check_actor_name
 from .encoding import check_queue_name
 from .errors import BadArguments
@@ -99,10 +100,13 @@ class Actor(Generic[P, R]):
     ) -> Message:
         """Make a message with options of its own, without sending it.
 
+        :param options: what overrides the actor's own options; a duration is milliseconds
+            or a timedelta.
         :raises BadArguments: the arguments do not fit the function.
         """
         kwargs = dict(kwargs or {})
         self.check_arguments(args, kwargs)
+        options = {name: milliseconds(value) for name, value in options.items()}
         return Message(self.queue_name, self.actor_name, tuple(args), kwargs, options)
 
     def send(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:

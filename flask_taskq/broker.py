@@ -16,7 +16,10 @@ from .actor import Actor
 from .clock import Clock
 from .config import milliseconds
 from .config import Settings
+from .encoding import check_actor_name
+from .encoding import check_queue_name
 from .encoding import encode_message
+from .encoding import JOB_ID
 from .engines.base import Engine
 from .engines.base import Envelope
 from .errors import ActorNotFound
@@ -212,6 +215,7 @@ class Broker:
         :param delay: do not run it before this many milliseconds are over.
         :raises BadArguments: something in the message is not JSON.
         :raises PayloadTooLarge: it is over ``TASKQ_MAX_MESSAGE_SIZE``.
+        :raises ValueError: a name or the id in it is not valid.
         :raises BrokerError: it could not be stored.
         """
         return self.enqueue_many([message], delay=delay)[0]
@@ -222,7 +226,7 @@ class Broker:
         """Store messages as jobs, all of them or none, in one step.
 
         :param delay: do not run them before this many milliseconds are over.
-        :raises BadArguments, PayloadTooLarge, BrokerError: as :meth:`enqueue`.
+        :raises BadArguments, PayloadTooLarge, ValueError, BrokerError: as :meth:`enqueue`.
         """
         messages = list(messages)
         wait = None if delay is None else milliseconds(delay)
@@ -239,6 +243,11 @@ class Broker:
         return [Job(_first_record(envelope, now), self) for envelope in envelopes]
 
     def _seal(self, message: Message, due_at: int | None) -> Envelope:
+        # A message may be made, or changed, by hand. A worker would refuse it.
+        check_queue_name(message.queue_name)
+        check_actor_name(message.actor_name)
+        if not JOB_ID.fullmatch(message.message_id):
+            raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
         actor = self.actors.get(message.actor_name)
         parameters = actor.parameters if actor else ()
         return Envelope(

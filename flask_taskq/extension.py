@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from flask import Blueprint
 from flask import current_app
-from flask import has_app_context
 from flask import Flask
+from flask import has_app_context
 from flask import Response
 
 from . import middleware
@@ -58,8 +58,9 @@ class TaskQ:
     def init_app(self, app: Flask) -> None:
         """Read ``TASKQ_*`` from an app's configuration and set the app up. No I/O is done.
 
-        :raises ConfigurationError: a key is wrong, an actor has an unknown option, or the
-            app has a route under ``TASKQ_JOBS_URL_PREFIX`` already.
+        :raises ConfigurationError: a key is wrong, or the app has a route under
+            ``TASKQ_JOBS_URL_PREFIX`` already.
+        :raises ValueError: an actor has an option that no middleware of this app knows.
         :raises RuntimeError: another TaskQ was set up for this app.
         """
         if "taskq" in app.extensions:
@@ -140,7 +141,7 @@ class TaskQ:
             ``TASKQ_JOBS_URL_PREFIX``.
         """
         broker = self.broker
-        url = location or job_url(job.id)
+        url = job_url(job.id)
         response = job_response(
             job.record,
             now=broker.clock.now(),
@@ -148,8 +149,9 @@ class TaskQ:
             url=url,
             status=202,
         )
-        if url is not None:
-            response.headers["Location"] = url
+        location = location or url
+        if location is not None:
+            response.headers["Location"] = location
         return response
 
     def jobs_blueprint(self) -> Blueprint:

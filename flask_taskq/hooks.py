@@ -54,6 +54,10 @@ class MessageProxy:
         self.retry_delay = delay
 
     def __getattr__(self, name: str) -> Any:
+        # Only what an instance lacks is looked for here. While one is being copied it has
+        # nothing yet, and asking for its message would end up here again.
+        if name in MessageProxy.__slots__:
+            raise AttributeError(name)
         return getattr(self.message, name)
 
     def __eq__(self, other: object) -> bool:

@@ -63,6 +63,9 @@ class Gate:
             thread_id, sent = self._open.pop()
         except IndexError:
             return False
-        _set_async_exception(thread_id, exception)
-        sent.release()
+        try:
+            _set_async_exception(thread_id, exception)
+        finally:
+            # Also when it was raised here, in a thread that called this on itself.
+            sent.release()
         return True

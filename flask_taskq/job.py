@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import cast
 from typing import Final
 from typing import Generic
@@ -11,6 +12,7 @@ from typing import Protocol
 from typing import Self
 from typing import TypeVar
 
+from .config import milliseconds
 from .encoding import decode_value
 from .errors import ResultFailure
 from .errors import ResultMissing
@@ -66,7 +68,9 @@ class Job(Generic[R_co]):
         self.record = self._source.get_record(self.id)
         return self
 
-    def get_result(self, *, block: bool = False, timeout: int | None = 10_000) -> R_co:
+    def get_result(
+        self, *, block: bool = False, timeout: int | timedelta | None = 10_000
+    ) -> R_co:
         """What the actor returned.
 
         :param block: wait until the job has finished.
@@ -76,31 +80,33 @@ class Job(Generic[R_co]):
         :raises ResultFailure: it finished without a result.
         :raises JobNotFound: the record's retention time is over.
         """
+        wait = None if timeout is None else milliseconds(timeout)
         if not self.status.is_final:
             if block:
-                self.record = self._source.wait_for_record(self.id, timeout)
+                self.record = self._source.wait_for_record(self.id, wait)
             else:
                 self.refresh()
         if not self.status.is_final:
             text = f"job {self.id} of actor {self.record.actor!r} is {self.status}"
             if block:
-                raise ResultTimeout(f"{text} after {timeout} ms")
+                raise ResultTimeout(f"{text} after {wait} ms")
             raise ResultMissing(f"{text}: it has no result yet")
         return self._result()
 
-    async def result(self, timeout: int | None = None) -> R_co:
+    async def result(self, timeout: int | timedelta | None = None) -> R_co:
         """Wait, without blocking the event loop, for what the actor returned.
 
         :param timeout: how long to wait, in milliseconds; None waits for ever.
         :raises ResultTimeout, ResultFailure, JobNotFound: as :meth:`get_result`.
         """
-        until = None if timeout is None else time.monotonic() + timeout / 1000
+        limit = None if timeout is None else milliseconds(timeout)
+        until = None if limit is None else time.monotonic() + limit / 1000
         while not self.status.is_final:
             left = None if until is None else round((until - time.monotonic()) * 1000)
             if left is not None and left <= 0:
                 raise ResultTimeout(
                     f"job {self.id} of actor {self.record.actor!r} is {self.status}"
-                    f" after {timeout} ms"
+                    f" after {limit} ms"
                 )
             # In slices, so that a coroutine that is cancelled leaves no thread behind.
             wait = _ASYNC_WAIT if left is None else min(left, _ASYNC_WAIT)

@@ -6,8 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import click
+
+#: Larger than any process id, whose C type has 32 bits.
+_NO_PID: Final = 2**31
 
 
 @contextmanager
@@ -36,7 +40,11 @@ def write_pid_file(path: Path | None) -> Iterator[None]:
 
 def _read(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        pid = int(path.read_text())
+        # kill() takes 0 and negative numbers for groups of processes.
+        if not 0 < pid < _NO_PID:
+            raise ValueError(pid)
+        return pid
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

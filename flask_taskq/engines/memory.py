@@ -434,8 +434,10 @@ class _Workers(Workers):
 
     def has_isolated(self, queues: Sequence[str]) -> bool:
         with self._engine.changed:
-            self._engine.promote()
+            now = self._engine.clock.now()
             return any(
-                job.isolated and job.record.queue in queues
-                for job in self._engine.with_status(Status.QUEUED)
+                job.isolated
+                and job.record.queue in queues
+                and (job.record.scheduled_for or 0) <= now
+                for job in self._engine.with_status(*WAITING)
             )

@@ -54,6 +54,7 @@ class Run:
     value: Any = None
     result: bytes = b"null"
     exception: BaseException | None = None
+    code: str = "exception"
 
 
 class Runner:
@@ -83,11 +84,16 @@ class Runner:
             with self._broker.contexts(message):
                 self._call(run)
                 self._tell(run)
+                if run.exception is not None:
+                    # The contexts see it on their way out: one that holds a database
+                    # transaction must know whether to commit.
+                    raise run.exception
         except BaseException as error:
-            # A context failed on its way in or out, and the run with it. After hooks hear
-            # of it, a second time where the actor itself had ended well.
-            run.exception = error
-            self._tell(run)
+            if error is not run.exception:
+                # A context failed on its way in or out, and the run with it. After hooks
+                # hear of it, a second time where the actor itself had ended well.
+                run.exception = error
+                self._tell(run)
         return self._settle(run)
 
     def _decode(self, delivery: Delivery) -> MessageProxy:
@@ -105,15 +111,12 @@ class Runner:
                 run.value = run.actor.fn(*args, **kwargs)
                 if run.actor.is_async:
                     run.value = asyncio.run(run.value)
-            if run.value is not None:
-                run.result = self._encode(run.actor, run.value)
-        except (BadResult, PayloadTooLarge) as error:
-            run.message.fail()
-            run.exception = error
         except BaseException as error:
             run.exception = error
             if isinstance(error, TypeError):
                 self._check_arguments(run)
+        else:
+            self._keep(run)
 
     def _check_arguments(self, run: Run) -> None:
         # Binding arguments costs microseconds, so it is not done before each call, but
@@ -122,7 +125,16 @@ class Runner:
             run.actor.check_arguments(run.message.args, run.message.kwargs)
         except BadArguments as error:
             run.message.fail()
-            run.exception = error
+            run.exception, run.code = error, "bad_arguments"
+
+    def _keep(self, run: Run) -> None:
+        try:
+            if run.value is not None:
+                run.result = self._encode(run.actor, run.value)
+        except (BadResult, PayloadTooLarge) as error:
+            # Running the actor again would not make it smaller.
+            run.message.fail()
+            run.exception, run.code = error, "bad_result"
 
     def _encode(self, actor: Actor[..., Any], value: Any) -> bytes:
         try:
@@ -164,7 +176,7 @@ class Runner:
             isinstance(run.exception, SkipMessage) and not message.failed
         ):
             return Done(delivery=delivery, started_at=started_at, result=run.result)
-        error = _describe(run.exception)
+        error = _describe(run.exception, run.code)
         if message.retry_delay is None:
             return Failed(delivery=delivery, started_at=started_at, error=error)
         at = self._clock.now() + message.retry_delay
@@ -217,12 +229,7 @@ _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
 }
 
 
-def _describe(exception: BaseException) -> JobError:
-    code = "exception"
-    if isinstance(exception, BadArguments):
-        code = "bad_arguments"
-    elif isinstance(exception, (BadResult, PayloadTooLarge)):
-        code = "bad_result"
+def _describe(exception: BaseException, code: str) -> JobError:
     return JobError(
         type=type(exception).__name__,
         message=_cut(_text(exception)),
@@ -239,11 +246,16 @@ def _text(exception: BaseException) -> str:
 
 
 def _format_traceback(exception: BaseException) -> str:
-    # The outermost frame is this module's.
-    frames = exception.__traceback__ and exception.__traceback__.tb_next
+    # The outermost frames are this module's.
+    frames = exception.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
     lines = traceback.format_exception(type(exception), exception, frames, -_MAX_FRAMES)
     return "".join(lines)
 
 
 def _cut(text: str) -> str:
+    # Half a surrogate pair, as in a file's name that is not UTF-8, cannot be stored: the
+    # settlement would be refused for ever.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

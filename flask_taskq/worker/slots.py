@@ -86,14 +86,16 @@ class SlotTable:
         """The jobs that are running, or were when the process died."""
         return [
             StartedJob(
-                bytes(
-                    self._bytes[offset + _JOB_ID : offset + _JOB_ID + _JOB_ID_LENGTH]
-                ).decode(),
-                self._doubles[offset // 8 + _STARTED_AT],
+                bytes(self._job_id(slot)).decode(),
+                self._doubles[(slot + 1) * _DOUBLES + _STARTED_AT],
             )
-            for offset in range(_SIZE, _SIZE * (self.threads + 1), _SIZE)
-            if self._bytes[offset + _FLAG]
+            for slot in range(self.threads)
+            if self._bytes[(slot + 1) * _SIZE + _FLAG]
         ]
+
+    def _job_id(self, slot: int) -> memoryview:
+        offset = (slot + 1) * _SIZE + _JOB_ID
+        return self._bytes[offset : offset + _JOB_ID_LENGTH]
 
     def close(self) -> None:
         """Let go of the memory."""

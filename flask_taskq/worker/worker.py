@@ -100,6 +100,7 @@ class Worker:
         self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
         self._runners = [Runner(broker) for _ in range(worker_threads)]
         self._relay = _EngineRelay(worker_threads)
+        self._call_engine = broker.call_engine
         # Fetcher and settler -> runners -> settler; None ends a thread.
         self._deliveries: SimpleQueue[Delivery | None] = SimpleQueue()
         self._settlements: SimpleQueue[Settlement | None] = SimpleQueue()
@@ -179,6 +180,7 @@ class Worker:
             self._settler.join()
         self._deregister()
         self._consumer.close()
+        self.broker.call_engine = self._call_engine
         self._relay.close()
         self.broker.emit_after("worker_shutdown", self)
 
@@ -281,6 +283,12 @@ class Worker:
             self._asked = self._demand(len(self._held))
             return self._asked
 
+    def _is_short(self) -> bool:
+        # Asked anew after each settlement: a fetch that came back with nothing while one
+        # was in flight saw jobs that were still held, and may have gone to sleep.
+        with self._asking:
+            return self._demand(len(self._held)) > 0
+
     def _demand(self, held: int) -> int:
         """How many jobs to ask for.
 
@@ -338,8 +346,8 @@ class Worker:
     def _run(self, slot: int, runner: Runner, delivery: Delivery) -> Settlement:
         if self._stopping.is_set() or not self._is_trusted():
             return GivenBack(delivery=delivery)
-        self.slots.start(slot, delivery.id, self._clock.monotonic())
         try:
+            self.slots.start(slot, delivery.id, self._clock.monotonic())
             return runner.run(delivery)
         except BaseException as error:
             # A defect of this package must not cost a thread, nor lose the job.
@@ -391,8 +399,8 @@ class Worker:
         for settlement in batch:
             self._held.pop(settlement.delivery.id, None)
         self._accept(deliveries)
-        if len(deliveries) < limit:
-            # Nothing more is ready: from here on the fetcher waits for it.
+        if self._is_short():
+            # Nothing more was ready: from here on the fetcher waits for it.
             self._hungry.set()
         for delivery in stale:
             logger.warning(
@@ -421,15 +429,20 @@ class Worker:
             emit = self.broker.emit_before if when == "before" else self.broker.emit_after
             for settlement in filter(is_wanted, batch):
                 try:
-                    emit(signal, self._message_of(settlement.delivery))
+                    emit(signal, self._message_of(settlement))
                 except TaskQError as error:
                     # Nothing may keep an outcome from being stored.
                     logger.error("job %s: %s", settlement.delivery.id, error)
 
-    def _message_of(self, delivery: Delivery) -> MessageProxy:
-        max_size = self.broker.settings.max_message_size
-        message = decode_message(delivery.message, max_size)
-        return MessageProxy(message, attempt=delivery.attempt, crashes=delivery.crashes)
+    def _message_of(self, settlement: Settlement) -> MessageProxy:
+        delivery, max_size = settlement.delivery, self.broker.settings.max_message_size
+        message = MessageProxy(
+            decode_message(delivery.message, max_size),
+            attempt=delivery.attempt,
+            crashes=delivery.crashes,
+        )
+        message.failed = isinstance(settlement, Failed)
+        return message
 
 
 def _is_ack(settlement: Settlement) -> bool:

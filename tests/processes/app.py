@@ -1,0 +1,85 @@
+"""The application that the tests' workers run. It tells the test what its jobs do."""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import threading
+import time
+
+from flask import Flask
+
+from flask_taskq import current_job
+from flask_taskq import TaskQ
+
+taskq = TaskQ()
+
+
+def create_app() -> Flask:
+    app = Flask(__name__, instance_path=os.environ["TEST_FOLDER"])
+    app.config.from_prefixed_env()
+    taskq.init_app(app)
+    tell("boot")
+    if os.environ.get("TEST_BROKEN_APP"):
+        raise RuntimeError("this factory is broken")
+    return app
+
+
+def tell(event: str, **details: object) -> None:
+    """Send an event to the test, as one datagram."""
+    details |= {"event": event, "pid": os.getpid(), "at": time.monotonic()}
+    if current_job:
+        details |= {"job": current_job.id, "attempt": current_job.attempt}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(json.dumps(details).encode(), os.environ["TEST_RECORDER"])
+
+
+@taskq.actor
+def work(milliseconds: int) -> int:
+    """A job of a known length."""
+    tell("start")
+    time.sleep(milliseconds / 1000)
+    tell("end")
+    return os.getpid()
+
+
+@taskq.actor
+def wait_for_line(fifo: str) -> str:
+    """A job that lasts until the test writes a line."""
+    tell("start")
+    with open(fifo) as file:
+        line = file.readline()
+    tell("end")
+    return line
+
+
+@taskq.actor
+def hold_gil(milliseconds: int) -> None:
+    """A job in C code that lets no other thread of its process run."""
+    tell("start")
+    ctypes.PyDLL(None).usleep(milliseconds * 1000)
+    tell("end")
+
+
+@taskq.actor(max_retries=3, min_backoff=600_000)
+def fail() -> None:
+    """A job that fails and waits long for its next try."""
+    tell("start")
+    raise RuntimeError("this job fails")
+
+
+@taskq.actor
+def crash() -> None:
+    """A job that takes its process with it."""
+    tell("start")
+    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait()
+
+
+@taskq.actor
+def chain(length: int) -> None:
+    """A job that sends the next one, as often as it is told."""
+    tell("start")
+    if length > 1:
+        chain.send(length - 1)

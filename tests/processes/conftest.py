@@ -1,0 +1,80 @@
+"""A folder, a recorder, and workers that are ended whatever happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from flask_taskq import TaskQ
+
+from . import app as jobs
+from .harness import Recorder
+from .harness import WorkerCommand
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name: sockets are made in it."""
+    path = Path(tempfile.mkdtemp(prefix="tq"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def recorder(folder: Path) -> Iterator[Recorder]:
+    """What the jobs of this test tell."""
+    recorder = Recorder(folder)
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture
+def env(folder: Path, recorder: Recorder) -> dict[str, str]:
+    """The environment of the test's workers."""
+    return {
+        **os.environ,
+        "TEST_FOLDER": str(folder),
+        "TEST_RECORDER": recorder.path,
+        "FLASK_TASKQ_LEASE": "2000",
+        "FLASK_TASKQ_GRACE": "5000",
+    }
+
+
+@pytest.fixture
+def start_worker(env: dict[str, str]) -> Iterator[Callable[..., WorkerCommand]]:
+    """Starts ``flask taskq worker`` with options; keywords go to its environment."""
+    started: list[WorkerCommand] = []
+
+    def start(*arguments: str, app: str | None = None, **more: str) -> WorkerCommand:
+        started.append(WorkerCommand({**env, **more}, *arguments, app=app))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.close()
+
+
+@pytest.fixture
+def app(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The app of the workers, in this process: the web's side."""
+    for name in ("TEST_FOLDER", "TEST_RECORDER"):
+        monkeypatch.setenv(name, env[name])
+    app = Flask("web", instance_path=env["TEST_FOLDER"])
+    app.config["TASKQ_LEASE"] = int(env["FLASK_TASKQ_LEASE"])
+    jobs.taskq.init_app(app)
+    with app.app_context():
+        yield app
+    jobs.taskq.broker_for(app).close()
+
+
+@pytest.fixture
+def taskq(app: Flask) -> TaskQ:
+    """The extension, with the app's context open."""
+    return jobs.taskq

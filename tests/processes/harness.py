@@ -1,0 +1,177 @@
+"""Real supervisors, and an ear for what their jobs and logs say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+APP = Path(__file__).with_name("app.py")
+
+READY = r"process (\d+) is ready"
+
+#: A net under tests that wait for something which never comes, in seconds.
+NET = 60.0
+
+
+class Recorder:
+    """Collects what jobs tell. Waiting is for an event, never for a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "r")
+        self.events: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._thread = threading.Thread(target=self._collect, daemon=True)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        while data := self._socket.recv(65_536):
+            with self._changed:
+                self.events.append(json.loads(data))
+                self._changed.notify_all()
+
+    def of(self, event: str, jobs: Iterable[str] | None = None) -> list[dict[str, Any]]:
+        """The events of one name, of these jobs."""
+        wanted = None if jobs is None else set(jobs)
+        with self._changed:
+            return [
+                one
+                for one in self.events
+                if one["event"] == event and (wanted is None or one.get("job") in wanted)
+            ]
+
+    def runs(self) -> Counter[str]:
+        """How often each job has started."""
+        return Counter(one["job"] for one in self.of("start"))
+
+    def wait_for(
+        self, event: str, count: int = 1, *, jobs: Iterable[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Wait until an event has been told so often."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: len(self.of(event, jobs)) >= count, NET)
+        found = self.of(event, jobs)
+        assert done, f"{event!r} was told {len(found)} times, not {count}"
+        return found
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", self.path)
+        self._thread.join(NET)
+        self._socket.close()
+
+
+class WorkerCommand:
+    """One ``flask taskq worker`` in a process group of its own."""
+
+    def __init__(self, env: dict[str, str], *arguments: str, app: str | None = None) -> None:
+        command = [sys.executable, "-m", "flask", "--app", app or f"{APP}:create_app"]
+        self.process = subprocess.Popen(
+            [*command, "taskq", "worker", *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.log = ""
+        #: When each child was first seen to be ready, on the monotonic clock, in seconds.
+        self.ready_at: dict[int, float] = {}
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.log += line
+                if ready := re.search(READY, line):
+                    self.ready_at[int(ready[1])] = time.monotonic()
+                self._changed.notify_all()
+
+    def wait_for_log(self, pattern: str, count: int = 1) -> list[str]:
+        """Wait until the log has so many matches, and return the groups."""
+        with self._changed:
+            done = self._changed.wait_for(
+                lambda: len(re.findall(pattern, self.log)) >= count, NET
+            )
+            assert done, f"{pattern!r} is not in the log {count} times:\n{self.log}"
+            return re.findall(pattern, self.log)
+
+    def wait_until_ready(self, processes: int) -> list[int]:
+        """Wait for the children to fetch, and return their process ids."""
+        return [int(pid) for pid in self.wait_for_log(READY, processes)]
+
+    def signal(self, number: int) -> None:
+        """To the supervisor alone."""
+        self.process.send_signal(number)
+
+    def signal_all(self, number: int) -> None:
+        """To every process of the tree at once."""
+        os.killpg(self.process.pid, number)
+
+    def wait(self) -> int:
+        """Wait for the end of the supervisor, and return its exit code."""
+        return self.process.wait(NET)
+
+    def close(self) -> None:
+        """End whatever is left."""
+        try:
+            self.signal_all(signal.SIGCONT)
+            self.signal_all(signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(NET)
+        self._reader.join(NET)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def start_of(pid: int) -> float:
+    """When a process was started, on the monotonic clock, in seconds."""
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    return ticks / os.sysconf("SC_CLK_TCK") - since_boot
+
+
+def processes_of_session(leader: int) -> list[int]:
+    """The processes that a worker command, started in a session of its own, has left."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def elapsed(action: Callable[[], object]) -> float:
+    """How many seconds something takes."""
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began

@@ -1,0 +1,179 @@
+"""How a worker starts, and how it refuses to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flask_taskq import TaskQ
+
+from . import app as jobs
+from .harness import processes_of_session
+from .harness import Recorder
+from .harness import WorkerCommand
+from .test_killed_child import assert_all_succeeded
+from .test_killed_child import send_work
+
+START = Callable[..., WorkerCommand]
+
+BROKEN = {"TEST_BROKEN_APP": "1"}
+
+
+def test_a_broken_factory_is_shown_once_and_tried_again(
+    start_worker: START, recorder: Recorder, taskq: TaskQ
+) -> None:
+    """One traceback, growing pauses, one process at a time, and no job is claimed."""
+    [job_id] = send_work(taskq, 1, 1)
+    worker = start_worker("-p", "4", **BROKEN)
+    worker.wait_for_log("starting another process in 1000 ms")
+    worker.wait_for_log("starting another process in 2000 ms")
+    boots = recorder.wait_for("boot", 2)
+    assert boots[1]["at"] - boots[0]["at"] >= 1
+    assert worker.log.count("RuntimeError: this factory is broken") == 1
+    assert taskq.job(job_id).record.version == 1
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+def test_an_app_that_does_not_exist_is_bad_usage(
+    arguments: list[str], start_worker: START
+) -> None:
+    """The name is wrong, and trying again would not help: exit code 2."""
+    worker = start_worker(*arguments, app="no_such_module")
+    assert worker.wait() == 2
+    assert "no_such_module" in worker.log
+
+
+def test_an_app_without_a_taskq_is_bad_usage(start_worker: START, tmp_path: Path) -> None:
+    """The error tells what to call."""
+    module = tmp_path / "plain.py"
+    module.write_text("from flask import Flask\napp = Flask(__name__)\n")
+    worker = start_worker(app=str(module))
+    assert worker.wait() == 2
+    assert "taskq.init_app(app)" in worker.log
+
+
+def test_jobs_in_memory_have_no_worker(start_worker: START) -> None:
+    """The error tells why, and what to do instead."""
+    worker = start_worker(FLASK_TASKQ_BROKER_URL="memory://")
+    assert worker.wait() == 2
+    assert "memory://" in worker.log
+    assert "drain" in worker.log
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_check_tells_whether_the_app_loads(broken: bool, start_worker: START) -> None:
+    """Exit code 0 or 2, at once, and the traceback in the log."""
+    worker = start_worker("--check", **(BROKEN if broken else {}))
+    assert worker.wait() == (2 if broken else 0)
+    assert ("this factory is broken" in worker.log) is broken
+
+
+def test_a_bad_value_in_the_configuration_is_named(start_worker: START) -> None:
+    """The key is in the log, and --check says no."""
+    worker = start_worker("--check", FLASK_TASKQ_LEASE="soon")
+    assert worker.wait() == 2
+    assert "TASKQ_LEASE" in worker.log
+
+
+def test_an_engine_out_of_reach_is_given_up_in_time(start_worker: START, folder: Path) -> None:
+    """What is there is no database: exit code 3 after --connect-timeout."""
+    path = folder / "broken.sqlite3"
+    path.write_bytes(b"this is no database" * 100)
+    worker = start_worker(
+        "--connect-timeout", "300", FLASK_TASKQ_BROKER_URL=f"sqlite:///{path}"
+    )
+    assert worker.wait() == 3
+    assert "broken.sqlite3" in worker.log
+
+
+def test_the_pid_file_holds_the_supervisor(start_worker: START, folder: Path) -> None:
+    """It is there while the worker runs and gone afterwards."""
+    path = folder / "worker.pid"
+    worker = start_worker("-p", "1", "--pid-file", str(path))
+    worker.wait_until_ready(1)
+    assert int(path.read_text()) == worker.process.pid
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert not path.exists()
+
+
+def test_only_the_named_queues_are_served(
+    start_worker: START, taskq: TaskQ, recorder: Recorder
+) -> None:
+    """Jobs of other queues stay where they are."""
+    worker = start_worker("-p", "1", "-Q", "other")
+    worker.wait_until_ready(1)
+    [job_id] = send_work(taskq, 1, 1)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert taskq.job(job_id).record.version == 1
+
+
+def test_children_are_directly_under_the_supervisor(start_worker: START) -> None:
+    """Also when there is only one: the supervisor itself runs no job."""
+    worker = start_worker("-p", "1")
+    [child] = worker.wait_until_ready(1)
+    assert set(processes_of_session(worker.process.pid)) == {worker.process.pid, child}
+    parent = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1]
+    assert int(parent) == worker.process.pid
+
+
+def test_a_job_in_backoff_leaves_its_thread_to_others(
+    start_worker: START, taskq: TaskQ, recorder: Recorder
+) -> None:
+    """One thread: while a failed job waits ten minutes, another one runs."""
+    start_worker("-p", "1", "-t", "1").wait_until_ready(1)
+    failing = jobs.fail.send()
+    recorder.wait_for("start", 1, jobs=[failing.id])
+    [other] = send_work(taskq, 1, 1)
+    assert_all_succeeded(taskq, [other])
+    record = failing.refresh().record
+    assert (record.status, record.attempt) == ("scheduled", 1)
+
+
+def test_jobs_send_jobs(start_worker: START, taskq: TaskQ, recorder: Recorder) -> None:
+    """A job that runs in a worker can send another one."""
+    start_worker("-p", "1", "-t", "1").wait_until_ready(1)
+    jobs.chain.send(5)
+    recorder.wait_for("start", 5)
+
+
+def test_a_deleted_database_is_reported_and_the_worker_goes_on(
+    start_worker: START, taskq: TaskQ, recorder: Recorder, folder: Path
+) -> None:
+    """One clear error, no endless loop; the worker serves the new file."""
+    worker = start_worker("-p", "1")
+    worker.wait_until_ready(1)
+    for path in folder.glob("taskq.sqlite3*"):
+        if path.is_file():
+            os.unlink(path)
+    worker.wait_for_log(r"taskq\.sqlite3 was (deleted|replaced)")
+    taskq.broker.engine.close()
+    [job_id] = send_work(taskq, 1, 1)
+    assert_all_succeeded(taskq, [job_id])
+
+
+def test_a_locked_database_delays_jobs_and_loses_none(
+    start_worker: START, taskq: TaskQ, recorder: Recorder, folder: Path
+) -> None:
+    """While another program holds the lock the worker waits, and then goes on."""
+    worker = start_worker(
+        "-p", "1", FLASK_TASKQ_BROKER_URL="sqlite:///taskq.sqlite3?busy_timeout=100"
+    )
+    worker.wait_until_ready(1)
+    ids = send_work(taskq, 20, 100)
+    recorder.wait_for("start", 1)
+    locker = sqlite3.connect(folder / "taskq.sqlite3", isolation_level=None)
+    locker.execute("BEGIN EXCLUSIVE")
+    worker.wait_for_log("will try again")
+    locker.execute("ROLLBACK")
+    locker.close()
+    assert_all_succeeded(taskq, ids)
+    assert set(recorder.runs().values()) == {1}

@@ -1,0 +1,82 @@
+"""Processes that stand still while their lease runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from flask_taskq import Status
+from flask_taskq import TaskQ
+
+from . import app as jobs
+from .harness import Recorder
+from .harness import WorkerCommand
+from .test_killed_child import assert_all_succeeded
+
+START = Callable[..., WorkerCommand]
+
+
+def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
+    taskq: TaskQ, start_worker: START, recorder: Recorder, folder: Path
+) -> None:
+    """After twice the lease the job runs elsewhere; the late settlement is refused."""
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    frozen = start_worker("-p", "1", "-t", "2")
+    frozen.wait_until_ready(1)
+    job = jobs.wait_for_line.send(str(fifo))
+    recorder.wait_for("start", 1)
+    frozen.signal_all(signal.SIGSTOP)
+    other = start_worker("-p", "1", "-t", "2")
+    recorder.wait_for("start", 2)  # the second run begins when the lease is over
+    with open(fifo, "w") as writer:
+        writer.write("second\n")
+    assert job.get_result(block=True, timeout=30_000)
+    before = job.refresh().record
+    frozen.signal_all(signal.SIGCONT)
+    with open(fifo, "w") as writer:
+        writer.write("first\n")
+    frozen.wait_for_log("the settlement came too late and was refused")
+    assert job.refresh().record == before
+    assert recorder.runs()[job.id] == 2
+    assert before.attempt == 1
+    assert other.process.poll() is None
+    # It is a worker like any other again.
+    other.signal(signal.SIGTERM)
+    other.wait()
+    after = jobs.work.send(1)
+    assert_all_succeeded(taskq, [after.id])
+
+
+def test_a_child_that_is_stopped_alone_keeps_its_jobs(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """Its supervisor renews its lease: nobody else runs the job."""
+    worker = start_worker("-p", "1")
+    [child] = worker.wait_until_ready(1)
+    start_worker("-p", "1").wait_until_ready(1)
+    job = jobs.work.send(100)
+    [started] = recorder.wait_for("start", 1)
+    stopped = started["pid"]
+    os.kill(stopped, signal.SIGSTOP)
+    threading.Event().wait(4)  # twice the lease: the time itself is the subject
+    os.kill(stopped, signal.SIGCONT)
+    assert_all_succeeded(taskq, [job.id])
+    assert recorder.runs()[job.id] == 1
+    assert child
+
+
+def test_a_job_that_holds_the_gil_for_twice_the_lease_runs_once(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """No thread of the child can renew the lease meanwhile; the supervisor does."""
+    start_worker("-p", "1").wait_until_ready(1)
+    start_worker("-p", "1").wait_until_ready(1)
+    job = jobs.hold_gil.send(4000)
+    recorder.wait_for("end", 1)
+    assert job.get_result(block=True, timeout=30_000) is None
+    assert recorder.runs()[job.id] == 1
+    assert job.refresh().status is Status.SUCCEEDED

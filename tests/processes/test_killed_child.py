@@ -1,0 +1,128 @@
+"""A child dies in the middle of its work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from flask_taskq import Status
+from flask_taskq import TaskQ
+
+from . import app as jobs
+from .harness import Recorder
+from .harness import start_of
+from .harness import WorkerCommand
+
+START = Callable[..., WorkerCommand]
+
+
+def send_work(taskq: TaskQ, count: int, milliseconds: int) -> list[str]:
+    sent = taskq.send_many([jobs.work.message(milliseconds) for _ in range(count)])
+    return [job.id for job in sent]
+
+
+def started_by(recorder: Recorder, pid: int) -> set[str]:
+    """The jobs that a process had begun. Some may have ended and not been settled yet."""
+    return {one["job"] for one in recorder.of("start") if one["pid"] == pid}
+
+
+def assert_all_succeeded(taskq: TaskQ, ids: list[str]) -> None:
+    statuses = {taskq.job(job_id).get_result(block=True, timeout=30_000) for job_id in ids}
+    assert statuses
+    assert {taskq.job(job_id).status for job_id in ids} == {Status.SUCCEEDED}
+
+
+def test_another_child_runs_its_jobs_within_a_second(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """500 jobs, two children, one killed: all done, none run more than twice."""
+    worker = start_worker("-p", "2")
+    victim = worker.wait_until_ready(2)[0]
+    ids = send_work(taskq, 500, 20)
+    recorder.wait_for("end", 100)
+    os.kill(victim, signal.SIGKILL)
+    killed_at = time.monotonic()
+    assert_all_succeeded(taskq, ids)
+    hit = started_by(recorder, victim)
+    runs = recorder.runs()
+    assert set(runs) == set(ids)
+    assert max(runs.values()) <= 2
+    assert {job_id for job_id, count in runs.items() if count > 1} <= hit
+    again = [one["at"] for one in recorder.of("start", hit) if one["pid"] != victim]
+    assert again
+    assert max(again) - killed_at < 1.0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_new_child_runs_the_jobs_when_every_child_is_killed(
+    processes: int, taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """The jobs run again within the time that the app needs to start, and a second."""
+    worker = start_worker("-p", str(processes))
+    victims = worker.wait_until_ready(processes)
+    ids = send_work(taskq, 200, 20)
+    recorder.wait_for("end", 50)
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    killed_at = time.monotonic()
+    assert_all_succeeded(taskq, ids)
+    hit = set().union(*(started_by(recorder, victim) for victim in victims))
+    runs = recorder.runs()
+    assert max(runs.values()) <= 2
+    replacements = set(worker.wait_until_ready(2 * processes)) - set(victims)
+    start_up = max(worker.ready_at[pid] - start_of(pid) for pid in replacements)
+    again = [one["at"] for one in recorder.of("start", hit) if one["pid"] not in victims]
+    assert max(again) - killed_at < start_up + 1
+
+
+def test_its_unstarted_jobs_are_not_charged_with_the_crash(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """Only jobs that were running when their process died count a crash."""
+    worker = start_worker("-p", "1", "-t", "2")
+    [victim] = worker.wait_until_ready(1)
+    ids = send_work(taskq, 20, 100)
+    recorder.wait_for("start", 2)
+    os.kill(victim, signal.SIGKILL)
+    worker.wait_for_log("is ready", 2)
+    assert_all_succeeded(taskq, ids)
+    crashes = [taskq.job(job_id).record.crashes for job_id in ids]
+    assert sum(crashes) <= 2
+    assert {taskq.job(job_id).record.attempt for job_id in ids} == {1}
+
+
+def test_a_job_that_kills_its_process_fails_at_the_third_crash(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """The poison job is failed as lost, with the signal; it ran three times."""
+    worker = start_worker("-p", "1")
+    worker.wait_until_ready(1)
+    poison = jobs.crash.send()
+    record = taskq.broker.wait_for_record(poison.id, 30_000)
+    assert record.status is Status.FAILED
+    assert record.crashes == 3
+    assert record.error is not None
+    assert record.error.code == "worker_lost"
+    assert "signal 9" in record.error.message
+    assert recorder.runs()[poison.id] == 3
+    [innocent] = send_work(taskq, 1, 1)
+    assert_all_succeeded(taskq, [innocent])
+
+
+def test_the_third_run_of_a_poison_job_has_a_process_to_itself(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """After the second crash the job's neighbours are safe from it."""
+    worker = start_worker("-p", "1")
+    worker.wait_until_ready(1)
+    poison = jobs.crash.send()
+    recorder.wait_for("start", 2, jobs=[poison.id])
+    neighbours = send_work(taskq, 8, 3000)
+    taskq.broker.wait_for_record(poison.id, 30_000)
+    assert_all_succeeded(taskq, neighbours)
+    assert set(recorder.runs()[job_id] for job_id in neighbours) == {1}
+    assert recorder.runs()[poison.id] == 3

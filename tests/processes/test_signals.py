@@ -1,0 +1,108 @@
+"""How a worker ends when it is told to."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from flask_taskq import Status
+from flask_taskq import TaskQ
+
+from . import app as jobs
+from .harness import processes_of_session
+from .harness import Recorder
+from .harness import WorkerCommand
+from .test_killed_child import assert_all_succeeded
+from .test_killed_child import send_work
+
+START = Callable[..., WorkerCommand]
+
+GRACE = 5.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_ends_it_in_order(
+    number: int, taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """It exits with 0 within the grace time, no job is lost and none runs twice."""
+    worker = start_worker("-p", "2")
+    worker.wait_until_ready(2)
+    ids = send_work(taskq, 300, 20)
+    recorder.wait_for("end", 50)
+    worker.signal(number)
+    signalled_at = time.monotonic()
+    assert worker.wait() == 0
+    assert time.monotonic() - signalled_at < GRACE + 5
+    assert processes_of_session(worker.process.pid) == []
+    statuses = {taskq.job(job_id).status for job_id in ids}
+    assert statuses == {Status.SUCCEEDED, Status.QUEUED}
+    start_worker("-p", "1").wait_until_ready(1)
+    assert_all_succeeded(taskq, ids)
+    assert set(recorder.runs().values()) == {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_counts_once(
+    number: int, taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """Ctrl-C reaches every process of the group, and running jobs still finish."""
+    worker = start_worker("-p", "2")
+    worker.wait_until_ready(2)
+    ids = send_work(taskq, 16, 300)
+    recorder.wait_for("start", 16)
+    worker.signal_all(number)
+    assert worker.wait() == 0
+    assert {taskq.job(job_id).status for job_id in ids} == {Status.SUCCEEDED}
+
+
+def test_jobs_that_outlast_the_grace_time_are_given_back(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """Such a job is interrupted or left, and queued again without a charge."""
+    worker = start_worker("-p", "1", "-t", "1", "--grace", "300")
+    worker.wait_until_ready(1)
+    first, second = jobs.work.send(60_000), jobs.work.send(1)
+    recorder.wait_for("start", 1)
+    worker.signal(signal.SIGTERM)
+    signalled_at = time.monotonic()
+    assert worker.wait() == 0
+    assert time.monotonic() - signalled_at < 0.3 + 5
+    for job in (first, second):
+        record = job.refresh().record
+        assert (record.status, record.attempt, record.crashes) == (Status.QUEUED, 0, 0)
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_it_at_once(
+    second: int, code: int, taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """Running jobs are given back within two seconds, and the exit code tells."""
+    worker = start_worker("-p", "2", "--grace", "60000")
+    worker.wait_until_ready(2)
+    job = jobs.work.send(60_000)
+    recorder.wait_for("start", 1)
+    worker.signal(signal.SIGTERM)
+    worker.wait_for_log("SIGTERM: stopping")
+    worker.signal(second)
+    signalled_at = time.monotonic()
+    assert worker.wait() == code
+    assert time.monotonic() - signalled_at < 2
+    assert processes_of_session(worker.process.pid) == []
+    record = job.refresh().record
+    assert (record.status, record.attempt) == (Status.QUEUED, 0)
+
+
+def test_it_shows_the_stacks_of_all_threads(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """SIGUSR1 to a child prints where each of its threads is, and harms nothing."""
+    worker = start_worker("-p", "1")
+    worker.wait_until_ready(1)
+    job = jobs.work.send(500)
+    recorder.wait_for("start", 1)
+    worker.signal_all(signal.SIGUSR1)
+    worker.wait_for_log(r"in work\n")
+    assert_all_succeeded(taskq, [job.id])
