@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from .message import Message
 
 if TYPE_CHECKING:
-    from .actor import Actor
     from .broker import Broker
     from .worker.worker import Worker
 
@@ -97,11 +96,13 @@ class Middleware:
         """
         raise NotImplementedError
 
-    def before_declare_actor(self, broker: Broker, actor: Actor[..., Any]) -> None:
-        """An actor is about to be declared."""
+    # An actor's type is left open in the next two: its room is above this one.
 
-    def after_declare_actor(self, broker: Broker, actor: Actor[..., Any]) -> None:
-        """An actor was declared."""
+    def before_declare_actor(self, broker: Broker, actor: Any) -> None:
+        """An actor is about to be declared. :param actor: an ``Actor``."""
+
+    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
+        """An actor was declared. :param actor: an ``Actor``."""
 
     def before_declare_queue(self, broker: Broker, queue_name: str) -> None:
         """A queue is about to be declared, by the first actor that uses it."""

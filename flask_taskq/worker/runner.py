@@ -6,6 +6,7 @@ import asyncio
 import logging
 import traceback
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 from typing import Final
 
@@ -197,7 +198,7 @@ class Runner:
             run.actor.actor_name,
             run.delivery.attempt,
             self._clock.monotonic() - run.began,
-            exc_info=run.exception if isinstance(settlement, (Failed, Retry)) else None,
+            exc_info=_exc_info(run) if isinstance(settlement, (Failed, Retry)) else None,
         )
 
     def _bury(self, delivery: Delivery, error: DecodeError) -> Settlement:
@@ -245,13 +246,23 @@ def _text(exception: BaseException) -> str:
         return "(its text could not be read)"
 
 
+def _exc_info(run: Run) -> tuple[Any, Any, Any]:
+    error = run.exception
+    return type(error), error, None if error is None else _actors_frames(error)
+
+
 def _format_traceback(exception: BaseException) -> str:
+    frames = _actors_frames(exception)
+    lines = traceback.format_exception(type(exception), exception, frames, -_MAX_FRAMES)
+    return "".join(lines)
+
+
+def _actors_frames(exception: BaseException) -> TracebackType | None:
     # The outermost frames are this module's.
     frames = exception.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
-    lines = traceback.format_exception(type(exception), exception, frames, -_MAX_FRAMES)
-    return "".join(lines)
+    return frames
 
 
 def _cut(text: str) -> str:

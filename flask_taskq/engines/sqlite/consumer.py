@@ -1,0 +1,278 @@
+"""The reading end of one worker."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+from typing import Final
+from typing import NamedTuple
+
+import msgspec
+
+from ...errors import LeaseLost
+from ..base import Consumer
+from ..base import Delivery
+from ..base import Done
+from ..base import Failed
+from ..base import GivenBack
+from ..base import HOUSEKEEPING_LIMIT
+from ..base import Retry
+from ..base import Settled
+from ..base import Settlement
+from .database import Handle
+from .doorbell import Listener
+from .sender import take_places
+from .store import Store
+from .workers import is_alive
+
+#: How long after the last job it is looked at the file how often, in milliseconds. The
+#: doorbell is faster; this finds what was stored by somebody who could not ring it.
+LOOKS: Final = ((1_000, 2), (3_000, 10), (10_000, 50))
+SELDOM: Final = 100
+
+#: After this time everything is looked at again, whether or not anything has changed.
+LOOK_AGAIN: Final = 1_000
+
+Values = tuple[Any, ...]
+
+
+class _Seen(NamedTuple):
+    """What a look at the file has shown."""
+
+    version: int
+    next_due: int | None
+    is_ready: bool
+
+
+class _Step(NamedTuple):
+    """A settlement as a statement, and the one for a job that was to be cancelled."""
+
+    delivery: Delivery
+    statement: str
+    values: Values
+    otherwise: tuple[str, Values] | None = None
+
+
+class SQLiteConsumer(Consumer):
+    """Claims and settles over a connection of its own, whose commits do not wait for the
+    disk: what a power cut takes back is done again."""
+
+    def __init__(
+        self, store: Store, queues: Sequence[str], worker: str, isolated: bool
+    ) -> None:
+        self._store = store
+        self._queues = list(queues)
+        self._worker = worker
+        self._isolated = isolated
+        self._handle = Handle(store.database, synchronous="normal")
+        self._listener = Listener(store.doorbell)
+        self._look_statement = store.statements.look(len(self._queues))
+        self._interrupted = False
+        self._found_at = float("-inf")
+
+    def fetch(self, limit: int, timeout: int) -> list[Delivery]:
+        clock = self._store.clock
+        until = clock.monotonic() + timeout
+        if timeout > 0:
+            self._listener.open()
+        while True:
+            # Most looks find nothing, and then no lock is taken.
+            seen = self._handle.read(self._look)
+            now = clock.now()
+            has_work = seen.is_ready or (seen.next_due is not None and seen.next_due <= now)
+            deliveries = self._fetch_now(limit) if has_work else []
+            left = until - clock.monotonic()
+            if deliveries or left <= 0 or self._interrupted:
+                self._interrupted = False
+                return deliveries
+            if not has_work:
+                until_due = left if seen.next_due is None else seen.next_due - now
+                self._wait(min(left, until_due, LOOK_AGAIN), seen.version)
+
+    def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
+        now = self._store.clock.now()
+        steps = [self._step(settlement, now) for settlement in settlements]
+
+        def settle(connection: sqlite3.Connection) -> Settled:
+            stale = self._settle(connection, steps)
+            deliveries = []
+            if then_fetch and self._is_alive(connection):
+                deliveries = self._claim(connection, then_fetch)
+            return Settled(stale, deliveries)
+
+        settled = self._handle.write(settle)
+        if settled.deliveries:
+            self._found_at = self._store.clock.monotonic()
+        if any(isinstance(settlement, (Retry, GivenBack)) for settlement in settlements):
+            self._store.doorbell.ring()
+            self._listener.wake()
+        return settled
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        self._listener.wake()
+
+    def close(self) -> None:
+        self._listener.close()
+        self._handle.close()
+
+    # --- Waiting ---
+
+    def _look(self, connection: sqlite3.Connection) -> _Seen:
+        version = connection.execute("PRAGMA data_version").fetchone()[0]
+        values = (self._worker, self._worker, *self._queues, self._isolated)
+        row = connection.execute(self._look_statement, values).fetchone()
+        lease_until, lease, next_due, is_ready = row
+        self._check_lease(None if lease is None else (lease_until, lease))
+        return _Seen(version, next_due, bool(is_ready))
+
+    def _wait(self, timeout: float, version: int) -> None:
+        clock = self._store.clock
+        until = clock.monotonic() + timeout
+        while (left := until - clock.monotonic()) > 0:
+            if self._listener.wait(min(left, self._interval())):
+                return
+            if self._handle.data_version() != version:
+                return
+
+    def _interval(self) -> int:
+        quiet = self._store.clock.monotonic() - self._found_at
+        return next((interval for end, interval in LOOKS if quiet < end), SELDOM)
+
+    # --- Claiming ---
+
+    def _fetch_now(self, limit: int) -> list[Delivery]:
+        def claim(connection: sqlite3.Connection) -> list[Delivery]:
+            self._check_lease(self._lease(connection))
+            return self._claim(connection, limit)
+
+        deliveries = self._handle.write(claim)
+        if deliveries:
+            self._found_at = self._store.clock.monotonic()
+        return deliveries
+
+    def _lease(self, connection: sqlite3.Connection) -> tuple[float, int] | None:
+        statement = self._store.statements.lease
+        row: tuple[float, int] | None = connection.execute(
+            statement, (self._worker,)
+        ).fetchone()
+        return row
+
+    def _is_alive(self, connection: sqlite3.Connection) -> bool:
+        return is_alive(self._lease(connection), self._store.clock.monotonic())
+
+    def _check_lease(self, lease: tuple[float, int] | None) -> None:
+        if not is_alive(lease, self._store.clock.monotonic()):
+            raise LeaseLost(f"worker {self._worker} has no lease any more")
+
+    def _claim(self, connection: sqlite3.Connection, limit: int) -> list[Delivery]:
+        now = self._store.clock.now()
+        self._promote(connection, now)
+        rows: list[Values] = []
+        for queue in self._queues:
+            values = (self._worker, now, now, queue, self._isolated, limit - len(rows))
+            rows += connection.execute(self._store.statements.claim, values).fetchall()
+            if len(rows) >= limit:
+                break
+        # Whoever came first now comes last, so that a full queue starves no other.
+        self._queues.append(self._queues.pop(0))
+        # The statement returns them in any order. The columns begin with priority, place
+        # and the row's number, so that no two compare further than that.
+        rows.sort()
+        return [self._deliver(row) for row in rows]
+
+    def _promote(self, connection: sqlite3.Connection, now: int) -> None:
+        statements = self._store.statements
+        due = connection.execute(statements.due, (now, HOUSEKEEPING_LIMIT)).fetchall()
+        if due:
+            place = take_places(connection, statements.take_places, len(due))
+            rows = [(place + n, now, seq) for n, (seq,) in enumerate(due)]
+            connection.executemany(statements.promote, rows)
+
+    def _deliver(self, row: Values) -> Delivery:
+        (
+            priority,
+            _place,
+            seq,
+            job_id,
+            queue,
+            actor,
+            message,
+            attempt,
+            claim,
+            crashes,
+            released_since,
+            releases,
+        ) = row
+        return Delivery(
+            id=job_id,
+            queue=queue,
+            actor=actor,
+            priority=priority,
+            message=message,
+            worker=self._worker,
+            attempt=attempt,
+            claim=claim,
+            crashes=crashes,
+            released_since=released_since,
+            releases=releases,
+            handle=seq,
+        )
+
+    # --- Settling ---
+
+    def _settle(self, connection: sqlite3.Connection, steps: list[_Step]) -> list[Delivery]:
+        together: dict[str, list[Values]] = defaultdict(list)
+        for step in steps:
+            together[step.statement].append(step.values)
+        settled = 0
+        for statement, values in together.items():
+            settled += connection.executemany(statement, values).rowcount
+        if settled == len(steps):
+            return []
+        # Some were stale or to be cancelled. Which, is seen only one by one, and from the
+        # beginning: of two settlements of one delivery the second is the stale one.
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        return [step.delivery for step in steps if not self._settle_one(connection, step)]
+
+    def _settle_one(self, connection: sqlite3.Connection, step: _Step) -> bool:
+        done = connection.execute(step.statement, step.values).rowcount == 1
+        if not done and step.otherwise is not None:
+            done = connection.execute(*step.otherwise).rowcount == 1
+        return done
+
+    def _step(self, settlement: Settlement, now: int) -> _Step:
+        statements = self._store.statements
+        delivery = settlement.delivery
+        started_at = settlement.started_at
+        token = (delivery.handle, delivery.id, delivery.worker, delivery.claim)
+        final = (now, now, self._store.expires_at(now), *token)
+        again: Values
+        match settlement:
+            case Done():
+                values = (settlement.result, started_at, *final)
+                return _Step(delivery, statements.succeed, values)
+            case Failed():
+                error = msgspec.json.encode(settlement.error)
+                end = (now, now, self._store.expires_at(now, failed=True), *token)
+                return _Step(delivery, statements.fail, (error, started_at, *end))
+            case Retry():
+                error = msgspec.json.encode(settlement.error)
+                again = (settlement.at, error, started_at, now, *token)
+                stop = (statements.stop_retry, (error, started_at, *final))
+                return _Step(delivery, statements.retry, again, stop)
+            case GivenBack(at=None):
+                again = (settlement.reason, now, *token)
+                return _Step(
+                    delivery, statements.give_back, again, (statements.stop_uncharged, final)
+                )
+            case GivenBack():
+                again = (settlement.at, settlement.reason, now, now, *token)
+                return _Step(
+                    delivery, statements.put_off, again, (statements.stop_uncharged, final)
+                )
+            case _:
+                raise TypeError(f"{type(settlement).__name__} is no settlement")

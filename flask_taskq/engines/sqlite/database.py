@@ -1,0 +1,313 @@
+"""Connections to the file, each for one thread at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from typing import Final
+from typing import TypeVar
+
+from ...errors import BrokerConnectionError
+from ...errors import ConfigurationError
+from ...errors import ConnectionClosed
+from ...errors import ConnectionFailed
+from . import forks
+from .faults import is_locked
+from .faults import spares_connection
+from .faults import translate
+from .files import identify
+from .files import Identity
+from .files import Location
+from .files import prepare
+from .statements import SCHEMA_VERSION
+from .statements import Statements
+
+T = TypeVar("T")
+
+#: A log that has grown beyond this is cut back when it begins anew.
+JOURNAL_SIZE_LIMIT: Final = 64 * 1024 * 1024
+
+#: How long a fork waits for a thread that is inside SQLite, in seconds. Much longer than
+#: any transaction here, but a thread that forks in the midst of its own must get on.
+FORK_PATIENCE: Final = 10
+
+# Inherited by a fork that nobody announced. Closing them would touch the parent's file.
+_abandoned: list[sqlite3.Connection] = []
+
+
+class Database:
+    """A file with our tables: makes connections, and makes sure that they are to it."""
+
+    def __init__(self, location: Location, namespace: str) -> None:
+        self.path = location.path
+        self.options = location.options
+        self.statements = Statements(namespace)
+        self._prepared = False
+
+    def open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Identity]:
+        """A new connection, and the file that it is to.
+
+        :raises ConnectionFailed: there is no using this file.
+        :raises ConfigurationError: the place or the schema is refused.
+        """
+        identity = identify(self.path)
+        if identity is None or not self._prepared:
+            prepare(self.path)
+            self._prepared = True
+            identity = identify(self.path)
+        connection = None
+        try:
+            connection = sqlite3.connect(
+                self.path,
+                timeout=self.options.busy_timeout / 1000,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            self._set_up(connection, synchronous, query_only)
+            if identity is None or identify(self.path) != identity:
+                raise ConnectionFailed(f"{self.path} was replaced while it was opened")
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise translate(error, self.path, opening=True) from error
+            raise
+        return connection, identity
+
+    def check(self, identity: Identity | None) -> None:
+        """Make sure that the path still leads to the file that was opened.
+
+        SQLite would go on writing into a deleted file without a word.
+
+        :raises ConnectionClosed: it does not.
+        """
+        found = identify(self.path)
+        if found != identity:
+            what = "deleted" if found is None else "replaced by another file"
+            raise ConnectionClosed(
+                f"{self.path} was {what} while it was in use; what was stored in it is not"
+                " seen any more, and the next call opens what is there by then"
+            )
+
+    def _set_up(
+        self, connection: sqlite3.Connection, synchronous: str, query_only: bool
+    ) -> None:
+        if _one(connection, "PRAGMA page_count") == 0:
+            # Only possible while the file is empty; it lets prune() give back room.
+            connection.execute("PRAGMA auto_vacuum = incremental")
+        self._use_wal(connection)
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA temp_store = memory")
+        connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+        connection.execute("PRAGMA foreign_keys = off")
+        self._check_schema(connection)
+        if query_only:
+            connection.execute("PRAGMA query_only = on")
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        until = time.monotonic() + self.options.busy_timeout / 1000
+        while True:
+            try:
+                mode = _one(connection, "PRAGMA journal_mode = wal")
+                break
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait here when another process does the same just now.
+                if not is_locked(error) or time.monotonic() >= until:
+                    raise
+                time.sleep(0.005)
+        if mode != "wal":
+            raise ConfigurationError(
+                f"{self.path} cannot have a write-ahead log (its journal mode stays {mode});"
+                " put it on another filesystem"
+            )
+
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        version = self._schema_version(connection)
+        if version is None:
+            connection.execute("BEGIN IMMEDIATE")
+            # Several processes may start at once: the first to have the lock creates it.
+            version = self._schema_version(connection)
+            if version is None:
+                for statement in self.statements.schema:
+                    connection.execute(statement)
+                version = SCHEMA_VERSION
+            connection.execute("COMMIT")
+        if version != SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"the tables in {self.path} have schema version {version}, and this release"
+                f" of flask_taskq works with version {SCHEMA_VERSION}; install the release"
+                " that made them, or set TASKQ_BROKER_URL to a new file"
+            )
+
+    def _schema_version(self, connection: sqlite3.Connection) -> int | None:
+        if _one(connection, self.statements.has_schema) is None:
+            return None
+        version: int = _one(connection, self.statements.schema_version)
+        return version
+
+
+def _one(connection: sqlite3.Connection, statement: str) -> Any:
+    row = connection.execute(statement).fetchone()
+    return None if row is None else row[0]
+
+
+class Handle:
+    """One connection of this process, opened when it is first needed, and again after it
+    was lost.
+
+    A thread holds at most one handle at a time, so that a fork, which takes all of them,
+    cannot meet it halfway.
+
+    :param synchronous: whether a commit waits for the disk (``full``) or not (``normal``).
+    """
+
+    def __init__(
+        self, database: Database, *, synchronous: str = "normal", query_only: bool = False
+    ) -> None:
+        self.database = database
+        self._synchronous = synchronous
+        self._query_only = query_only
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: Identity | None = None
+        self._rests = False
+        forks.watch(self)
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work``, which only reads; each of its statements sees its own snapshot."""
+        self._lock.acquire()
+        try:
+            return self._guarded(work)
+        finally:
+            self._release()
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` in one transaction: all of it is stored, or an error is raised."""
+        self._lock.acquire()
+        try:
+            return self._guarded(work, writes=True)
+        finally:
+            self._release()
+
+    def data_version(self) -> int:
+        """A number that changes when another connection, of any process, has written."""
+        return self.read(_data_version)
+
+    def close(self) -> None:
+        """Close the connection. It is opened again when the handle is used again."""
+        self._lock.acquire()
+        try:
+            self._drop()
+        finally:
+            self._release()
+
+    def __del__(self) -> None:
+        if getattr(self, "_connection", None) is not None:
+            self._drop()
+
+    # What follows is called with the lock held.
+
+    def _release(self) -> None:
+        self._lock.release()
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
+        try:
+            connection = self._connection or self._open()
+            if not writes:
+                self.database.check(self._identity)
+                return work(connection)
+            # The write lock is taken at once: a transaction that reads first cannot wait
+            # for it later, but fails when another was faster.
+            connection.execute("BEGIN IMMEDIATE")
+            result = work(connection)
+            connection.execute("COMMIT")
+            # Afterwards, since the file may be deleted at any moment before.
+            self.database.check(self._identity)
+            return result
+        except BaseException as error:
+            self._recover(error)
+            if isinstance(error, sqlite3.Error):
+                raise translate(error, self.database.path) from error
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        self._connection, self._identity = self.database.open(
+            self._synchronous, self._query_only
+        )
+        return self._connection
+
+    def _recover(self, error: BaseException) -> None:
+        # Errors from outside, such as a time limit that is raised into this thread, end up
+        # here too: whatever it was, nothing half done may be left for the next caller.
+        if self._connection is None:
+            return
+        lost = isinstance(error, BrokerConnectionError) or not spares_connection(error)
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            lost = True
+        if lost:
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    # Around a fork; see the module ``forks``.
+
+    def before_fork(self) -> None:
+        self._rests = self._lock.acquire(timeout=FORK_PATIENCE)
+        if self._rests:
+            self._drop()
+
+    def after_fork_in_parent(self) -> None:
+        if self._rests:
+            self._rests = False
+            self._release()
+
+    def after_fork_in_child(self) -> None:
+        if not self._rests and self._connection is not None:
+            _abandoned.append(self._connection)
+            self._connection = None
+        self._rests = False
+        self._lock = threading.Lock()
+
+
+class Readers:
+    """A few connections that only read, so that a slow read does not hold up the others."""
+
+    def __init__(self, database: Database, keep: int = 4) -> None:
+        self._database = database
+        self._keep = keep
+        self._idle: list[Handle] = []
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` on one of them."""
+        try:
+            handle = self._idle.pop()
+        except IndexError:
+            handle = Handle(self._database, query_only=True)
+        try:
+            return handle.read(work)
+        finally:
+            if len(self._idle) < self._keep:
+                self._idle.append(handle)
+            else:
+                handle.close()
+
+    def close(self) -> None:
+        """Close those that are idle."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return version

@@ -1,0 +1,67 @@
+"""The engine: the contract's front, over a :class:`~.store.Store`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...clock import Clock
+from ...config import Settings
+from ...record import Status
+from ..base import Consumer
+from ..base import Engine
+from ..base import Envelope
+from .consumer import SQLiteConsumer
+from .records import SQLiteJobs
+from .records import SQLiteQueues
+from .sender import Row
+from .store import Store
+from .workers import SQLiteWorkers
+
+
+class SQLiteEngine(Engine):
+    """Jobs in an SQLite file, for all processes of one machine.
+
+    :raises ConfigurationError: the URL or the options are wrong.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        super().__init__(settings, clock)
+        self._store = Store(settings, clock)
+        self.jobs = SQLiteJobs(self._store)
+        self.queues = SQLiteQueues(self._store)
+        self.workers = SQLiteWorkers(self._store)
+
+    def connect(self) -> None:
+        # Opening is all: it looks at the place, the file and the schema.
+        self._store.sender.read(lambda connection: None)
+
+    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
+        if envelopes:
+            now = self.clock.now()
+            self._store.sender.insert([_row(envelope, now) for envelope in envelopes])
+
+    def consumer(
+        self, queues: Sequence[str], worker: str, *, isolated: bool = False
+    ) -> Consumer:
+        return SQLiteConsumer(self._store, queues, worker, isolated)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def _row(envelope: Envelope, now: int) -> Row:
+    due_at = envelope.due_at
+    later = due_at is not None and due_at > now
+    return [
+        envelope.id,
+        envelope.queue,
+        envelope.actor,
+        envelope.priority,
+        Status.SCHEDULED.value if later else Status.QUEUED.value,
+        due_at if later else None,
+        envelope.max_attempts,
+        envelope.created_at,
+        now,
+        envelope.message,
+        0,
+    ]

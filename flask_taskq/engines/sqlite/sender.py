@@ -1,0 +1,142 @@
+"""Group commit: threads that send at the same time share a commit.
+
+A commit that waits for the disk takes as long for a hundred jobs as for one. Callers that
+arrive while one is under way are therefore stored together in the next. One of them does
+it for all, in its own thread; there is no thread of ours, which a fork would lose.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from typing import Final
+from typing import TypeVar
+
+from ...errors import BrokerConnectionError
+from .database import Database
+from .database import Handle
+from .doorbell import Doorbell
+
+T = TypeVar("T")
+
+#: A job's values for the statement ``insert``. The last, its place, is filled in here.
+Row = list[Any]
+
+#: How long a caller trusts, in seconds, that another one is at work for it. Only an
+#: exception that is raised into that thread from outside can break the trust.
+PATIENCE: Final = 1.0
+
+
+class _Call:
+    """One caller's jobs on their way."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+        self.done = False
+        self.error: Exception | None = None
+        self._turn = threading.Lock()
+        self._turn.acquire()
+
+    def wait(self) -> None:
+        """Until it is done, or is this caller's turn to do it."""
+        self._turn.acquire(timeout=PATIENCE)
+
+    def wake(self) -> None:
+        """End one :meth:`wait`, the present one or the next."""
+        with suppress(RuntimeError):  # has been woken already
+            self._turn.release()
+
+
+class Sender(Handle):
+    """The connection of this process that writes what callers send."""
+
+    def __init__(self, database: Database, doorbell: Doorbell) -> None:
+        super().__init__(database, synchronous=database.options.synchronous)
+        self._doorbell = doorbell
+        self._waiting: deque[_Call] = deque()
+
+    def insert(self, rows: list[Row]) -> None:
+        """Store jobs, all or none, unless their ids exist, and wake consumers."""
+        call = _Call(rows)
+        self._waiting.append(call)
+        while not call.done:
+            # Whoever holds the lock looks for waiting calls after its release, and this
+            # one was put there before the lock was tried: it cannot be forgotten.
+            if self._lock.acquire(blocking=False):
+                try:
+                    leads = not call.done
+                    if leads:
+                        self._lead(call)
+                finally:
+                    self._release()
+                if leads:
+                    self._doorbell.ring()
+            else:
+                call.wait()
+        if call.error is not None:
+            raise call.error
+
+    def _release(self) -> None:
+        super()._release()
+        with suppress(IndexError):
+            self._waiting[0].wake()
+
+    def _lead(self, own: _Call) -> None:
+        calls = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if own not in calls:  # another leader had taken it along and was torn out
+            calls.append(own)
+        try:
+            self._store(calls)
+        except BaseException:
+            self._waiting.extendleft(
+                call for call in reversed(calls) if call is not own and not call.done
+            )
+            raise
+        for call in calls:
+            call.done = True
+            call.wake()
+
+    def _store(self, calls: list[_Call]) -> None:
+        try:
+            self._guarded(self._insertion(calls), writes=True)
+        except Exception as error:
+            if len(calls) == 1:
+                calls[0].error = error
+            elif isinstance(error, BrokerConnectionError):
+                # The same for all. A copy each, since raising one adds to its traceback.
+                for call in calls:
+                    call.error = type(error)(*error.args)
+                    call.error.__cause__ = error.__cause__
+            else:
+                # Something in one call's rows: alone, the others can be stored.
+                for call in calls:
+                    self._store([call])
+
+    def _insertion(self, calls: list[_Call]) -> Callable[[sqlite3.Connection], None]:
+        rows = calls[0].rows if len(calls) == 1 else [r for c in calls for r in c.rows]
+        statements = self.database.statements
+
+        def insert(connection: sqlite3.Connection) -> None:
+            place = take_places(connection, statements.take_places, len(rows))
+            for n, row in enumerate(rows):
+                row[-1] = place + n
+            connection.executemany(statements.insert, rows)
+
+        return insert
+
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
+        self._waiting.clear()  # their threads are not here
+
+
+def take_places(connection: sqlite3.Connection, statement: str, count: int) -> int:
+    """Reserve numbers for jobs that become queued.
+
+    :return: the first of them.
+    """
+    last: int = connection.execute(statement, (count,)).fetchall()[0][0]
+    return last - count + 1

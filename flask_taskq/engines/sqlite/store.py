@@ -1,0 +1,57 @@
+"""What the parts of the engine share: the file, the connections, the settings, the time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+from ...clock import Clock
+from ...config import Settings
+from .database import Database
+from .database import Handle
+from .database import Readers
+from .doorbell import Doorbell
+from .files import Location
+from .sender import Sender
+
+T = TypeVar("T")
+
+
+class Store:
+    """One app's file, as this process uses it. Nothing is opened before it is needed."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.database = Database(Location.from_settings(settings), settings.namespace)
+        self.statements = self.database.statements
+        self.doorbell = Doorbell(self.database.path)
+        self.sender = Sender(self.database, self.doorbell)
+        self.readers = Readers(self.database)
+        # Those who wait compare numbers that are only comparable on one connection. It
+        # never writes, so that it sees every change.
+        self._watch = Handle(self.database, query_only=True)
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work``, which only reads and takes no lock that a writer could feel."""
+        return self.readers.read(work)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` in one transaction."""
+        return self.sender.write(work)
+
+    def version(self) -> int:
+        """A number that changes whenever anybody has written."""
+        return self._watch.data_version()
+
+    def expires_at(self, now: int, *, failed: bool = False) -> int:
+        """Until when the record of a job that ends now is kept."""
+        return now + (self.settings.failed_ttl if failed else self.settings.result_ttl)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.sender.close()
+        self._watch.close()
+        self.readers.close()
+        self.doorbell.close()

@@ -1,0 +1,377 @@
+"""What becomes of a delivery, and of one whose token is old."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_taskq.record import Status
+from tests.support.bench import ERROR
+from tests.support.bench import Bench
+from tests.support.bench import done
+from tests.support.bench import failed
+from tests.support.bench import given_back
+from tests.support.bench import retry
+
+
+def settlements(bench: Bench):
+    """One of each kind, as functions of a delivery."""
+    later = bench.clock.now() + 1_000
+    return {
+        "done": done,
+        "failed": failed,
+        "retry": lambda delivery: retry(delivery, at=later),
+        "given back": given_back,
+        "put off": lambda delivery: given_back(delivery, at=later, reason="why"),
+    }
+
+
+KINDS = ["done", "failed", "retry", "given back", "put off"]
+
+
+def test_a_job_that_is_done_has_succeeded(bench: Bench) -> None:
+    """The record keeps the result, the times, and who ran it."""
+    delivery = bench.running("w1")
+    began = bench.clock.now()
+    bench.clock.advance(250)
+
+    assert bench.settle(done(delivery, b'"yes"', started_at=began + 50)) == ([], [])
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.result, record.error) == (Status.SUCCEEDED, b'"yes"', None)
+    assert (record.started_at, record.finished_at) == (began + 50, began + 250)
+    assert (record.attempt, record.worker) == (1, "w1")
+
+
+def test_a_job_that_failed_keeps_its_error(bench: Bench) -> None:
+    """It is the dead letter: message and error are kept whole."""
+    delivery = bench.running(message=b"[1, 2]")
+    bench.clock.advance(250)
+
+    bench.settle(failed(delivery))
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.error, record.result) == (Status.FAILED, ERROR, None)
+    assert record.message == b"[1, 2]"
+    assert record.finished_at == bench.clock.now()
+    assert record.attempt == 1
+
+
+def test_a_run_that_is_retried_is_charged(bench: Bench) -> None:
+    """The job waits for its time, with the error of the last run; the next one counts on."""
+    delivery = bench.running()
+    at = bench.clock.now() + 1_000
+
+    bench.settle(retry(delivery, at=at))
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.scheduled_for) == (Status.SCHEDULED, at)
+    assert (record.attempt, record.error, record.worker) == (1, ERROR, None)
+    bench.clock.advance(1_000)
+    assert bench.claim().attempt == 2
+    assert bench.record(delivery.id).attempt == 2
+
+
+def test_a_success_clears_the_error_of_an_earlier_run(bench: Bench) -> None:
+    """What failed once and then went well has no error."""
+    delivery = bench.running()
+    bench.settle(retry(delivery, at=bench.clock.now()))
+
+    bench.settle(done(bench.claim()))
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.error, record.attempt) == (Status.SUCCEEDED, None, 2)
+
+
+def test_a_retry_whose_time_is_over_may_run_at_once(bench: Bench) -> None:
+    """Its time is a lower bound."""
+    delivery = bench.running()
+    bench.settle(retry(delivery, at=bench.clock.now() - 5_000))
+
+    assert bench.claim().id == delivery.id
+
+
+def test_a_run_that_was_given_back_is_not_charged(bench: Bench) -> None:
+    """The job is queued as if it had not been fetched."""
+    delivery = bench.running()
+
+    bench.settle(given_back(delivery, reason="shutdown"))
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.attempt) == (Status.QUEUED, 0)
+    assert (record.worker, record.scheduled_for) == (None, None)
+    assert record.status_reason == "shutdown"
+    assert bench.claim().attempt == 1
+
+
+def test_a_job_that_is_put_off_says_why_it_waits(bench: Bench) -> None:
+    """The reason stands in the record until the job runs."""
+    delivery = bench.running()
+    at = bench.clock.now() + 1_000
+
+    bench.settle(given_back(delivery, at=at, reason="unknown_actor"))
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.scheduled_for) == (Status.SCHEDULED, at)
+    assert (record.attempt, record.status_reason) == (0, "unknown_actor")
+    bench.clock.advance(1_000)
+    bench.claim()
+    assert bench.record(delivery.id).status_reason is None
+
+
+def test_putting_off_is_counted_from_its_first_time(bench: Bench) -> None:
+    """The next delivery tells how often and since when no run was charged."""
+    job_id = bench.send()
+    began = bench.clock.now()
+
+    for count in range(4):
+        delivery = bench.claim()
+        assert delivery.releases == count
+        assert delivery.released_since == (began if count else None)
+        bench.settle(given_back(delivery, at=bench.clock.now() + 100))
+        bench.clock.advance(100)
+
+    assert bench.record(job_id).attempt == 0
+
+
+def test_giving_back_without_a_time_is_not_counted_as_putting_off(bench: Bench) -> None:
+    """A worker that stops says nothing about the job."""
+    bench.send()
+    bench.settle(given_back(bench.claim()))
+
+    delivery = bench.claim()
+
+    assert (delivery.releases, delivery.released_since) == (0, None)
+
+
+def test_a_charged_run_ends_the_count_of_putting_off(bench: Bench) -> None:
+    """After a real run it begins again."""
+    bench.send()
+    bench.settle(given_back(bench.claim(), at=bench.clock.now()))
+    bench.settle(retry(bench.claim(), at=bench.clock.now()))
+
+    delivery = bench.claim()
+
+    assert (delivery.releases, delivery.released_since) == (0, None)
+    assert delivery.attempt == 2
+
+
+def test_a_crash_does_not_end_the_count_of_putting_off(bench: Bench) -> None:
+    """A lost worker is no charged run."""
+    job_id = bench.send()
+    began = bench.clock.now()
+    bench.settle(given_back(bench.claim(), at=began))
+    bench.claim("w1")
+    bench.engine.workers.hand_back("w1", [job_id], "killed by signal 9")
+
+    delivery = bench.claim("w2")
+
+    assert (delivery.releases, delivery.released_since) == (1, began)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_change_of_a_record_raises_its_version(bench: Bench, kind: str) -> None:
+    """Who polls can tell that something changed."""
+    job_id = bench.send()
+    versions = [bench.record(job_id).version]
+    delivery = bench.claim()
+    versions.append(bench.record(job_id).version)
+    bench.engine.jobs.cancel(job_id)
+    versions.append(bench.record(job_id).version)
+    bench.settle(settlements(bench)[kind](delivery))
+    versions.append(bench.record(job_id).version)
+
+    assert versions == sorted(set(versions))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lease_being_over_does_not_spoil_a_settlement(bench: Bench, kind: str) -> None:
+    """Who is late but still holds the job may say how it ended."""
+    delivery = bench.running()
+    bench.clock.advance(bench.engine.settings.lease)
+
+    settled = bench.settle(settlements(bench)[kind](delivery))
+
+    assert settled.stale == []
+    assert bench.status(delivery.id) is not Status.RUNNING
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_settlement_is_refused(bench: Bench, kind: str) -> None:
+    """What was settled stays as it was settled."""
+    delivery = bench.running()
+    bench.settle(done(delivery, b"first"))
+    before = bench.record(delivery.id)
+    bench.clock.advance(10)
+
+    settled = bench.settle(settlements(bench)[kind](delivery))
+
+    assert settled.stale == [delivery]
+    assert bench.record(delivery.id) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_settlement_after_the_job_was_taken_away_is_refused(
+    bench: Bench, kind: str
+) -> None:
+    """A worker that slept past its lease wakes up and changes nothing."""
+    delivery = bench.running("w1")
+    bench.clock.advance(bench.engine.settings.lease)
+    assert bench.engine.workers.reap() == ["w1"]
+    before = bench.record(delivery.id)
+
+    settled = bench.settle(settlements(bench)[kind](delivery))
+
+    assert settled.stale == [delivery]
+    assert bench.record(delivery.id) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_settlement_while_the_job_runs_elsewhere_is_refused(
+    bench: Bench, kind: str
+) -> None:
+    """The record stays as the second run makes it."""
+    old = bench.running("w1")
+    bench.engine.workers.hand_back("w1", [], "killed by signal 9")
+    new = bench.claim("w2")
+
+    assert bench.settle(settlements(bench)[kind](old)).stale == [old]
+
+    assert bench.record(old.id).worker == "w2"
+    assert bench.settle(done(new, b"second"), name="w2").stale == []
+    assert bench.record(old.id).result == b"second"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_token_of_an_earlier_claim_of_the_same_worker_is_old(
+    bench: Bench, kind: str
+) -> None:
+    """The worker's name alone is no token."""
+    old = bench.running("w1")
+    bench.settle(given_back(old))
+    new = bench.claim("w1")
+
+    assert bench.settle(settlements(bench)[kind](old)).stale == [old]
+
+    assert bench.status(old.id) is Status.RUNNING
+    assert bench.settle(done(new)).stale == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_settlement_of_a_job_that_is_gone_is_refused(bench: Bench, kind: str) -> None:
+    """A record that was removed does not come back."""
+    delivery = bench.running()
+    bench.settle(given_back(delivery))
+    bench.engine.queues.purge("default")
+
+    assert bench.settle(settlements(bench)[kind](delivery)).stale == [delivery]
+    assert bench.engine.jobs.get(delivery.id) is None
+
+
+def test_a_mixed_batch_tells_exactly_which_were_refused(bench: Bench) -> None:
+    """The good ones are settled, the others are named, in their order."""
+    bench.send_many(5)
+    a, b, c, d, e = bench.worker().fetch(5, 0)
+    bench.settle(done(b), given_back(d))
+
+    settled = bench.settle(failed(d), done(a), failed(b), retry(c, at=0), done(e))
+
+    assert settled.stale == [d, b]
+    statuses = [bench.status(delivery.id) for delivery in (a, b, c, d, e)]
+    assert statuses == ["succeeded", "succeeded", "scheduled", "queued", "succeeded"]
+
+
+def test_of_two_settlements_in_one_batch_the_first_counts(bench: Bench) -> None:
+    """The second finds a job that is settled already."""
+    delivery = bench.running()
+
+    settled = bench.settle(done(delivery, b"first"), failed(delivery))
+
+    assert settled.stale == [delivery]
+    assert bench.record(delivery.id).result == b"first"
+
+
+def test_settling_may_bring_the_next_jobs(bench: Bench) -> None:
+    """In the same step, at most as many as asked for."""
+    ids = bench.send_many(5)
+    [delivery] = bench.worker().fetch(1, 0)
+
+    settled = bench.settle(done(delivery), then_fetch=2)
+
+    assert [next_.id for next_ in settled.deliveries] == ids[1:3]
+    assert bench.status(ids[3]) is Status.QUEUED
+
+
+def test_settling_without_asking_brings_nothing(bench: Bench) -> None:
+    """Who stops does not get more."""
+    bench.send_many(2)
+    [delivery] = bench.worker().fetch(1, 0)
+
+    assert bench.settle(done(delivery)).deliveries == []
+
+
+def test_a_job_given_back_may_come_again_in_the_same_step(bench: Bench) -> None:
+    """It is settled first, then jobs are fetched."""
+    delivery = bench.running()
+
+    settled = bench.settle(given_back(delivery), then_fetch=1)
+
+    [again] = settled.deliveries
+    assert (again.id, again.claim) == (delivery.id, delivery.claim + 1)
+
+
+def test_settling_nothing_may_still_fetch(bench: Bench) -> None:
+    """An empty batch is no error."""
+    bench.worker()
+    job_id = bench.send()
+
+    settled = bench.settle(then_fetch=1)
+
+    assert [delivery.id for delivery in settled.deliveries] == [job_id]
+
+
+def test_a_refused_settlement_does_not_keep_from_fetching(bench: Bench) -> None:
+    """One old token does not stop a worker."""
+    delivery = bench.running()
+    bench.settle(done(delivery))
+    job_id = bench.send()
+
+    settled = bench.settle(done(delivery), then_fetch=1)
+
+    assert [next_.id for next_ in settled.deliveries] == [job_id]
+
+
+def test_settling_after_the_lease_counts_but_brings_nothing(bench: Bench) -> None:
+    """Work that was done is kept; more is not given to who cannot be trusted with it."""
+    delivery = bench.running()
+    waiting = bench.send()
+    bench.clock.advance(bench.engine.settings.lease)
+
+    settled = bench.settle(done(delivery), then_fetch=1)
+
+    assert settled == ([], [])
+    assert bench.status(delivery.id) is Status.SUCCEEDED
+    assert bench.status(waiting) is Status.QUEUED
+
+
+def test_what_comes_with_a_settlement_is_a_delivery_like_any_other(bench: Bench) -> None:
+    """It can be settled in its turn, along a whole chain."""
+    ids = bench.send_many(4)
+    deliveries = bench.worker().fetch(1, 0)
+    for _ in ids:
+        [delivery] = deliveries
+        stale, deliveries = bench.settle(done(delivery), then_fetch=1)
+        assert stale == []
+
+    assert {bench.status(job_id) for job_id in ids} == {Status.SUCCEEDED}
+    assert deliveries == []
+
+
+def test_a_thousand_settlements_fit_in_one_call(bench: Bench) -> None:
+    """A batch has no limit that a caller must know."""
+    ids = bench.send_many(1_000)
+    deliveries = bench.worker().fetch(1_000, 0)
+
+    settled = bench.settle(*map(done, deliveries))
+
+    assert settled == ([], [])
+    assert all(bench.status(job_id) is Status.SUCCEEDED for job_id in ids)

@@ -1,0 +1,153 @@
+"""Run the stages of the gate, each within its budget of seconds.
+
+``make test`` runs all of them, ``make lint`` and its like one. Every stage runs, also
+after one has failed, so that one run shows everything that is wrong.
+
+A stage that overruns its budget is shown, and one that takes twice its budget is stopped
+and fails: in between lies a busy machine, beyond it a hang, or a suite that has grown
+too slow. The whole has a limit that fails as well. Who adds tests pays from the
+budget, or argues for a larger one here.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+#: Seconds for all stages together, on two cores, with the tools installed.
+LIMIT = 480
+
+#: A stage is stopped after this many times its budget.
+PATIENCE = 2
+
+#: What a stage that is asked to stop gets to print its report, in seconds.
+LAST_WORDS = 10
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    budget: float
+    commands: list[list[str]]
+
+
+STAGES = [
+    Stage(
+        "lint",
+        15,
+        [
+            python("ruff", "check", "."),
+            python("ruff", "format", "--check", "."),
+            python("codespell_lib"),
+        ],
+    ),
+    Stage("types", 60, [python("mypy")]),
+    # It has no "python -m".
+    Stage("floors", 15, [[str(BIN / "lint-imports"), "--no-logo"]]),
+    # -E: a page that did not change can break by what it refers to.
+    Stage(
+        "docs",
+        60,
+        [python("sphinx", "-E", "-W", "--keep-going", "-q", "docs", "docs/_build/html")],
+    ),
+    Stage("tests", 320, [python("pytest")]),
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    stage: Stage
+    used: float
+    passed: bool
+
+    @property
+    def verdict(self) -> str:
+        if not self.passed:
+            return "FAILED"
+        if self.used > self.stage.budget:
+            return "OVER BUDGET"
+        return ""
+
+
+def run_stage(stage: Stage) -> Outcome:
+    print(f"\n=== {stage.name} (budget {stage.budget} s)", flush=True)
+    started = time.monotonic()
+    deadline = started + PATIENCE * stage.budget
+    # All commands of a stage run, too: layout and spelling in one go.
+    codes = [run_command(command, deadline) for command in stage.commands]
+    return Outcome(stage, time.monotonic() - started, not any(codes))
+
+
+def run_command(command: list[str], deadline: float) -> int:
+    # In a session of its own, so that its whole tree can be ended with it. The output
+    # goes straight through: nothing here buffers, reorders or repeats it.
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    try:
+        return process.wait(max(deadline - time.monotonic(), 1))
+    except subprocess.TimeoutExpired:
+        print(f"\nStopped: {PATIENCE} x the budget is used up.", flush=True)
+        os.killpg(process.pid, signal.SIGINT)
+        return 1
+    except KeyboardInterrupt:
+        # The session kept the Ctrl-C from it.
+        os.killpg(process.pid, signal.SIGINT)
+        raise
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(LAST_WORDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        pass  # a second Ctrl-C does not wait for last words
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # nothing is left, which is the rule
+    process.wait()
+
+
+def report(outcomes: list[Outcome]) -> bool:
+    total = sum(outcome.used for outcome in outcomes)
+    print("\nstage     used / budget")
+    for outcome in outcomes:
+        name, budget = outcome.stage.name, outcome.stage.budget
+        line = f"{name:<8}{outcome.used:6.1f} / {budget:3} s  {outcome.verdict}"
+        print(line.rstrip())
+    too_long = total > LIMIT
+    verdict = "OVER THE LIMIT" if too_long else ""
+    print(f"{'total':<8}{total:6.1f} / {LIMIT:3} s  {verdict}".rstrip(), flush=True)
+    return all(outcome.passed for outcome in outcomes) and not too_long
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - {stage.name for stage in STAGES}
+    if unknown:
+        print(f"No such stage: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    # They reach this process and not the stage's session, which has to end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    outcomes = []
+    try:
+        for stage in STAGES:
+            if not names or stage.name in names:
+                outcomes.append(run_stage(stage))
+    except KeyboardInterrupt:
+        return 130
+    return 0 if report(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,129 @@
+"""An engine on the bench, with the handles that a test of the contract turns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from flask_taskq.clock import Clock
+from flask_taskq.engines.base import Consumer
+from flask_taskq.engines.base import Delivery
+from flask_taskq.engines.base import Done
+from flask_taskq.engines.base import Engine
+from flask_taskq.engines.base import Envelope
+from flask_taskq.engines.base import Failed
+from flask_taskq.engines.base import GivenBack
+from flask_taskq.engines.base import Retry
+from flask_taskq.record import JobError
+from flask_taskq.record import JobRecord
+from flask_taskq.record import Status
+
+ERROR = JobError(type="ValueError", message="no", traceback="Traceback ...")
+
+
+class Bench:
+    """An engine, and short words for what a sender, a worker and a supervisor do to it.
+
+    :param engine: the engine under test, connected.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._ids = itertools.count(1)
+        self._consumers: dict[tuple[Any, ...], Consumer] = {}
+
+    @property
+    def clock(self) -> Clock:
+        return self.engine.clock
+
+    def envelope(self, **fields: Any) -> Envelope:
+        """An envelope; ``delay`` says in how many milliseconds the job is due."""
+        delay = fields.pop("delay", None)
+        defaults = {
+            "id": f"{next(self._ids):032x}",
+            "queue": "default",
+            "actor": "add",
+            "priority": 0,
+            "message": b"{}",
+            "created_at": self.clock.now(),
+            "due_at": None if delay is None else self.clock.now() + delay,
+        }
+        return Envelope(**{**defaults, **fields})
+
+    def send(self, **fields: Any) -> str:
+        """Enqueue one job; its id."""
+        envelope = self.envelope(**fields)
+        self.engine.enqueue([envelope])
+        return envelope.id
+
+    def send_many(self, count: int, **fields: Any) -> list[str]:
+        """Enqueue jobs in one step; their ids."""
+        envelopes = [self.envelope(**fields) for _ in range(count)]
+        self.engine.enqueue(envelopes)
+        return [envelope.id for envelope in envelopes]
+
+    def record(self, job_id: str) -> JobRecord:
+        """The record of a job that must exist."""
+        record = self.engine.jobs.get(job_id)
+        assert record is not None, f"job {job_id} is unknown"
+        return record
+
+    def status(self, job_id: str) -> Status:
+        return self.record(job_id).status
+
+    def worker(
+        self, name: str = "w1", queues: Sequence[str] = ("default",), isolated: bool = False
+    ) -> Consumer:
+        """A consumer of a worker that has a fresh lease; one object for the same words."""
+        self.engine.workers.register(name)
+        key = (name, tuple(queues), isolated)
+        if key not in self._consumers:
+            consumer = self.engine.consumer(queues, name, isolated=isolated)
+            self._consumers[key] = consumer
+        return self._consumers[key]
+
+    def claim(self, name: str = "w1", **options: Any) -> Delivery:
+        """Have a worker fetch one job that must be there."""
+        [delivery] = self.worker(name, **options).fetch(1, 0)
+        return delivery
+
+    def claim_all(self, name: str = "w1", **options: Any) -> list[str]:
+        """Have a worker fetch whatever it may; the ids, in order."""
+        consumer = self.worker(name, **options)
+        return [delivery.id for delivery in consumer.fetch(1_000, 0)]
+
+    def running(self, name: str = "w1", **fields: Any) -> Delivery:
+        """A new job that runs at this worker, alone in the queue with its name."""
+        job_id = self.send(**fields)
+        delivery = self.claim(name, queues=[fields.get("queue", "default")])
+        assert delivery.id == job_id
+        return delivery
+
+    def settle(self, *settlements: Any, then_fetch: int = 0, name: str = "w1") -> Any:
+        """Settle through a worker's consumer, without giving it a new lease."""
+        key = (name, ("default",), False)
+        if key not in self._consumers:
+            self._consumers[key] = self.engine.consumer(["default"], name)
+        return self._consumers[key].settle_if_held(settlements, then_fetch)
+
+    def close(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.close()
+        self.engine.close()
+
+
+def done(delivery: Delivery, result: bytes = b"1", **fields: Any) -> Done:
+    return Done(delivery=delivery, result=result, **fields)
+
+
+def failed(delivery: Delivery, **fields: Any) -> Failed:
+    return Failed(delivery=delivery, error=ERROR, **fields)
+
+
+def retry(delivery: Delivery, at: int, **fields: Any) -> Retry:
+    return Retry(delivery=delivery, error=ERROR, at=at, **fields)
+
+
+def given_back(delivery: Delivery, **fields: Any) -> GivenBack:
+    return GivenBack(delivery=delivery, **fields)
