@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from flask_taskq.clock import Clock
 from flask_taskq.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
@@ -186,16 +187,15 @@ def test_waiting_for_a_job_ends_when_it_is_cancelled(live: Bench) -> None:
     assert waiting.result(NET_SECONDS).status is Status.CANCELLED
 
 
-def test_waiting_for_a_job_ends_when_it_is_buried(live: Bench) -> None:
+def test_waiting_for_a_job_ends_when_it_is_buried(
+    new_bench: Callable[..., Bench],
+) -> None:
     """A job may also be failed by a supervisor."""
-    job_id = live.send()
-    waiting = in_thread(live.engine.jobs.wait, job_id, NET)
-    for _ in range(2):
-        live.claim("w1")
-        live.engine.workers.hand_back("w1", [job_id], "killed by signal 9")
-    live.worker("solo", isolated=True).fetch(1, NET)
+    live = new_bench(Clock(), max_crashes=1)
+    delivery = live.running("w1")
+    waiting = in_thread(live.engine.jobs.wait, delivery.id, NET)
 
-    live.engine.workers.hand_back("solo", [job_id], "killed by signal 9")
+    live.engine.workers.hand_back("w1", [delivery.id], "killed by signal 9")
 
     assert waiting.result(NET_SECONDS).status is Status.FAILED
 

@@ -157,6 +157,17 @@ def test_a_job_that_becomes_due_goes_behind_what_was_queued_before(bench: Bench)
     assert bench.claim_all() == [direct, delayed]
 
 
+def test_a_job_that_became_due_goes_before_what_is_sent_after_it(bench: Bench) -> None:
+    """Once it is queued it has its place like any other."""
+    delayed = bench.send(delay=1_000)
+    decoy = bench.send(priority=-9)
+    bench.clock.advance(1_000)
+    assert bench.claim().id == decoy
+    direct = bench.send()
+
+    assert bench.claim_all() == [delayed, direct]
+
+
 def test_jobs_that_become_due_together_go_by_their_times(bench: Bench) -> None:
     """Who was due first goes first, whoever was sent first."""
     late, early = bench.send(delay=2_000), bench.send(delay=1_000)

@@ -8,12 +8,12 @@ import hypothesis.strategies as st
 import msgspec
 from hypothesis import settings
 from hypothesis.stateful import Bundle
-from hypothesis.stateful import RuleBasedStateMachine
 from hypothesis.stateful import consumes
 from hypothesis.stateful import initialize
 from hypothesis.stateful import invariant
 from hypothesis.stateful import multiple
 from hypothesis.stateful import rule
+from hypothesis.stateful import RuleBasedStateMachine
 from hypothesis.stateful import run_state_machine_as_test
 
 from flask_taskq.config import Settings

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flask_taskq.record import Status
-from tests.support.bench import ERROR
 from tests.support.bench import Bench
 from tests.support.bench import done
+from tests.support.bench import ERROR
 from tests.support.bench import failed
 from tests.support.bench import given_back
 from tests.support.bench import retry
@@ -210,9 +210,7 @@ def test_a_second_settlement_is_refused(bench: Bench, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_settlement_after_the_job_was_taken_away_is_refused(
-    bench: Bench, kind: str
-) -> None:
+def test_a_settlement_after_the_job_was_taken_away_is_refused(bench: Bench, kind: str) -> None:
     """A worker that slept past its lease wakes up and changes nothing."""
     delivery = bench.running("w1")
     bench.clock.advance(bench.engine.settings.lease)
@@ -226,9 +224,7 @@ def test_a_settlement_after_the_job_was_taken_away_is_refused(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_settlement_while_the_job_runs_elsewhere_is_refused(
-    bench: Bench, kind: str
-) -> None:
+def test_a_settlement_while_the_job_runs_elsewhere_is_refused(bench: Bench, kind: str) -> None:
     """The record stays as the second run makes it."""
     old = bench.running("w1")
     bench.engine.workers.hand_back("w1", [], "killed by signal 9")
@@ -242,9 +238,7 @@ def test_a_settlement_while_the_job_runs_elsewhere_is_refused(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_token_of_an_earlier_claim_of_the_same_worker_is_old(
-    bench: Bench, kind: str
-) -> None:
+def test_a_token_of_an_earlier_claim_of_the_same_worker_is_old(bench: Bench, kind: str) -> None:
     """The worker's name alone is no token."""
     old = bench.running("w1")
     bench.settle(given_back(old))

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_taskq.engines.base import MAX_SUSPECTS
 from flask_taskq.engines.base import Delivery
-from flask_taskq.record import TRANSITIONS
+from flask_taskq.engines.base import MAX_SUSPECTS
 from flask_taskq.record import Status
 from flask_taskq.record import Transition
+from flask_taskq.record import TRANSITIONS
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed

@@ -205,6 +205,25 @@ def test_a_job_that_was_isolated_stays_so(bench: Bench) -> None:
     assert bench.claim_all("solo", isolated=True) == [job_id]
 
 
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_job_that_was_isolated_stays_so_without_its_worker(
+    bench: Bench, is_seen: bool
+) -> None:
+    """Whether its worker was seen to die before the job began, or vanished."""
+    job_id = crash_twice(bench)
+    bench.clock.advance(ISOLATION_DELAY)
+    bench.claim("solo", isolated=True)
+
+    if is_seen:
+        bench.engine.workers.hand_back("solo", [], CAUSE)
+    else:
+        bench.clock.advance(bench.engine.settings.lease)
+        bench.engine.workers.reap()
+
+    assert bench.claim_all("w2") == []
+    assert bench.claim_all("solo", isolated=True) == [job_id]
+
+
 def test_a_worker_handed_back_is_forgotten(bench: Bench) -> None:
     """It cannot claim, and it is not reaped."""
     consumer = bench.worker("w1")

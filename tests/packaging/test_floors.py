@@ -1,12 +1,15 @@
-"""What import-linter cannot see of the floors.
+"""What the contracts of import-linter cannot see of the floors.
 
-It counts an import for typing like every other one, which is what the floors want. So it
-cannot tell that the two arrows it is told to ignore are for typing only.
+They count an import for typing like every other one, which is what the floors want; so
+they cannot tell that the two arrows they are told to ignore are for typing only. And they
+order the modules inside a package, of which its own ``__init__`` is none.
 """
 
 import ast
 import tomllib
 from pathlib import Path
+
+import grimp
 
 ROOT = Path(__file__).parents[2]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
@@ -46,3 +49,15 @@ def test_no_third_arrow_goes_up():
         "flask_taskq.hooks -> flask_taskq.broker",
         "flask_taskq.hooks -> flask_taskq.worker.worker",
     }
+
+
+def test_nothing_imports_the_init_of_a_package_that_it_is_in():
+    """That is a circle, and a way up: errors -> flask_taskq -> extension."""
+    graph = grimp.build_graph("flask_taskq", cache_dir=None)
+    inward = [
+        (module, imported)
+        for module in graph.modules
+        for imported in graph.find_modules_directly_imported_by(module)
+        if module.startswith(imported + ".")
+    ]
+    assert inward == []

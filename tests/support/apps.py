@@ -45,9 +45,7 @@ def make_broker(
     return Broker(MemoryEngine(checked, clock), checked, clock, chain)
 
 
-def declare(
-    broker: Broker, fn: Callable[..., Any] | None = None, **options: Any
-) -> Any:
+def declare(broker: Broker, fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Declare a function as an actor of this broker. Usable bare or as a decorator."""
 
     def decorate(fn: Callable[..., Any]) -> Actor[..., Any]:

@@ -1,0 +1,412 @@
+"""The broker: its actors, its chain of middleware, and the way in for messages."""
+
+import logging
+
+import pytest
+
+from flask_taskq import Message
+from flask_taskq import Middleware
+from flask_taskq import Status
+from flask_taskq.actor import Actor
+from flask_taskq.errors import ActorNotFound
+from flask_taskq.errors import BadArguments
+from flask_taskq.errors import BrokerFull
+from flask_taskq.errors import JobNotFound
+from flask_taskq.errors import MiddlewareError
+from flask_taskq.middleware.current_job import CurrentJob
+from flask_taskq.middleware.retries import Retries
+from tests.support.apps import declare
+from tests.support.apps import make_broker
+from tests.support.apps import messages
+from tests.support.apps import Watcher
+
+
+@pytest.fixture
+def broker(clock):
+    return make_broker(clock)
+
+
+@pytest.fixture
+def add(broker):
+    @declare(broker)
+    def add(a, b):
+        return a + b
+
+    return add
+
+
+class Cycles(Middleware):
+    """A middleware with an option."""
+
+    actor_options = {"cycles"}
+
+
+class Refusing(Middleware):
+    """Ends what is about to happen."""
+
+    def __init__(self, hook):
+        def refuse(*args, **kwargs):
+            raise MiddlewareError(f"not this {hook}")
+
+        setattr(type(self), hook, refuse)
+
+
+def refusing(hook):
+    return type("Refusing", (Refusing,), {})(hook)
+
+
+# Actors
+
+
+def test_a_declared_actor_is_known_by_its_name(broker, add):
+    """Here, and nowhere else, names become functions."""
+    assert broker.get_actor("add") is add
+    assert broker.get_declared_actors() == {"add"}
+
+
+def test_an_actor_that_is_not_declared_is_not_found(broker):
+    """Whatever its name is the name of elsewhere."""
+    with pytest.raises(ActorNotFound, match="'os.system'"):
+        broker.get_actor("os.system")
+
+
+def test_a_name_cannot_be_declared_twice(broker, add):
+    """The error shows who has it."""
+    with pytest.raises(ValueError, match="'add' is declared already.*add"):
+        declare(broker, lambda: None, actor_name="add")
+
+
+def test_an_actor_may_be_declared_again(broker, add):
+    """Nothing changes by it."""
+    broker.declare_actor(add)
+    assert broker.get_actor("add") is add
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_name(broker):
+    """A typing error must not look like an option that has no effect."""
+    with pytest.raises(ValueError, match="'max_retires'.*did you mean 'max_retries'"):
+        declare(broker, lambda: None, actor_name="a", max_retires=3)
+
+
+def test_an_unknown_option_like_no_other_is_refused(broker):
+    """Without a bad guess."""
+    with pytest.raises(ValueError, match="'zzz'.*none is like it"):
+        declare(broker, lambda: None, actor_name="a", zzz=3)
+
+
+def test_a_refused_actor_is_not_declared(broker):
+    """Nor is its queue."""
+    with pytest.raises(ValueError, match="zzz"):
+        declare(broker, lambda: None, actor_name="a", queue_name="slow", zzz=3)
+    assert broker.get_declared_actors() == set()
+    assert broker.get_declared_queues() == set()
+
+
+def test_a_middleware_brings_its_options(broker):
+    """They are known from then on."""
+    broker.add_middleware(Cycles())
+    declare(broker, lambda: None, actor_name="a", cycles=3)
+    assert broker.get_actor("a").options == {"cycles": 3}
+
+
+def test_an_actor_declares_its_queue(broker, add):
+    """A worker serves it by default."""
+    declare(broker, lambda: None, actor_name="slow", queue_name="slow")
+    assert broker.get_declared_queues() == {"default", "slow"}
+
+
+# Middleware
+
+
+def test_before_hooks_run_in_order_and_after_hooks_in_reverse(broker):
+    """As layers do."""
+    seen = []
+    for name in ("one.", "two."):
+        watcher = Watcher(name)
+        watcher.seen = seen
+        broker.add_middleware(watcher)
+    broker.emit_before("process_message", None)
+    broker.emit_after("process_message", None)
+    assert seen == [
+        "one.before_process_message",
+        "two.before_process_message",
+        "two.after_process_message",
+        "one.after_process_message",
+    ]
+
+
+def test_a_hook_that_fails_does_not_keep_others_from_running(broker, caplog):
+    """It is logged with its traceback."""
+
+    class Broken(Middleware):
+        def before_ack(self, broker, message):
+            raise RuntimeError("broken before")
+
+        def after_ack(self, broker, message):
+            raise RuntimeError("broken after")
+
+    watcher = Watcher()
+    broker.add_middleware(watcher)
+    broker.add_middleware(Broken())
+    broker.add_middleware(watcher)
+    broker.emit_before("ack", None)
+    broker.emit_after("ack", None)
+    assert watcher.seen == ["before_ack", "before_ack", "after_ack", "after_ack"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    assert "RuntimeError: broken after" in messages(caplog)[1]
+
+
+def test_a_before_hook_ends_what_follows_with_a_middleware_error(broker):
+    """It is the one exception that is taken seriously."""
+    watcher = Watcher()
+    broker.add_middleware(refusing("before_ack"))
+    broker.add_middleware(watcher)
+    with pytest.raises(MiddlewareError, match="not this before_ack"):
+        broker.emit_before("ack", None)
+    assert watcher.seen == []
+
+
+def test_an_after_hook_cannot_end_anything(broker, caplog):
+    """It has happened already."""
+    broker.add_middleware(refusing("after_ack"))
+    broker.emit_after("ack", None)
+    assert "not this after_ack" in messages(caplog)[0]
+
+
+def test_an_exception_that_is_no_exception_passes(broker):
+    """Ctrl-C is not for a hook to swallow."""
+
+    class Stopping(Middleware):
+        def after_ack(self, broker, message):
+            raise KeyboardInterrupt
+
+    broker.add_middleware(Stopping())
+    with pytest.raises(KeyboardInterrupt):
+        broker.emit_after("ack", None)
+
+
+def test_middleware_is_added_at_the_end(broker):
+    """Unless a place is given."""
+    cycles = Cycles()
+    broker.add_middleware(cycles)
+    assert broker.middleware[-1] is cycles
+
+
+def test_middleware_can_be_added_before_another():
+    """The place is given by class."""
+    broker = make_broker(None)
+    broker.add_middleware(Cycles(), before=Retries)
+    assert [type(one) for one in broker.middleware] == [CurrentJob, Cycles, Retries]
+
+
+def test_middleware_can_be_added_after_another():
+    """The place is given by class."""
+    broker = make_broker(None)
+    broker.add_middleware(Cycles(), after=CurrentJob)
+    assert [type(one) for one in broker.middleware] == [CurrentJob, Cycles, Retries]
+
+
+def test_a_place_that_does_not_exist_is_refused(broker):
+    """As in Dramatiq."""
+    with pytest.raises(ValueError, match="no Cycles among"):
+        broker.add_middleware(Retries(), before=Cycles)
+
+
+def test_two_places_are_refused(broker):
+    """As in Dramatiq."""
+    with pytest.raises(ValueError, match="one of before and after"):
+        broker.add_middleware(Cycles(), before=Retries, after=CurrentJob)
+
+
+def test_late_middleware_hears_of_what_is_declared(broker, add):
+    """It can prepare for actors and queues that came before it."""
+    watcher = Watcher()
+    broker.add_middleware(watcher)
+    assert watcher.seen == ["after_declare_actor", "after_declare_queue"]
+    assert watcher.given["after_declare_actor"] == ((add,), {})
+    assert watcher.given["after_declare_queue"] == (("default",), {})
+
+
+def test_declaring_emits_dramatiqs_hooks_in_its_order(broker):
+    """The queue is declared within the actor's declaration."""
+    watcher = Watcher()
+    broker.add_middleware(watcher)
+    declare(broker, lambda: None, actor_name="a")
+    declare(broker, lambda: None, actor_name="b")
+    assert watcher.seen == [
+        "before_declare_actor",
+        "before_declare_queue",
+        "after_declare_queue",
+        "after_declare_actor",
+        "before_declare_actor",
+        "after_declare_actor",
+    ]
+
+
+def test_hooks_that_nobody_overrides_are_not_called(broker):
+    """They cost nothing."""
+    assert not broker.has_hook("before_ack")
+    broker.add_middleware(Watcher())
+    assert broker.has_hook("before_ack")
+
+
+# Messages
+
+
+def test_sending_emits_hooks_with_the_message_and_its_delay(broker, add):
+    """The delay is milliseconds, or None."""
+    watcher = Watcher()
+    broker.add_middleware(watcher)
+    message = add.message(1, 2)
+    broker.enqueue(message, delay=5)
+    assert watcher.seen[-2:] == ["before_enqueue", "after_enqueue"]
+    assert watcher.given["before_enqueue"] == ((message, 5), {})
+    broker.enqueue(add.message(1, 2))
+    assert watcher.given["after_enqueue"][0][1] is None
+
+
+def test_a_hook_can_refuse_a_message(broker, add):
+    """Nothing is stored, and the sender sees the error."""
+    broker.add_middleware(refusing("before_enqueue"))
+    with pytest.raises(MiddlewareError, match="not this"):
+        add.send(1, 2)
+    assert broker.engine.queues.depths() == {}
+
+
+def test_many_messages_are_stored_in_order(broker, add):
+    """The handles come in the same order."""
+    made = [add.message(n, n) for n in range(5)]
+    jobs = broker.enqueue_many(iter(made))
+    assert [job.id for job in jobs] == [message.message_id for message in made]
+    broker.engine.workers.register("w")
+    fetched = broker.engine.consumer(["default"], "w").fetch(5, 0)
+    assert [delivery.id for delivery in fetched] == [job.id for job in jobs]
+
+
+def test_many_messages_are_all_stored_or_none(broker, add):
+    """One that cannot be encoded keeps the others out."""
+    with pytest.raises(BadArguments, match="argument 'b'"):
+        broker.enqueue_many([add.message(1, 2), add.message(1, object())])
+    assert broker.engine.queues.depths() == {}
+
+
+def test_no_messages_are_no_jobs(broker):
+    """A list that happens to be empty is no error."""
+    assert broker.enqueue_many([]) == []
+
+
+def test_after_hooks_do_not_hear_of_a_message_that_was_not_stored(broker, add, monkeypatch):
+    """And the sender sees what the engine said."""
+
+    def refuse(envelopes):
+        raise BrokerFull("no room")
+
+    watcher = Watcher()
+    broker.add_middleware(watcher)
+    monkeypatch.setattr(broker.engine, "enqueue", refuse)
+    with pytest.raises(BrokerFull, match="no room"):
+        add.send(1, 2)
+    assert "after_enqueue" not in watcher.seen
+
+
+def test_a_message_for_an_actor_of_another_program_can_be_sent(broker):
+    """The worker may be another program with another list of actors."""
+    job = broker.enqueue(Message("other", "elsewhere", (1,), {}, {}))
+    assert job.refresh().status is Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"queue_name": "a b"},
+        {"queue_name": "evil\nINFO all is well"},
+        {"actor_name": "a b"},
+        {"actor_name": "evil\r\n"},
+        {"message_id": "7"},
+        {"message_id": "Z" * 32},
+        {"message_id": "a" * 32 + "\n"},
+    ],
+)
+def test_a_message_made_by_hand_with_a_bad_name_is_refused(broker, add, change):
+    """A worker would refuse it, when its sender is long gone."""
+    with pytest.raises(ValueError, match="queue name|actor name|job's id"):
+        broker.enqueue(add.message(1, 2).copy(**change))
+    assert broker.engine.queues.depths() == {}
+
+
+def test_sending_the_same_message_twice_makes_one_job(broker, add):
+    """A call whose outcome is unknown can be repeated."""
+    message = add.message(1, 2)
+    assert broker.enqueue(message).id == broker.enqueue(message).id
+    assert broker.engine.queues.depths() == {"default": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "actor_options", "options", "expected"),
+    [
+        ({}, {}, {}, 4),
+        ({"max_retries": 7}, {}, {}, 8),
+        ({"max_retries": 7}, {"max_retries": 2}, {}, 3),
+        ({"max_retries": 7}, {"max_retries": 2}, {"max_retries": 0}, 1),
+        ({"max_retries": 0}, {}, {}, 1),
+        ({"max_retries": None}, {}, {}, None),
+        ({}, {"max_retries": None}, {}, None),
+    ],
+)
+def test_a_record_says_how_many_runs_it_may_have(
+    clock, settings, actor_options, options, expected
+):
+    """One more than there are retries, and None for any number."""
+    broker = make_broker(clock, **settings)
+    actor = declare(broker, lambda: None, actor_name="a", **actor_options)
+    record = actor.send_with_options(**options).refresh().record
+    assert record.max_attempts == expected
+
+
+def test_an_option_of_the_message_wins_over_the_actors(broker):
+    """And that one over the default."""
+    actor = declare(broker, lambda: None, actor_name="a", max_retries=2)
+    plain = Message("default", "b", (), {}, {})
+    assert broker.option(plain, "max_retries", 9) == 9
+    assert broker.option(actor.message(), "max_retries", 9) == 2
+    own = actor.message_with_options(max_retries=None)
+    assert broker.option(own, "max_retries", 9) is None
+
+
+# Records
+
+
+def test_an_unknown_job_is_not_found(broker):
+    """It is never pending."""
+    for ask in (
+        broker.get_record,
+        broker.cancel,
+        lambda job_id: broker.wait_for_record(job_id, 0),
+    ):
+        with pytest.raises(JobNotFound, match="0" * 32):
+            ask("0" * 32)
+
+
+def test_every_call_of_the_engine_takes_the_way_of_the_worker(broker, add):
+    """A worker routes them through threads of its own."""
+    calls = []
+
+    def call(function, *args):
+        calls.append(function.__name__)
+        return function(*args)
+
+    broker.call_engine = call
+    job = add.send(1, 2)
+    job.refresh()
+    job.cancel()
+    broker.wait_for_record(job.id, 0)
+    broker.enqueue_many([add.message(1, 2)])
+    assert calls == ["enqueue", "get", "cancel", "wait", "enqueue"]
+
+
+def test_two_brokers_can_know_the_same_actor(clock):
+    """Actors belong to the extension, brokers to apps."""
+    actor = Actor(lambda: None, resolver=lambda: None, actor_name="a")
+    for broker in (make_broker(clock), make_broker(clock)):
+        broker.declare_actor(actor)
+        assert broker.get_actor("a") is actor

@@ -1,0 +1,124 @@
+"""The hooks' base class, and the message as hooks see it."""
+
+import copy
+import inspect
+
+import pytest
+
+from flask_taskq import Message
+from flask_taskq import Middleware
+from flask_taskq.hooks import HOOKS
+from flask_taskq.hooks import MessageProxy
+
+#: Dramatiq's hooks that exist here, with what they are given after the broker.
+DRAMATIQ = {
+    "before_ack": ["message"],
+    "after_ack": ["message"],
+    "before_nack": ["message"],
+    "after_nack": ["message"],
+    "before_declare_actor": ["actor"],
+    "after_declare_actor": ["actor"],
+    "before_declare_queue": ["queue_name"],
+    "after_declare_queue": ["queue_name"],
+    "before_enqueue": ["message", "delay"],
+    "after_enqueue": ["message", "delay"],
+    "before_process_message": ["message"],
+    "after_process_message": ["message", "result", "exception"],
+    "after_skip_message": ["message"],
+    "after_process_boot": [],
+    "before_worker_boot": ["worker"],
+    "after_worker_boot": ["worker"],
+    "before_worker_shutdown": ["worker"],
+    "after_worker_shutdown": ["worker"],
+    "after_consumer_thread_boot": ["thread"],
+    "before_consumer_thread_shutdown": ["thread"],
+    "after_worker_thread_boot": ["thread"],
+    "before_worker_thread_shutdown": ["thread"],
+}
+
+
+@pytest.fixture
+def message():
+    return Message("default", "add", (1,), {"b": 2}, {"max_retries": 1})
+
+
+@pytest.fixture
+def proxy(message):
+    return MessageProxy(message, attempt=2, crashes=1)
+
+
+@pytest.mark.parametrize("name", DRAMATIQ)
+def test_a_hook_takes_what_it_takes_in_dramatiq(name):
+    """A middleware written for it can be used here."""
+    parameters = list(inspect.signature(getattr(Middleware, name)).parameters)
+    assert parameters == ["self", "broker", *DRAMATIQ[name]]
+
+
+def test_the_outcome_is_given_by_keyword():
+    """As in Dramatiq: nobody can mix up result and exception."""
+    parameters = inspect.signature(Middleware.after_process_message).parameters
+    for name in ("result", "exception"):
+        assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters[name].default is None
+
+
+def test_the_list_of_hooks_is_dramatiqs_and_one_more():
+    """The context manager is the added word."""
+    assert set(HOOKS) == {*DRAMATIQ, "around_process_message"}
+
+
+def test_a_middleware_adds_no_option_unless_it_says_so():
+    """A typing error in an option is found by this."""
+    assert list(Middleware().actor_options) == []
+
+
+def test_a_proxy_reads_through_to_the_message(proxy, message):
+    """Whatever it does not have itself."""
+    assert (proxy.actor_name, proxy.args) == ("add", (1,))
+    assert proxy.options is message.options
+
+
+def test_a_proxy_does_not_have_what_the_message_does_not():
+    """The error names the message's class, where the attribute was looked for."""
+    proxy = MessageProxy(Message("default", "add", (), {}, {}))
+    with pytest.raises(AttributeError, match="Message"):
+        proxy.colour  # noqa: B018
+
+
+def test_a_proxy_knows_its_run(proxy, message):
+    """These are of the delivery and not of the message."""
+    assert (proxy.id, proxy.attempt, proxy.crashes) == (message.message_id, 2, 1)
+
+
+def test_a_proxy_equals_its_message(proxy, message):
+    """And any other proxy of an equal one."""
+    assert proxy == message
+    assert proxy == MessageProxy(message)
+    assert proxy != message.copy(actor_name="other")
+
+
+def test_a_proxy_looks_like_its_message(proxy, message):
+    """In a log it is the call."""
+    assert str(proxy) == str(message) == "add(1, b=2)"
+    assert repr(message) in repr(proxy)
+
+
+def test_a_proxy_has_not_failed_at_first(proxy):
+    """Nor does it run again."""
+    assert proxy.failed is False
+    assert proxy.retry_delay is None
+
+
+def test_failing_takes_a_retry_back(proxy):
+    """The last word counts, and failing is the stronger one."""
+    proxy.retry(10)
+    proxy.fail()
+    assert proxy.failed is True
+    assert proxy.retry_delay is None
+
+
+def test_a_proxy_can_be_copied(proxy):
+    """Tools that report errors do so."""
+    twin = copy.copy(proxy)
+    assert twin == proxy
+    assert twin.attempt == 2

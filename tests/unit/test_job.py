@@ -1,0 +1,194 @@
+"""The handle that ``send()`` returns."""
+
+import asyncio
+import threading
+from datetime import timedelta
+
+import pytest
+
+from flask_taskq import Status
+from flask_taskq.encoding import JOB_ID
+from flask_taskq.errors import JobNotFound
+from flask_taskq.errors import ResultFailure
+from flask_taskq.errors import ResultMissing
+from flask_taskq.errors import ResultTimeout
+from flask_taskq.job import Job
+from tests.support.apps import declare
+from tests.support.apps import Line
+from tests.support.apps import make_broker
+
+
+@pytest.fixture
+def line(clock):
+    return Line(make_broker(clock))
+
+
+@pytest.fixture
+def add(line):
+    @declare(line.broker)
+    def add(a, b):
+        return a + b
+
+    return add
+
+
+@pytest.fixture
+def fail(line):
+    @declare(line.broker, max_retries=0)
+    def fail():
+        raise ValueError("no such month")
+
+    return fail
+
+
+def test_the_id_is_32_hex_digits(add):
+    """They are the only key to the job over HTTP."""
+    assert JOB_ID.fullmatch(add.send(1, 2).id)
+
+
+def test_the_status_after_sending_is_queued(add):
+    """It is known without reading anything back."""
+    assert add.send(1, 2).status is Status.QUEUED
+
+
+def test_the_status_after_sending_with_a_delay_is_scheduled(add):
+    """It may not run before its time."""
+    assert add.send_with_options(args=(1, 2), delay=1).status is Status.SCHEDULED
+
+
+def test_the_first_record_is_the_one_that_the_engine_wrote(add):
+    """The handle makes it up without a read, so the two must not drift apart."""
+    for delay in (None, 0, 5_000):
+        job = add.send_with_options(args=(1, 2), delay=delay, max_retries=7)
+        made_up = job.record
+        assert job.refresh().record == made_up
+
+
+def test_the_status_is_not_read_behind_the_callers_back(line, add):
+    """A property does no I/O."""
+    job = add.send(1, 2)
+    line.run_next()
+    assert job.status is Status.QUEUED
+
+
+def test_refreshing_reads_the_record_and_returns_the_handle(line, add):
+    """It can be chained."""
+    job = add.send(1, 2)
+    line.run_next()
+    assert job.refresh() is job
+    assert job.status is Status.SUCCEEDED
+
+
+def test_the_result_is_what_the_actor_returned(line, add):
+    """It has made the way through JSON."""
+    job = add.send(1, 2)
+    line.run_next()
+    assert job.get_result() == 3
+
+
+def test_a_result_of_none_is_none(line):
+    """None is a result, and not the lack of one."""
+    nothing = declare(line.broker, lambda: None, actor_name="nothing")
+    job = nothing.send()
+    line.run_next()
+    assert job.get_result() is None
+
+
+def test_the_result_of_a_job_that_has_not_finished_is_missing(add):
+    """Without block nothing waits."""
+    job = add.send(1, 2)
+    with pytest.raises(ResultMissing, match=f"{job.id}.*'add' is queued"):
+        job.get_result()
+
+
+def test_waiting_for_a_result_ends_when_its_time_is_over(clock, add):
+    """The text says how long it was."""
+    job = add.send(1, 2)
+    with pytest.raises(ResultTimeout, match="after 0 ms"):
+        job.get_result(block=True, timeout=0)
+
+
+def test_the_time_to_wait_can_be_a_timedelta(add):
+    """As every duration of the package can."""
+    with pytest.raises(ResultTimeout, match="after 0 ms"):
+        add.send(1, 2).get_result(block=True, timeout=timedelta(0))
+
+
+def test_waiting_for_a_result_ends_when_the_job_does(line, add):
+    """Another thread runs the job meanwhile."""
+    job = add.send(1, 2)
+    runner = threading.Thread(target=line.run_next)
+    runner.start()
+    assert job.get_result(block=True, timeout=None) == 3
+    runner.join()
+
+
+def test_the_result_of_a_failed_job_is_an_error_with_what_the_actor_raised(line, fail):
+    """As text: the class of the exception is not looked up."""
+    job = fail.send()
+    line.run_next()
+    with pytest.raises(ResultFailure, match="actor 'fail' raised ValueError: no") as caught:
+        job.get_result()
+    assert caught.value.orig_exc_type == "ValueError"
+    assert caught.value.orig_exc_msg == "no such month"
+
+
+def test_the_result_of_a_cancelled_job_is_an_error(add):
+    """It will never have one."""
+    job = add.send(1, 2).cancel()
+    with pytest.raises(ResultFailure, match="is cancelled"):
+        job.get_result()
+
+
+def test_a_job_that_is_waiting_can_be_cancelled(add):
+    """The handle is refreshed by it."""
+    assert add.send(1, 2).cancel().status is Status.CANCELLED
+
+
+def test_a_job_past_its_retention_is_not_found(clock, line, add):
+    """Its handle knows only that."""
+    job = add.send(1, 2)
+    line.run_next()
+    clock.advance(line.broker.settings.result_ttl)
+    for ask in (job.refresh, job.get_result, job.cancel):
+        with pytest.raises(JobNotFound, match=job.id):
+            ask()
+
+
+def test_a_coroutine_can_wait_for_a_result(line, add):
+    """The event loop is free while it waits."""
+
+    async def main():
+        waiting = asyncio.ensure_future(job.result())
+        await asyncio.to_thread(line.run_next)
+        return await waiting
+
+    job = add.send(1, 2)
+    assert asyncio.run(main()) == 3
+
+
+def test_a_coroutine_gets_the_error_of_a_failed_job(line, fail):
+    """The same as without a coroutine."""
+    job = fail.send()
+    line.run_next()
+    with pytest.raises(ResultFailure, match="no such month"):
+        asyncio.run(job.result())
+
+
+@pytest.mark.parametrize("timeout", [0, timedelta(0)])
+def test_a_coroutine_stops_waiting_when_its_time_is_over(add, timeout):
+    """The unit is milliseconds here, too."""
+    with pytest.raises(ResultTimeout, match="after 0 ms"):
+        asyncio.run(add.send(1, 2).result(timeout=timeout))
+
+
+def test_the_text_form_says_which_job_and_how_it_is(add):
+    """For logs: no argument is in it."""
+    job = add.send(1, 2)
+    assert repr(job) == f"<Job {job.id} add queued>"
+
+
+def test_a_handle_reads_nothing_when_it_is_made(add):
+    """A record is enough to make one."""
+    job = add.send(1, 2)
+    assert Job(job.record, source=None).status is Status.QUEUED

@@ -1,0 +1,104 @@
+"""The statuses, and the table of transitions."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_taskq.record import FINAL
+from flask_taskq.record import JobRecord
+from flask_taskq.record import Status
+from flask_taskq.record import TRANSITIONS
+
+WORDS = "scheduled queued blocked running succeeded failed cancelled expired"
+
+
+def reachable(start: Status | None) -> set[Status]:
+    """Every status that the table leads to from here."""
+    found: set[Status] = set()
+    edge = {start}
+    while edge:
+        step = {row.target for row in TRANSITIONS if row.source in edge}
+        edge = step - found
+        found |= step
+    return found
+
+
+def test_the_statuses_are_the_documented_words() -> None:
+    """Other programs read them as text."""
+    assert [str(status) for status in Status] == WORDS.split()
+    assert Status("queued") is Status.QUEUED
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_status_knows_whether_it_is_final(status: Status) -> None:
+    """Four are."""
+    assert status.is_final is (status in FINAL)
+    assert len(FINAL) == 4
+
+
+@pytest.mark.parametrize("status", sorted(FINAL))
+def test_nothing_leads_out_of_a_final_status(status: Status) -> None:
+    """A life that is over is over."""
+    assert reachable(status) == set()
+
+
+@pytest.mark.parametrize("status", sorted(reachable(None) - FINAL))
+def test_every_job_can_come_to_an_end(status: Status) -> None:
+    """From each status that a job may be in, some way leads to a final one."""
+    assert reachable(status) & FINAL
+
+
+def test_a_job_enters_as_queued_or_scheduled() -> None:
+    """Nothing runs before it was stored."""
+    entries = {row.target for row in TRANSITIONS if row.source is None}
+
+    assert entries == {Status.QUEUED, Status.SCHEDULED}
+
+
+def test_only_a_job_that_runs_succeeds_or_fails() -> None:
+    """An outcome needs a run."""
+    sources = {
+        row.source for row in TRANSITIONS if row.target in (Status.SUCCEEDED, Status.FAILED)
+    }
+
+    assert sources == {Status.RUNNING}
+
+
+def test_only_a_queued_job_begins_to_run() -> None:
+    """A scheduled one is promoted first."""
+    sources = {row.source for row in TRANSITIONS if row.target is Status.RUNNING}
+
+    assert sources == {Status.QUEUED}
+
+
+def test_whatever_a_holder_does_needs_its_token() -> None:
+    """Fencing is part of each of its rows."""
+    rows = [row for row in TRANSITIONS if row.by == "holder"]
+
+    assert rows
+    assert all("token" in row.guard and row.source is Status.RUNNING for row in rows)
+
+
+def test_no_row_stands_twice() -> None:
+    """What happens, from where, to where, and by whom."""
+    rows = [row[:4] for row in TRANSITIONS]
+
+    assert len(rows) == len(set(rows))
+
+
+def test_a_new_record_counts_nothing_yet() -> None:
+    """No attempt, no crash, no suspicion."""
+    record = JobRecord(
+        id="0" * 32,
+        queue="default",
+        actor="add",
+        priority=0,
+        status=Status.QUEUED,
+        message=b"{}",
+        created_at=1,
+        updated_at=1,
+    )
+
+    assert (record.attempt, record.crashes, record.suspects) == (0, 0, 0)
+    assert record.version == 1
+    assert record.cancel_requested is False

@@ -1,0 +1,104 @@
+"""What a supervisor and a child say to each other."""
+
+import os
+import socket
+
+import msgspec
+import pytest
+
+from flask_taskq.config import Settings
+from flask_taskq.worker.link import ChildSpec
+from flask_taskq.worker.link import Configured
+from flask_taskq.worker.link import Drain
+from flask_taskq.worker.link import Link
+from flask_taskq.worker.link import Quit
+from flask_taskq.worker.link import Ready
+from flask_taskq.worker.link import Refused
+
+
+@pytest.fixture
+def ends():
+    one, other = socket.socketpair()
+    yield Link(one), Link(other)
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        Configured(Settings(broker_url="memory://", max_retries=None), ["default", "slow"]),
+        Ready(),
+        Refused("usage", "no app\nat all: ü"),
+        Drain(25_000),
+        Quit(),
+    ],
+)
+def test_a_word_arrives_as_it_was_said(ends, word):
+    """Every word there is."""
+    one, other = ends
+    one.send(word)
+    assert other.receive() == [word]
+
+
+def test_words_arrive_in_order(ends):
+    """Also when they arrive together."""
+    one, other = ends
+    for word in (Ready(), Drain(1), Quit()):
+        one.send(word)
+    assert other.receive() == [Ready(), Drain(1), Quit()]
+
+
+def test_a_word_in_pieces_is_put_together(ends):
+    """A stream has no borders."""
+    one, other = ends
+    data = msgspec.json.encode(Drain(7)) + b"\n"
+    one._socket.sendall(data[:5])
+    assert other.receive() == []
+    one._socket.sendall(data[5:] + data[:3])
+    assert other.receive() == [Drain(7)]
+    one._socket.sendall(data[3:])
+    assert other.receive() == [Drain(7)]
+
+
+def test_a_closed_end_is_noticed_by_listening(ends):
+    """Nothing was said, and nothing will be."""
+    one, other = ends
+    one.close()
+    assert other.is_open
+    assert other.receive() == []
+    assert not other.is_open
+
+
+def test_what_was_said_before_closing_arrives(ends):
+    """The reason why a child gave up is said last."""
+    one, other = ends
+    one.send(Refused("engine", "no"))
+    one.close()
+    assert other.receive() == [Refused("engine", "no")]
+    assert other.receive() == []
+    assert not other.is_open
+
+
+def test_talking_to_a_closed_end_is_no_error(ends):
+    """A child may die at any time."""
+    one, other = ends
+    other.close()
+    one.send(Ready())
+    one.send(Ready())
+    assert not one.is_open
+
+
+def test_an_end_can_be_waited_on(ends):
+    """Together with other files."""
+    one, _ = ends
+    assert os.fstat(one.fileno())
+
+
+def test_a_spec_survives_the_command_line():
+    """It is what a child is started with."""
+    spec = ChildSpec(
+        worker_id="ab", link=3, slots=4, threads=8, queues=None, grace=None, connect_timeout=0
+    )
+    text = msgspec.json.encode(spec).decode()
+    assert msgspec.json.decode(text, type=ChildSpec) == spec

@@ -1,0 +1,645 @@
+"""One delivery in, one settlement out."""
+
+import asyncio
+import gc
+import logging
+import sys
+import threading
+import weakref
+from contextlib import contextmanager
+
+import pytest
+
+from flask_taskq import Message
+from flask_taskq import Middleware
+from flask_taskq import Status
+from flask_taskq.encoding import encode_message
+from flask_taskq.engines.base import Done
+from flask_taskq.engines.base import Failed
+from flask_taskq.engines.base import GivenBack
+from flask_taskq.engines.base import Retry
+from flask_taskq.errors import Shutdown
+from flask_taskq.errors import SkipMessage
+from flask_taskq.message import generate_id
+from tests.support.apps import declare
+from tests.support.apps import Line
+from tests.support.apps import make_broker
+from tests.support.apps import messages
+from tests.support.apps import Watcher
+
+DAY = 24 * 3600 * 1000
+CANARY = "canary-7f3a"
+
+
+@pytest.fixture
+def watcher():
+    return Watcher()
+
+
+@pytest.fixture
+def line(clock, watcher):
+    return Line(make_broker(clock, watcher, max_result_size=1_000, max_message_size=2_000))
+
+
+def run_one(line, fn, *args, **options):
+    """Send a function as an actor and run it; its record."""
+    actor = declare(line.broker, fn, **{"actor_name": "actor", **options})
+    return line.run(actor.send(*args))
+
+
+def raising(exception):
+    def fail():
+        raise exception
+
+    return fail
+
+
+# What an actor returns
+
+
+def test_a_return_value_is_the_result(line):
+    """As JSON."""
+    record = run_one(line, lambda x: {"twice": [2 * x]}, 4)
+    assert (record.status, record.result) == (Status.SUCCEEDED, b'{"twice":[8]}')
+    assert (record.attempt, record.error) == (1, None)
+
+
+def test_returning_nothing_is_a_result(line):
+    """It is null."""
+    record = run_one(line, lambda: None)
+    assert (record.status, record.result) == (Status.SUCCEEDED, b"null")
+
+
+@pytest.mark.parametrize("value", [0, "", [], False, {}])
+def test_a_false_value_is_a_result(line, value):
+    """It is not nothing."""
+    actor = declare(line.broker, lambda: value, actor_name="actor")
+    job = actor.send()
+    line.run(job)
+    assert job.get_result() == value
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1j}, float("nan"), {"a": [float("inf")]}, "\ud800", threading.Lock()]
+)
+def test_a_result_that_is_not_json_fails_the_job_once(line, value):
+    """Running the actor again would not change it; nothing is stored in its place."""
+    record = run_one(line, lambda: value)
+    assert (record.status, record.result) == (Status.FAILED, None)
+    assert (record.error.type, record.error.code) == ("BadResult", "bad_result")
+    assert f"actor 'actor' returned a {type(value).__name__} that" in record.error.message
+
+
+def test_a_result_nested_too_deep_fails_the_job(line):
+    """So that nothing that reads it can be brought down by it."""
+    value = []
+    for _ in range(200):
+        value = [value]
+    assert run_one(line, lambda: value).error.code == "bad_result"
+
+
+def test_a_result_that_is_too_large_fails_the_job_once(line):
+    """The text says which limit, and what to do."""
+    record = run_one(line, lambda: "x" * 1_000)
+    assert (record.status, record.error.type) == (Status.FAILED, "PayloadTooLarge")
+    assert record.error.code == "bad_result"
+    assert "1,002 bytes, the limit TASKQ_MAX_RESULT_SIZE is 1,000" in record.error.message
+
+
+def test_a_result_at_the_limit_is_stored(line):
+    """The limit itself is allowed."""
+    assert run_one(line, lambda: "x" * 998).status is Status.SUCCEEDED
+
+
+def test_an_async_actor_is_awaited(line):
+    """Its result is what its coroutine returns."""
+
+    async def double(x):
+        await asyncio.sleep(0)
+        return 2 * x
+
+    assert run_one(line, double, 4).result == b"8"
+
+
+def test_an_async_actor_can_fail(line):
+    """Like any other."""
+
+    async def fail():
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    record = run_one(line, fail, max_retries=0)
+    assert (record.status, record.error.message) == (Status.FAILED, "no")
+
+
+# What an actor raises
+
+
+def test_an_exception_is_followed_by_another_run(line, clock):
+    """The record shows why it waits."""
+    record = run_one(line, raising(ValueError("no")), min_backoff=1_000, max_backoff=1_000)
+    assert record.status is Status.SCHEDULED
+    assert 500 <= record.scheduled_for - clock.now() <= 1_000
+    assert (record.error.type, record.error.message) == ("ValueError", "no")
+    assert (record.error.code, record.attempt) == ("exception", 1)
+
+
+def test_the_last_exception_fails_the_job(line):
+    """It is kept with its last error, and its message is kept whole."""
+    actor = declare(line.broker, raising(KeyError("k")), actor_name="actor", max_retries=0)
+    job = actor.send()
+    sent = job.record.message
+    record = line.run(job)
+    assert (record.status, record.error.type) == (Status.FAILED, "KeyError")
+    assert record.message == sent
+
+
+@pytest.mark.parametrize("exception", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_an_exception_that_is_no_exception_is_an_error_of_the_job(line, exception):
+    """``sys.exit()`` in an actor ends the job and not the worker."""
+    record = run_one(line, raising(exception), max_retries=0)
+    assert (record.status, record.error.type) == (Status.FAILED, type(exception).__name__)
+
+
+def test_leaving_by_sys_exit_is_retried(line):
+    """As any exception is."""
+    assert run_one(line, lambda: sys.exit(0)).status is Status.SCHEDULED
+
+
+def test_shutdown_gives_the_job_back_uncharged(line, watcher):
+    """It runs again elsewhere, and has as many runs left as before."""
+    actor = declare(line.broker, raising(Shutdown()), actor_name="actor", max_retries=0)
+    job = actor.send()
+    assert type(line.run_next()) is GivenBack
+    record = job.refresh().record
+    assert (record.status, record.attempt, record.error) == (Status.QUEUED, 0, None)
+    assert isinstance(watcher.given["after_process_message"][1]["exception"], Shutdown)
+
+
+def test_an_actor_can_end_its_job_by_skipping_it(line, watcher):
+    """It counts as succeeded, without a result."""
+    record = run_one(line, raising(SkipMessage("nothing to do")))
+    assert (record.status, record.result) == (Status.SUCCEEDED, b"null")
+    assert "after_skip_message" in watcher.seen
+    assert "after_process_message" not in watcher.seen
+
+
+def test_a_hook_can_skip_a_job(line, watcher):
+    """The actor does not run."""
+
+    class Skipping(Middleware):
+        def before_process_message(self, broker, message):
+            raise SkipMessage
+
+    line.broker.add_middleware(Skipping())
+    ran = []
+    record = run_one(line, lambda: ran.append(1))
+    assert (record.status, record.result, ran) == (Status.SUCCEEDED, b"null", [])
+    assert watcher.seen[-2:] == ["after_skip_message", "leave"]
+
+
+def test_a_hook_can_fail_a_job_by_skipping_it(line):
+    """Dramatiq's way to refuse a message for good."""
+
+    class Refusing(Middleware):
+        def before_process_message(self, broker, message):
+            message.fail()
+            raise SkipMessage("too old")
+
+    line.broker.add_middleware(Refusing())
+    record = run_one(line, lambda: None)
+    assert (record.status, record.error.message) == (Status.FAILED, "too old")
+
+
+def test_an_error_of_a_size_in_the_actors_own_call_is_not_its_results(line):
+    """An actor that sends too large a message failed by itself, and runs again."""
+    other = declare(line.broker, lambda x: None, actor_name="other")
+    record = run_one(line, lambda: other.send("x" * 5_000))
+    assert (record.status, record.error.type) == (Status.SCHEDULED, "PayloadTooLarge")
+    assert record.error.code == "exception"
+
+
+def test_an_error_of_arguments_in_the_actors_own_call_is_not_its_own(line):
+    """The same for arguments that do not fit another actor."""
+    other = declare(line.broker, lambda x: None, actor_name="other")
+    record = run_one(line, lambda: other.send())
+    assert (record.status, record.error.code) == (Status.SCHEDULED, "exception")
+
+
+# The error that is stored
+
+
+def test_the_traceback_shows_the_actors_frames_alone(line):
+    """What is around them does not help its author."""
+    traceback = run_one(line, raising(ValueError("no"))).error.traceback
+    assert traceback.startswith("Traceback (most recent call last):\n")
+    assert traceback.endswith("ValueError: no\n")
+    assert traceback.count("  File ") == 1
+    assert "raise exception" in traceback
+
+
+def test_the_traceback_shows_the_cause(line):
+    """As Python would print it."""
+
+    def fail():
+        try:
+            raise KeyError("cause")
+        except KeyError as error:
+            raise ValueError("effect") from error
+
+    traceback = run_one(line, fail).error.traceback
+    assert "KeyError: 'cause'" in traceback
+    assert "direct cause" in traceback
+
+
+def test_the_traceback_has_no_values_of_variables(line):
+    """They may be secrets."""
+
+    def fail(password):
+        copy = password * 2
+        raise ValueError(len(copy))
+
+    record = run_one(line, fail, CANARY)
+    assert CANARY not in record.error.traceback
+    assert CANARY not in record.error.message
+
+
+def test_a_deep_traceback_is_cut(line):
+    """The innermost frames are kept."""
+
+    def fail(n):
+        if n == 0:
+            raise ValueError("deep")
+        fail(n - 1)
+
+    def other(n):
+        other2(n)
+
+    def other2(n):
+        fail(n) if n % 2 else other(n - 1)
+
+    error = run_one(line, lambda: other(401)).error
+    assert error.traceback.count("  File ") <= 60
+    assert error.traceback.endswith("ValueError: deep\n")
+
+
+def test_a_long_text_is_cut(line):
+    """A record is not a place for a dump."""
+    error = run_one(line, raising(ValueError("x" * 1_000_000))).error
+    assert len(error.message) == len(error.traceback) == 32_768
+
+
+def test_a_text_that_cannot_be_stored_is_escaped(line):
+    """A file's name that is not UTF-8 would keep the outcome from being stored for ever."""
+    error = run_one(line, raising(ValueError("no file \udcff"))).error
+    assert error.message == "no file \\udcff"
+    error.traceback.encode()
+
+
+def test_an_exception_without_a_readable_text_is_an_error_like_any_other(line):
+    """Nothing that it does gets out."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("mute")
+
+    error = run_one(line, raising(Mute())).error
+    assert (error.type, error.message) == ("Mute", "(its text could not be read)")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((), {}), ((1, 2), {}), ((1,), {"b": 2}), ((1,), {"a": 2})]
+)
+def test_arguments_that_do_not_fit_fail_the_job_once(line, args, kwargs):
+    """A deploy changed the signature: another run would fail in the same way."""
+    declare(line.broker, lambda a: None, actor_name="actor")
+    job_id = line.put(Message("default", "actor", args, kwargs, {}))
+    line.run_next()
+    record = line.record(job_id)
+    assert (record.status, record.attempt) == (Status.FAILED, 1)
+    assert (record.error.type, record.error.code) == ("BadArguments", "bad_arguments")
+    assert "actor 'actor' takes (a)" in record.error.message
+
+
+def test_a_type_error_of_the_actors_own_is_retried(line):
+    """Its arguments do fit."""
+    record = run_one(line, lambda a: a + 1, "text")
+    assert (record.status, record.error.type) == (Status.SCHEDULED, "TypeError")
+    assert record.error.code == "exception"
+
+
+def test_a_wrong_call_within_the_actor_is_retried(line):
+    """It looks like a wrong call of the actor, but is not."""
+
+    def inner(a):
+        pass
+
+    record = run_one(line, lambda: inner())
+    assert (record.status, record.error.type) == (Status.SCHEDULED, "TypeError")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80\x04\x95\x00",
+        b"{",
+        b"null",
+        b"[]",
+        b'{"queue_name":"default"}',
+        b"[" * 500,
+        b"x" * 3_000,
+        b"\xff\xfe",
+    ],
+)
+def test_bytes_that_are_no_message_fail_the_job(line, data, caplog):
+    """They are kept, and the worker goes on."""
+    job_id = line.put(Message("default", "actor", (), {}, {}), message=data)
+    line.run_next()
+    record = line.record(job_id)
+    assert (record.status, record.error.code) == (Status.FAILED, "malformed")
+    assert record.message == data
+    [text] = messages(caplog, logging.ERROR)
+    assert f"job {job_id} failed: its stored message is damaged" in text
+
+
+def test_the_message_of_another_job_fails_the_job(line):
+    """A store that mixed them up must not run one of them twice."""
+    ran = []
+    declare(line.broker, lambda: ran.append(1), actor_name="actor")
+    other = Message("default", "actor", (), {}, {})
+    job_id = line.put(other, id=generate_id())
+    line.run_next()
+    assert line.record(job_id).error.code == "malformed"
+    assert ran == []
+
+
+def test_a_job_of_an_unknown_actor_is_put_off(line, clock, caplog):
+    """A worker that knows it may be on its way; no run is charged."""
+    job_id = line.put(Message("default", "unheard", (), {}, {}))
+    line.run_next()
+    record = line.record(job_id)
+    assert (record.status, record.status_reason) == (Status.SCHEDULED, "unknown_actor")
+    assert (record.attempt, record.scheduled_for - clock.now()) == (0, 1_000)
+    [text] = messages(caplog, logging.WARNING)
+    assert f"job {job_id} put off for 1000 ms: no actor is named 'unheard'" in text
+
+
+def test_a_job_of_an_unknown_actor_waits_longer_each_time(line, clock):
+    """Up to a minute."""
+    job_id = line.put(Message("default", "unheard", (), {}, {}))
+    delays = []
+    for _ in range(9):
+        line.run_next()
+        delays.append(line.record(job_id).scheduled_for - clock.now())
+        clock.advance(delays[-1])
+    assert delays == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]
+
+
+def test_a_job_whose_actor_stays_unknown_fails_after_a_day(line, clock):
+    """It is kept, and can be looked at."""
+    job_id = line.put(Message("default", "unheard", (), {}, {}))
+    line.run_next()
+    clock.advance(DAY - 1)
+    line.run_next()
+    assert line.record(job_id).status is Status.SCHEDULED
+    clock.advance(60_000)
+    line.run_next()
+    record = line.record(job_id)
+    assert (record.status, record.error.code) == (Status.FAILED, "unknown_actor")
+    assert record.error.type == "ActorNotFound"
+
+
+def test_a_job_runs_once_its_actor_is_known(line, clock):
+    """The deploy is complete."""
+    job_id = line.put(Message("default", "late", (), {}, {}))
+    line.run_next()
+    declare(line.broker, lambda: "here", actor_name="late")
+    clock.advance(1_000)
+    line.run_next()
+    record = line.record(job_id)
+    assert (record.status, record.attempt, record.result) == (Status.SUCCEEDED, 1, b'"here"')
+
+
+# Hooks and contexts
+
+
+def test_hooks_run_inside_the_contexts_and_around_the_actor(line, watcher):
+    """In Dramatiq's order."""
+    watcher.seen.clear()
+    actor = declare(line.broker, lambda: watcher.note("actor"), actor_name="actor")
+    watcher.seen.clear()
+    line.put(actor.message())
+    line.run_next()
+    assert watcher.seen == [
+        "enter",
+        "before_process_message",
+        "actor",
+        "after_process_message",
+        "leave",
+    ]
+
+
+def test_the_first_middlewares_context_is_the_outermost(clock):
+    """And it closes last."""
+    seen = []
+    watchers = [Watcher("one."), Watcher("two.")]
+    for watcher in watchers:
+        watcher.seen = seen
+    run_one(Line(make_broker(clock, *watchers)), lambda: None)
+    around = [name for name in seen if name.endswith(("enter", "leave"))]
+    assert around == ["one.enter", "two.enter", "two.leave", "one.leave"]
+
+
+def test_after_hooks_hear_of_the_result(line, watcher):
+    """As the actor returned it."""
+    value = [1]
+    run_one(line, lambda: value)
+    (message,), outcome = watcher.given["after_process_message"]
+    assert outcome["result"] is value
+    assert outcome["exception"] is None
+    assert message.failed is False
+
+
+def test_after_hooks_hear_of_the_exception(line, watcher):
+    """As the actor raised it, after retries were decided on."""
+    error = ValueError("no")
+    run_one(line, raising(error), max_retries=0)
+    (message,), outcome = watcher.given["after_process_message"]
+    assert outcome["exception"] is error
+    assert outcome["result"] is None
+
+
+def test_contexts_see_how_the_run_ended(line, watcher):
+    """One that holds a database transaction must know whether to commit."""
+    error = ValueError("no")
+    run_one(line, raising(error))
+    assert watcher.given["leave"][0] == (error,)
+
+
+def test_contexts_see_that_a_result_could_not_be_stored(line, watcher):
+    """The run has failed, so what it did is to be undone."""
+    run_one(line, lambda: object())
+    assert type(watcher.given["leave"][0][0]).__name__ == "BadResult"
+
+
+def test_a_context_that_swallows_the_exception_does_not_turn_it_into_success(line):
+    """What it may undo is its own."""
+
+    class Swallowing(Middleware):
+        @contextmanager
+        def around_process_message(self, broker, message):
+            try:
+                yield
+            except ValueError:
+                pass
+
+    line.broker.add_middleware(Swallowing())
+    assert run_one(line, raising(ValueError("no"))).status is Status.SCHEDULED
+
+
+def failing_context(when):
+    class Broken(Middleware):
+        @contextmanager
+        def around_process_message(self, broker, message):
+            if when == "in":
+                raise OSError("way in")
+            yield
+            raise OSError("way out")
+
+    return Broken()
+
+
+def test_a_context_that_cannot_be_entered_is_an_error_of_the_run(line, watcher):
+    """The actor does not run; those that were entered are left; it is tried again."""
+    line.broker.add_middleware(failing_context("in"))
+    ran = []
+    record = run_one(line, lambda: ran.append(1))
+    assert (record.status, record.error.message, ran) == (Status.SCHEDULED, "way in", [])
+    assert isinstance(watcher.given["leave"][0][0], OSError)
+    assert isinstance(watcher.given["after_process_message"][1]["exception"], OSError)
+
+
+def test_a_context_that_cannot_be_left_is_an_error_of_the_run(line, watcher):
+    """Its transaction was not committed: the actor has not done what it said."""
+    line.broker.add_middleware(failing_context("out"))
+    record = run_one(line, lambda: "fine")
+    assert (record.status, record.error.message) == (Status.SCHEDULED, "way out")
+    assert record.result is None
+
+
+def test_a_hook_that_fails_does_not_fail_the_job(line, caplog):
+    """It is logged."""
+
+    class Broken(Middleware):
+        def before_process_message(self, broker, message):
+            raise RuntimeError("hook")
+
+    line.broker.add_middleware(Broken())
+    assert run_one(line, lambda: 1).status is Status.SUCCEEDED
+    assert "RuntimeError: hook" in messages(caplog)[0]
+
+
+# Times and log
+
+
+def test_the_record_says_when_the_run_began_and_ended(line, clock):
+    """By the wall clock."""
+    record = run_one(line, lambda: clock.advance(250))
+    assert record.finished_at - record.started_at == 250
+
+
+def test_a_job_is_one_line_at_info(line, clock, caplog):
+    """With its id, actor, run and duration."""
+    caplog.set_level(logging.INFO)
+    record = run_one(line, lambda: clock.advance(250))
+    assert messages(caplog) == [
+        f"job {record.id} succeeded: actor=actor attempt=1 duration=250.0ms"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fn", "level", "text"),
+    [
+        (lambda: None, logging.INFO, "succeeded"),
+        (raising(SkipMessage()), logging.INFO, "succeeded"),
+        (raising(ValueError("no")), logging.WARNING, "failed, runs again in 0 ms"),
+        (raising(Shutdown()), logging.INFO, "given back"),
+        (lambda: object(), logging.ERROR, "failed"),
+    ],
+)
+def test_each_outcome_has_its_line(line, caplog, fn, level, text):
+    """Its level says whether somebody should look."""
+    caplog.set_level(logging.INFO)
+    actor = declare(line.broker, fn, actor_name="actor", min_backoff=0)
+    job = actor.send()
+    line.run_next()
+    [record] = caplog.records
+    assert record.levelno == level
+    assert record.getMessage().startswith(f"job {job.id} {text}: actor=actor attempt=1 ")
+
+
+def test_a_failure_is_logged_with_its_traceback(line, caplog):
+    """Where the developer looks first; the frames are the actor's own."""
+    run_one(line, raising(ValueError("no")))
+    [text] = messages(caplog)
+    assert "ValueError: no" in text
+    assert text.count("  File ") == 1
+
+
+def test_no_line_has_arguments_or_results(line, caplog):
+    """At any level."""
+    caplog.set_level(logging.DEBUG)
+    run_one(line, lambda x: x, CANARY)
+    line.put(Message("default", "actor", (CANARY, CANARY), {"k": CANARY}, {}))
+    line.run_next()
+    line.put(Message("default", "unheard", (CANARY,), {"k": CANARY}, {}))
+    line.run_next()
+    assert len(caplog.records) == 3
+    assert CANARY not in caplog.text
+
+
+def test_the_settlement_keeps_no_frames_alive(clock, monkeypatch):
+    """An exception refers to the actor's variables, which may be large."""
+    line = Line(make_broker(clock))
+    # The log is kept for the test's report, with its exceptions.
+    monkeypatch.setattr(logging.getLogger("flask_taskq.jobs"), "disabled", True)
+
+    class Large:
+        pass
+
+    kept = []
+
+    def fail():
+        large = Large()
+        kept.append(weakref.ref(large))
+        raise ValueError(large)
+
+    declare(line.broker, fail, actor_name="actor").send()
+    settlement = line.run_next()
+    gc.collect()
+    assert isinstance(settlement, Retry)
+    assert kept[0]() is None
+
+
+def test_every_settlement_is_of_its_delivery(line):
+    """The token in it is what lets it through."""
+    declare(line.broker, lambda: 1, actor_name="good").send()
+    declare(line.broker, raising(ValueError()), actor_name="bad", max_retries=0).send()
+    kinds = []
+    for _ in range(2):
+        settlement = line.run_next()
+        assert settlement.delivery.worker == line.worker
+        kinds.append(type(settlement))
+    assert kinds == [Done, Failed]
+
+
+def test_a_message_can_be_read_back_from_the_record(line):
+    """The dead letter can be sent again."""
+    actor = declare(line.broker, raising(ValueError()), actor_name="actor", max_retries=0)
+    message = actor.message()
+    job = line.broker.enqueue(message)
+    assert line.run(job).message == encode_message(message, 10_000)

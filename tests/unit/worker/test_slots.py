@@ -1,0 +1,115 @@
+"""The table in shared memory that says what a process is doing."""
+
+import mmap
+import os
+
+import pytest
+
+from flask_taskq.message import generate_id
+from flask_taskq.worker.slots import SlotTable
+from flask_taskq.worker.slots import StartedJob
+
+
+@pytest.fixture
+def table():
+    table = SlotTable(3)
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def shared():
+    """Two tables over one file, as supervisor and child have them."""
+    fd = SlotTable.open_file(2)
+    tables = SlotTable(2, fd), SlotTable(2, fd)
+    os.close(fd)
+    yield tables
+    tables[0].close()
+
+
+def test_nothing_has_started_at_first(table):
+    """A child that dies at once has taken no job with it."""
+    assert table.started() == []
+    assert table.renewed_at == 0
+
+
+def test_a_started_job_is_listed(table):
+    """With the time at which it started."""
+    job_id = generate_id()
+    table.start(1, job_id, 1234.5)
+    assert table.started() == [StartedJob(job_id, 1234.5)]
+
+
+def test_an_ended_job_is_not_listed(table):
+    """Its neighbours are."""
+    ids = [generate_id() for _ in range(3)]
+    for slot, job_id in enumerate(ids):
+        table.start(slot, job_id, slot)
+    table.end(1)
+    assert [job.job_id for job in table.started()] == [ids[0], ids[2]]
+
+
+def test_a_slot_can_be_used_again(table):
+    """The new job is the one in it."""
+    table.start(0, generate_id(), 1)
+    table.end(0)
+    job_id = generate_id()
+    table.start(0, job_id, 2)
+    assert table.started() == [StartedJob(job_id, 2)]
+
+
+def test_every_slot_is_its_own(table):
+    """The last one ends within the table; the first one does not touch the header."""
+    table.renewed_at = 77.25
+    ids = [generate_id() for _ in range(3)]
+    for slot, job_id in enumerate(ids):
+        table.start(slot, job_id, slot + 0.5)
+    assert table.started() == [StartedJob(ids[n], n + 0.5) for n in range(3)]
+    assert table.renewed_at == 77.25
+
+
+def test_an_id_of_another_length_is_refused(table):
+    """It would show as another job's."""
+    with pytest.raises(ValueError):
+        table.start(0, "7", 1)
+    assert table.started() == []
+
+
+def test_the_other_process_sees_what_was_written(shared):
+    """Both ways: jobs to the supervisor, the lease to the child."""
+    supervisor, child = shared
+    job_id = generate_id()
+    child.start(1, job_id, 5)
+    supervisor.renewed_at = 9
+    assert supervisor.started() == [StartedJob(job_id, 5)]
+    assert child.renewed_at == 9
+
+
+def test_what_was_written_stays_when_the_writer_is_gone(shared):
+    """That is what the table is for."""
+    supervisor, child = shared
+    job_id = generate_id()
+    child.start(0, job_id, 5)
+    child.close()
+    assert supervisor.started() == [StartedJob(job_id, 5)]
+
+
+def test_the_file_has_no_name_and_the_right_size():
+    """It is gone with its last holder, however that ends."""
+    fd = SlotTable.open_file(4)
+    try:
+        stat = os.fstat(fd)
+        assert (stat.st_size, stat.st_nlink) == (SlotTable.size_for(4), 0)
+        assert not os.get_inheritable(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_closed_table_has_let_go_of_the_memory():
+    """A supervisor opens one for each child that it starts."""
+    table = SlotTable(1)
+    table.start(0, generate_id(), 1)
+    table.started()
+    table.close()
+    assert isinstance(table._memory, mmap.mmap)
+    assert table._memory.closed
