@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable
 
 from flask_taskq import Status
@@ -83,6 +84,8 @@ def test_a_job_of_an_unknown_actor_waits_for_a_worker_that_knows_it(
     )
     worker.wait_for_log(f"job {job_id} put off for 1000 ms")
     worker.wait_for_log(f"job {job_id} put off for 2000 ms")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
     record = taskq.job(job_id).record
     assert (record.status, record.attempt) == (Status.SCHEDULED, 0)
     assert record.status_reason == "unknown_actor"

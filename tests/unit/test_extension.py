@@ -16,6 +16,7 @@ from flask_taskq.errors import ConfigurationError
 from flask_taskq.errors import JobNotFound
 from flask_taskq.message import generate_id
 from flask_taskq.testing import drain
+from tests.support.apps import Line
 from tests.support.apps import make_app
 
 
@@ -343,13 +344,6 @@ def test_an_app_can_have_a_taskq_of_its_own(clock):
 # Dropped apps
 
 
-def drop(app):
-    """Forget an app, and say whether it is gone."""
-    reference = weakref.ref(app)
-    del app
-    return reference
-
-
 def test_a_dropped_app_is_collected(taskq):
     """Test suites make thousands."""
     taskq.actor(lambda: 1, actor_name="add")
@@ -416,8 +410,6 @@ def test_a_job_whose_app_is_gone_is_not_run(taskq):
         job = add.send()
     del app
     gc.collect()
-    from tests.support.apps import Line
-
     record = Line(broker).run(job)
     assert "does not exist any more" in record.error.message
 

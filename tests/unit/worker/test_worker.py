@@ -440,8 +440,8 @@ def test_a_lost_lease_is_recovered(start, broker, add, caplog):
     assert f"worker {worker.id} lost its lease" in messages(caplog)[0]
 
 
-def test_a_settlement_after_a_lost_lease_changes_nothing(start, broker, caplog):
-    """The job runs elsewhere by now, and that run counts."""
+def test_a_settlement_after_a_lost_lease_changes_nothing(start, broker, watcher):
+    """The job runs elsewhere by now, and that run counts: no hook hears of this one."""
     begun, gates, refused = threading.Semaphore(0), {}, threading.Event()
 
     @declare(broker)
@@ -470,6 +470,7 @@ def test_a_settlement_after_a_lost_lease_changes_nothing(start, broker, caplog):
     gates[0].set()
     assert refused.wait(PATIENCE)
     assert job.refresh().record.worker == second.id
+    assert watcher.seen.count("after_ack") == 0
     gates[1].set()
     assert result(job) == 1
 

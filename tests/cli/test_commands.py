@@ -1,0 +1,208 @@
+"""``flask taskq``, up to where a worker begins."""
+
+import subprocess
+import sys
+
+import pytest
+from flask import Flask
+
+from flask_taskq import TaskQ
+from flask_taskq.cli import taskq as group
+from flask_taskq.cli import worker
+from tests.support.apps import make_app
+
+
+@pytest.fixture
+def taskq():
+    return TaskQ()
+
+
+def invoke(app, *args):
+    return app.test_cli_runner().invoke(group, args)
+
+
+# actors
+
+
+def test_actors_are_listed_with_queue_and_priority(taskq):
+    """In the order of their names, in columns."""
+    taskq.actor(lambda: 1, actor_name="send_mail", queue_name="mail", priority=-5)
+    taskq.actor(lambda: 1, actor_name="add")
+    result = invoke(make_app(taskq), "actors")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "ACTOR      QUEUE    PRIORITY",
+        "add        default  0",
+        "send_mail  mail     -5",
+    ]
+
+
+def test_an_app_without_actors_has_an_empty_list(taskq):
+    """That is no error."""
+    result = invoke(make_app(taskq), "actors")
+    assert (result.exit_code, result.output) == (0, "ACTOR  QUEUE  PRIORITY\n")
+
+
+def test_listing_actors_opens_no_engine(tmp_path, taskq):
+    """Not even the file is made."""
+    app = Flask("app", instance_path=str(tmp_path / "instance"))
+    taskq.init_app(app)
+    assert invoke(app, "actors").exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_app_without_the_extension_is_told_what_to_call():
+    """And not shown a traceback."""
+    result = invoke(Flask("bare"), "actors")
+    assert result.exit_code == 1
+    assert "the app 'bare' has no TaskQ: call TaskQ(app)" in result.output
+
+
+def test_the_commands_are_part_of_flasks(tmp_path):
+    """By an entry point, in a process of its own."""
+    (tmp_path / "shop.py").write_text(
+        "from flask import Flask\n"
+        "from flask_taskq import TaskQ\n"
+        "taskq = TaskQ()\n"
+        "@taskq.actor\n"
+        "def ship(): ...\n"
+        "def create_app():\n"
+        "    app = Flask(__name__)\n"
+        "    taskq.init_app(app)\n"
+        "    return app\n"
+    )
+    code = "import sys; from flask.cli import main; sys.argv[0] = 'flask'; main()"
+    if not _is_installed():
+        code = (
+            "import sys; from flask.cli import FlaskGroup; from flask_taskq.cli import taskq;"
+            " group = FlaskGroup(); group.add_command(taskq); group()"
+        )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--app", "shop", "taskq", "actors"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": ":".join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ship   default  0" in done.stdout
+
+
+def _is_installed():
+    from importlib.metadata import entry_points
+
+    return any(point.name == "taskq" for point in entry_points(group="flask.commands"))
+
+
+# worker
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["--colour", "red"], "--colour"),
+        (["now"], "now"),
+        (["-p", "0"], "-p"),
+        (["-p", "many"], "-p"),
+        (["-t", "0"], "-t"),
+        (["--grace", "-1"], "--grace"),
+        (["--connect-timeout", "-1"], "--connect-timeout"),
+        (["--log-level", "loud"], "--log-level"),
+        (["-Q", ""], "--queues"),
+        (["-Q", "a,,b"], "--queues"),
+        (["-Q", "a b"], "--queues"),
+        (["-Q", "a\nb"], "--queues"),
+        (["-Q", "1st"], "--queues"),
+        (["--pid-file", "/"], "--pid-file"),
+    ],
+)
+def test_a_wrong_option_is_a_wrong_usage(args, named):
+    """Exit code 2, and a text that names it; nothing is started."""
+    result = Flask("app").test_cli_runner().invoke(worker, args)
+    assert result.exit_code == 2
+    assert named in result.output
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Catches what the supervisor would have been started with."""
+    from flask_taskq.worker import supervisor
+
+    found = []
+
+    class Supervisor:
+        def __init__(self, options, clock):
+            found.append(options)
+
+        def run(self):
+            return 0
+
+        def check(self):
+            return 2
+
+    monkeypatch.setattr(supervisor, "Supervisor", Supervisor)
+    monkeypatch.setattr("flask_taskq.cli.logs.configure_logging", lambda level: None)
+    return found
+
+
+def test_the_defaults_are_those_of_the_documentation(started):
+    """A process for each CPU that may be used, eight threads in each."""
+    from flask_taskq.cli import _count_cpus
+
+    result = Flask("app").test_cli_runner().invoke(worker, [])
+    [options] = started
+    assert result.exit_code == 0
+    assert (options.processes, options.threads) == (_count_cpus(), 8)
+    assert (options.queues, options.grace, options.connect_timeout) == (None, None, 60_000)
+
+
+def test_options_reach_the_supervisor(started):
+    """Queues are separated by commas, and blanks around them do not count."""
+    args = ["-p", "3", "-t", "2", "-Q", "a, b", "--grace", "0", "--connect-timeout", "0"]
+    result = Flask("app").test_cli_runner().invoke(worker, args)
+    [options] = started
+    assert result.exit_code == 0
+    assert (options.processes, options.threads) == (3, 2)
+    assert (options.queues, options.grace, options.connect_timeout) == (["a", "b"], 0, 0)
+
+
+def test_the_exit_code_is_the_supervisors(started):
+    """Here that of a check which failed."""
+    assert Flask("app").test_cli_runner().invoke(worker, ["--check"]).exit_code == 2
+
+
+def test_a_worker_that_runs_already_is_not_started_twice(started, tmp_path):
+    """Its pid file says so."""
+    import os
+
+    path = tmp_path / "pid"
+    path.write_text(f"{os.getppid()}\n")
+    result = Flask("app").test_cli_runner().invoke(worker, ["--pid-file", str(path)])
+    assert result.exit_code == 1
+    assert f"process {os.getppid()} is running already" in result.output
+
+
+@pytest.mark.parametrize("command", ["worker", "actors"])
+def test_every_option_is_explained(command):
+    """By ``--help``."""
+    for parameter in group.commands[command].params:
+        assert parameter.help, parameter.name
+
+
+# The cost of an import
+
+
+def test_the_commands_import_what_they_run_only_when_they_run():
+    """The package's front is imported with them; it needs the extension, and no more."""
+    code = (
+        "import sys, flask_taskq.cli\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('flask_taskq.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    loaded = {name.split(".")[1] for name in done.stdout.split()}
+    assert not loaded & {"worker", "testing"}
+    engines = {name for name in done.stdout.split() if name.startswith("flask_taskq.engines")}
+    assert engines == {"flask_taskq.engines", "flask_taskq.engines.base"}

@@ -1,0 +1,112 @@
+"""What type checkers make of actors. Checked by them, and never run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from typing import assert_type
+
+from flask import Flask
+from flask import Response
+
+from flask_taskq import Actor
+from flask_taskq import current_job
+from flask_taskq import Job
+from flask_taskq import Message
+from flask_taskq import Middleware
+from flask_taskq import TaskQ
+from flask_taskq.broker import Broker
+from flask_taskq.hooks import MessageProxy
+
+taskq = TaskQ()
+
+
+@taskq.actor
+def bare(month: int, *, draft: bool = False) -> dict[str, int]:
+    return {"month": month}
+
+
+@taskq.actor(queue_name="slow", priority=-1, max_retries=0)
+def called(month: int, *, draft: bool = False) -> dict[str, int]:
+    return {"month": month}
+
+
+@taskq.actor
+async def bare_async(name: str) -> int:
+    return len(name)
+
+
+@taskq.actor(actor_name="other")
+async def called_async(name: str) -> int:
+    return len(name)
+
+
+@taskq.actor
+def nothing() -> None: ...
+
+
+def check_sending() -> None:
+    """A job knows what its actor returns."""
+    assert_type(bare.send(1, draft=True), Job[dict[str, int]])
+    assert_type(called.send(1), Job[dict[str, int]])
+    assert_type(bare_async.send("a"), Job[int])
+    assert_type(called_async.send("a"), Job[int])
+    assert_type(nothing.send(), Job[None])
+    assert_type(
+        bare.send_with_options(args=(1,), delay=timedelta(seconds=1)), Job[dict[str, int]]
+    )
+
+
+def check_arguments() -> None:
+    """They are those of the function."""
+    bare.send("x")  # type: ignore[arg-type]
+    bare.send()  # type: ignore[call-arg]
+    bare.send(1, True)  # type: ignore[call-arg]
+    called.send("x")  # type: ignore[arg-type]
+    called.message(1, colour="red")  # type: ignore[call-arg]
+    bare_async.send(1)  # type: ignore[arg-type]
+    called_async.send(1)  # type: ignore[arg-type]
+
+
+def check_calling() -> None:
+    """A plain call is a plain call."""
+    assert_type(bare(1), dict[str, int])
+    assert_type(called(1), dict[str, int])
+
+
+async def check_results(job: Job[int]) -> None:
+    """They have the type of the job."""
+    assert_type(job.get_result(), int)
+    assert_type(job.get_result(block=True, timeout=timedelta(seconds=1)), int)
+    assert_type(await job.result(timeout=1_000), int)
+    assert_type(job.refresh(), Job[int])
+    assert_type(job.cancel(), Job[int])
+    assert_type(job.id, str)
+
+
+def check_handles(job: Job[int], anything: Actor[..., Any]) -> None:
+    """A handle of something narrower will do."""
+    wider: Job[object] = job
+    assert_type(anything.message(), Message)
+    assert_type(taskq.job(wider.id), Job[Any])
+    assert_type(taskq.send_many([bare.message(1), nothing.message()]), list[Job[Any]])
+
+
+def create_app() -> Flask:
+    """As in the documentation."""
+    app = Flask(__name__)
+    taskq.init_app(app)
+
+    @app.post("/reports")
+    def create_report() -> Response:
+        return taskq.accepted(bare.send(1))
+
+    return app
+
+
+class Timing(Middleware):
+    """A hook overrides with the types of the base class."""
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        assert_type(current_job.attempt, int)
+        message.retry(1_000)
