@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 from typing import overload
 from typing import ParamSpec
+from typing import Protocol
 from typing import TypeVar
 
 from flask import Blueprint
@@ -35,6 +36,16 @@ from .message import Message
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class ActorDecorator(Protocol):
+    """What ``taskq.actor(...)`` returns: it takes a function and declares it."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Actor[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R]) -> Actor[P, R]: ...
 
 
 class TaskQ:
@@ -174,7 +185,7 @@ class TaskQ:
         queue_name: str = "default",
         priority: int = 0,
         **options: Any,
-    ) -> Callable[[Callable[P, R]], Actor[P, R]]: ...
+    ) -> ActorDecorator: ...
 
     def actor(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,15 +28,17 @@ def write_pid_file(path: Path | None) -> Iterator[None]:
     holder = _read(path)
     if holder is not None and holder != os.getpid() and _is_alive(holder):
         raise click.ClickException(f"{path}: process {holder} is running already")
+    mine = f"{os.getpid()}\n".encode()
     try:
-        path.write_text(f"{os.getpid()}\n")
+        path.write_bytes(mine)
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error}") from None
     try:
         yield
     finally:
-        if _read(path) == os.getpid():
-            path.unlink()
+        with suppress(OSError):
+            if path.read_bytes() == mine:
+                path.unlink()
 
 
 def _read(path: Path) -> int | None:

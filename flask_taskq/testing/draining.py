@@ -10,6 +10,7 @@ from flask import Flask
 from ..errors import ConfigurationError
 from ..extension import TaskQ
 from ..job import Job
+from ..worker.runner import emit_outcomes
 from ..worker.runner import Runner
 from ..worker.worker import generate_worker_id
 
@@ -43,7 +44,10 @@ def drain(app: Flask) -> list[Job[Any]]:
             deliveries = consumer.fetch(1, timeout=0)
             if not deliveries:
                 return jobs
-            consumer.settle_if_held([runner.run(deliveries[0])])
+            settlements = [runner.run(deliveries[0])]
+            emit_outcomes(broker, "before", settlements)
+            consumer.settle_if_held(settlements)
+            emit_outcomes(broker, "after", settlements)
             jobs.append(Job(broker.get_record(deliveries[0].id), broker))
     finally:
         consumer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ from ..errors import DecodeError
 from ..errors import PayloadTooLarge
 from ..errors import Shutdown
 from ..errors import SkipMessage
+from ..errors import TaskQError
 from ..hooks import MessageProxy
 from ..interrupt import Gate
 from ..record import JobError
@@ -220,6 +222,33 @@ class Runner:
         delay = min(_MIN_RELEASE * 2 ** min(delivery.releases, 10), _MAX_RELEASE)
         logger.warning("job %s put off for %d ms: %s", delivery.id, delay, text)
         return GivenBack(delivery=delivery, at=now + delay, reason="unknown_actor")
+
+
+def emit_outcomes(broker: Broker, when: str, settlements: Iterable[Settlement]) -> None:
+    """Run the ``ack`` and ``nack`` hooks of outcomes.
+
+    :param when: ``before`` or ``after`` they were stored.
+    """
+    emit = broker.emit_before if when == "before" else broker.emit_after
+    is_wanted = {name: broker.has_hook(f"{when}_{name}") for name in ("ack", "nack")}
+    if not any(is_wanted.values()):
+        return
+    for settlement in settlements:
+        signal = "nack" if isinstance(settlement, Failed) else "ack"
+        if is_wanted[signal] and not isinstance(settlement, GivenBack):
+            try:
+                emit(signal, _message_of(settlement, broker.settings.max_message_size))
+            except TaskQError as error:
+                # Nothing may keep an outcome from being stored.
+                logger.error("job %s: %s", settlement.delivery.id, error)
+
+
+def _message_of(settlement: Settlement, max_size: int) -> MessageProxy:
+    delivery = settlement.delivery
+    message = decode_message(delivery.message, max_size)
+    proxy = MessageProxy(message, attempt=delivery.attempt, crashes=delivery.crashes)
+    proxy.failed = isinstance(settlement, Failed)
+    return proxy
 
 
 _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {

@@ -21,7 +21,6 @@ from typing import Any
 from typing import Final
 
 from ..broker import Broker
-from ..encoding import decode_message
 from ..engines.base import Delivery
 from ..engines.base import Failed
 from ..engines.base import GivenBack
@@ -30,8 +29,8 @@ from ..errors import BrokerError
 from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
-from ..hooks import MessageProxy
 from ..record import JobError
+from .runner import emit_outcomes
 from .runner import Runner
 from .slots import SlotTable
 
@@ -388,7 +387,7 @@ class Worker:
         :return: False to try again: a settlement is not given up while the worker lives.
         """
         limit = self._note_finished(batch)
-        self._emit("before", batch)
+        emit_outcomes(self.broker, "before", batch)
         try:
             stale, deliveries = self._consumer.settle_if_held(batch, limit)
         except Exception as error:
@@ -397,7 +396,9 @@ class Worker:
             return self._hurrying.is_set()
         backoff.reset()
         for settlement in batch:
-            self._held.pop(settlement.delivery.id, None)
+            # Not by the id alone: the job may be here again, under a newer claim.
+            if self._held.get(settlement.delivery.id) is settlement.delivery:
+                del self._held[settlement.delivery.id]
         self._accept(deliveries)
         if self._is_short():
             # Nothing more was ready: from here on the fetcher waits for it.
@@ -409,7 +410,8 @@ class Worker:
                 delivery.id,
                 self.id,
             )
-        self._emit("after", batch)
+        stored = [one for one in batch if one.delivery not in stale] if stale else batch
+        emit_outcomes(self.broker, "after", stored)
         return True
 
     def _note_finished(self, batch: list[Settlement]) -> int:
@@ -421,36 +423,6 @@ class Worker:
             if self._stopping.is_set():
                 return 0
             return self._demand(len(self._held) - len(batch))
-
-    def _emit(self, when: str, batch: list[Settlement]) -> None:
-        for signal, is_wanted in (("ack", _is_ack), ("nack", _is_nack)):
-            if not self.broker.has_hook(f"{when}_{signal}"):
-                continue
-            emit = self.broker.emit_before if when == "before" else self.broker.emit_after
-            for settlement in filter(is_wanted, batch):
-                try:
-                    emit(signal, self._message_of(settlement))
-                except TaskQError as error:
-                    # Nothing may keep an outcome from being stored.
-                    logger.error("job %s: %s", settlement.delivery.id, error)
-
-    def _message_of(self, settlement: Settlement) -> MessageProxy:
-        delivery, max_size = settlement.delivery, self.broker.settings.max_message_size
-        message = MessageProxy(
-            decode_message(delivery.message, max_size),
-            attempt=delivery.attempt,
-            crashes=delivery.crashes,
-        )
-        message.failed = isinstance(settlement, Failed)
-        return message
-
-
-def _is_ack(settlement: Settlement) -> bool:
-    return not isinstance(settlement, (Failed, GivenBack))
-
-
-def _is_nack(settlement: Settlement) -> bool:
-    return isinstance(settlement, Failed)
 
 
 def _log_failure(what: str, error: Exception) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from flask_taskq import Message
 from flask_taskq import TaskQ
 from flask_taskq.actor import Actor
+from flask_taskq.clock import Clock
 from flask_taskq.config import redact_url
 from flask_taskq.encoding import ACTOR_NAME
 from flask_taskq.encoding import JOB_ID
@@ -241,7 +242,7 @@ def test_no_name_gets_past_the_door(name):
                 Actor(lambda: None, resolver=lambda: None, **fields)
 
 
-door = make_broker(None)
+door = make_broker(Clock())
 
 
 @given(texts)

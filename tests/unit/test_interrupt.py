@@ -32,8 +32,7 @@ class Runner(threading.Thread):
             self.caught = error
 
     def _stay(self) -> None:
-        # A function, as an actor is one: CPython 3.12 and later do not look for a handler
-        # in the frame whose backward jump the exception hits.
+        # A function of its own, as an actor is one.
         self.inside.set()
         while not self.leave:
             pass
