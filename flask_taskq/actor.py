@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -77,8 +79,10 @@ class Actor(Generic[P, R]):
             for parameter in self.signature.parameters.values()
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         )
+        self.logger = logging.getLogger(f"{fn.__module__}.{actor_name}")
         self._resolver = resolver
-        self.__doc__ = fn.__doc__
+        # For help(), Sphinx and whatever else looks for the function in the actor.
+        functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function in this thread, without a queue."""

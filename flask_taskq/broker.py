@@ -64,6 +64,7 @@ class Broker:
         self.middleware: list[Middleware] = []
         self.actors: dict[str, Actor[..., Any]] = {}
         self.actor_options: set[str] = set()
+        self._option_defaults: dict[str, Any] = {}
         self._queues: set[str] = set()
         self._hooks: dict[str, list[Callable[..., Any]]] = defaultdict(list)
         #: How a call of the engine is made. A worker routes it through threads of its own,
@@ -91,6 +92,7 @@ class Broker:
         """
         self.middleware.insert(self._position(before, after), middleware)
         self.actor_options.update(middleware.actor_options)
+        self._option_defaults.update(middleware.option_defaults)
         self._hooks.clear()
         for name in HOOKS:
             for one in self.middleware:
@@ -200,12 +202,20 @@ class Broker:
         """Names of the queues."""
         return set(self._queues)
 
-    def option(self, message: Message | MessageProxy, name: str, default: Any) -> Any:
-        """An option as it holds for a message: its own, else its actor's, else a default."""
+    def option(self, message: Message | MessageProxy, name: str) -> Any:
+        """An option as it holds for a message.
+
+        :return: what the message says, else its actor, else the middleware that has the
+            option, else the ``TASKQ_`` key of its name, else None.
+        """
         if name in message.options:
             return message.options[name]
         actor = self.actors.get(message.actor_name)
-        return default if actor is None else actor.options.get(name, default)
+        if actor is not None and name in actor.options:
+            return actor.options[name]
+        if name in self._option_defaults:
+            return self._option_defaults[name]
+        return getattr(self.settings, name, None)
 
     # Messages
 
@@ -229,20 +239,18 @@ class Broker:
         :raises BadArguments, PayloadTooLarge, ValueError, BrokerError: as :meth:`enqueue`.
         """
         messages = list(messages)
-        wait = None if delay is None else milliseconds(delay)
-        if wait is not None and wait < 0:
-            raise ValueError(f"delay is {wait} ms; it cannot be negative")
+        wait = None if delay is None else _check_delay(milliseconds(delay))
         for message in messages:
             self.emit_before("enqueue", message, wait)
         now = self.clock.now()
         due_at = now + wait if wait else None
-        envelopes = [self._seal(message, due_at) for message in messages]
+        envelopes = [self._seal(message, now, due_at) for message in messages]
         self.call_engine(self.engine.enqueue, envelopes)
         for message in messages:
             self.emit_after("enqueue", message, wait)
         return [Job(_first_record(envelope, now), self) for envelope in envelopes]
 
-    def _seal(self, message: Message, due_at: int | None) -> Envelope:
+    def _seal(self, message: Message, now: int, due_at: int | None) -> Envelope:
         # A message may be made, or changed, by hand. A worker would refuse it.
         check_queue_name(message.queue_name)
         check_actor_name(message.actor_name)
@@ -256,7 +264,7 @@ class Broker:
             actor=message.actor_name,
             priority=actor.priority if actor else 0,
             message=encode_message(message, self.settings.max_message_size, parameters),
-            created_at=message.message_timestamp,
+            created_at=now,
             due_at=due_at,
             max_attempts=self._max_attempts(message),
         )
@@ -264,7 +272,7 @@ class Broker:
     def _max_attempts(self, message: Message) -> int | None:
         if "max_retries" not in self.actor_options:
             return 1
-        max_retries = self.option(message, "max_retries", self.settings.max_retries)
+        max_retries = self.option(message, "max_retries")
         return None if max_retries is None else max_retries + 1
 
     # Records
@@ -288,6 +296,14 @@ class Broker:
         :raises JobNotFound: no record has this id.
         """
         return _known(job_id, self.call_engine(self.engine.jobs.cancel, job_id))
+
+
+def _check_delay(delay: object) -> int:
+    if not isinstance(delay, int):
+        raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")
+    if delay < 0:
+        raise ValueError(f"delay is {delay} ms; it cannot be negative")
+    return delay
 
 
 def _known(job_id: str, record: JobRecord | None) -> JobRecord:

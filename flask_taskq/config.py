@@ -11,7 +11,9 @@ from datetime import timedelta
 from typing import Annotated
 from typing import Any
 from typing import Final
+from typing import get_origin
 from typing import get_type_hints
+from typing import Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +25,7 @@ DEFAULT_URL: Final = "sqlite:///taskq.sqlite3"
 _Duration = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=1)]
 _Namespace = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}\Z")]
+Exposable = Literal["actor", "queue", "result", "error", "progress", "metadata"]
 _UrlPrefix = Annotated[str, Meta(pattern=r"^(/[^/<>\s]+)+\Z")]
 
 
@@ -48,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_result_size: _Size = 1_048_576
     unknown_actor_ttl: _Duration = 24 * 3600 * 1000
     jobs_url_prefix: _UrlPrefix | None = "/jobs"
-    expose: tuple[str, ...] = ("actor", "result", "error", "progress", "metadata")
+    expose: tuple[Exposable, ...] = ("actor", "result", "error", "progress", "metadata")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], instance_path: str) -> Settings:
@@ -87,7 +90,7 @@ def milliseconds(value: int | timedelta) -> int:
 def _convert(name: str, value: Any, type_: Any) -> Any:
     if isinstance(value, timedelta):
         value = milliseconds(value)
-    if type_ == tuple[str, ...] and isinstance(value, str):
+    if get_origin(type_) is tuple and isinstance(value, str):
         value = [word.strip() for word in value.split(",") if word.strip()]
     try:
         return msgspec.convert(value, type_, strict=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 from typing import TYPE_CHECKING
@@ -85,6 +86,14 @@ class Middleware:
     def actor_options(self) -> Iterable[str]:
         """Names of the options that this middleware adds to actors and messages."""
         return ()
+
+    @property
+    def option_defaults(self) -> Mapping[str, Any]:
+        """What those options are where neither message nor actor says so.
+
+        An option that is not in here is what the ``TASKQ_`` key of its name says.
+        """
+        return {}
 
     def around_process_message(
         self, broker: Broker, message: MessageProxy

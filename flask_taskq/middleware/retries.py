@@ -37,15 +37,20 @@ class Retries(Middleware):
         min_backoff: int | UnsetType = msgspec.UNSET,
         max_backoff: int | UnsetType = msgspec.UNSET,
     ) -> None:
-        self.defaults = {
+        given = {
             "max_retries": max_retries,
             "min_backoff": min_backoff,
             "max_backoff": max_backoff,
         }
+        self._given = {name: it for name, it in given.items() if it is not msgspec.UNSET}
 
     @property
     def actor_options(self) -> set[str]:
         return {"max_retries", "min_backoff", "max_backoff"}
+
+    @property
+    def option_defaults(self) -> dict[str, Any]:
+        return self._given
 
     def after_process_message(
         self,
@@ -58,23 +63,17 @@ class Retries(Middleware):
         if exception is None or message.failed:
             return
         retries = message.attempt - 1
-        max_retries = self._option(broker, message, "max_retries")
+        max_retries = broker.option(message, "max_retries")
         if max_retries is not None and retries >= max_retries:
             message.fail()
             return
         message.retry(
             compute_backoff(
                 retries,
-                min_backoff=milliseconds(self._option(broker, message, "min_backoff")),
-                max_backoff=milliseconds(self._option(broker, message, "max_backoff")),
+                min_backoff=milliseconds(broker.option(message, "min_backoff")),
+                max_backoff=milliseconds(broker.option(message, "max_backoff")),
             )
         )
-
-    def _option(self, broker: Broker, message: MessageProxy, name: str) -> Any:
-        default = self.defaults[name]
-        if default is msgspec.UNSET:
-            default = getattr(broker.settings, name)
-        return broker.option(message, name, default)
 
 
 def compute_backoff(retries: int, *, min_backoff: int, max_backoff: int) -> int:

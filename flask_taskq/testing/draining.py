@@ -8,6 +8,7 @@ from typing import Final
 from flask import Flask
 
 from ..errors import ConfigurationError
+from ..errors import Interrupt
 from ..extension import TaskQ
 from ..job import Job
 from ..worker.runner import emit_outcomes
@@ -35,7 +36,8 @@ def drain(app: Flask) -> list[Job[Any]]:
         raise ConfigurationError(_MEMORY_ONLY)
     worker = generate_worker_id()
     consumer = broker.engine.consumer(sorted(broker.get_declared_queues()), worker)
-    runner = Runner(broker)
+    # Ctrl-C, and what a test runner raises to end a test, is not for the job's record.
+    runner = Runner(broker, catches=(Exception, Interrupt, SystemExit))
     jobs: list[Job[Any]] = []
     try:
         while True:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Iterable
+from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -64,17 +65,25 @@ class Runner:
     """Runs deliveries, one at a time, in the thread that calls it.
 
     :param broker: of the app whose actors run.
+    :param catches: which exceptions of an actor become the job's; others are raised.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(
+        self, broker: Broker, catches: tuple[type[BaseException], ...] = (BaseException,)
+    ) -> None:
         #: Where exceptions from other threads may enter: the actor's own code.
         self.gate = Gate()
+        self._catches = catches
         self._broker = broker
         self._settings = broker.settings
         self._clock = broker.clock
 
     def run(self, delivery: Delivery) -> Settlement:
         """Run one job. Whatever happens in it, this returns its settlement."""
+        # In a copy, so that no context variable that a job sets is seen by the next one.
+        return copy_context().run(self._run, delivery)
+
+    def _run(self, delivery: Delivery) -> Settlement:
         try:
             message = self._decode(delivery)
             actor = self._broker.get_actor(message.actor_name)
@@ -91,7 +100,7 @@ class Runner:
                     # The contexts see it on their way out: one that holds a database
                     # transaction must know whether to commit.
                     raise run.exception
-        except BaseException as error:
+        except self._catches as error:
             if error is not run.exception:
                 # A context failed on its way in or out, and the run with it. After hooks
                 # hear of it, a second time where the actor itself had ended well.
@@ -114,7 +123,7 @@ class Runner:
                 run.value = run.actor.fn(*args, **kwargs)
                 if run.actor.is_async:
                     run.value = asyncio.run(run.value)
-        except BaseException as error:
+        except self._catches as error:
             run.exception = error
             if isinstance(error, TypeError):
                 self._check_arguments(run)

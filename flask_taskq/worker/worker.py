@@ -3,7 +3,7 @@
 Only the fetching and the settling thread touch the engine. Runner threads take deliveries
 from a queue and put settlements on another, and so an exception that is raised into a job
 cannot hit a connection. What a job itself asks of the engine, such as sending another job,
-is done for it by threads of :class:`_EngineRelay`.
+is done for it by the threads of ``relay.py``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections import Counter
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
 from queue import SimpleQueue
 from typing import Any
@@ -30,6 +30,7 @@ from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
 from ..record import JobError
+from .relay import EngineRelay
 from .runner import emit_outcomes
 from .runner import Runner
 from .slots import SlotTable
@@ -43,6 +44,10 @@ _MAX_PREFETCH: Final = 256
 
 #: How many settlements go into one call of the engine at most.
 _MAX_BATCH: Final = 500
+
+#: A settlement that cannot be stored so often, though the engine works, is given up, and the
+#: job fails instead.
+_MAX_ODDITIES: Final = 3
 
 #: How long one waiting fetch lasts, in milliseconds. It is woken by new jobs.
 _FETCH_TIMEOUT: Final = 30_000
@@ -98,8 +103,8 @@ class Worker:
         self._workers = broker.engine.workers
         self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
         self._runners = [Runner(broker) for _ in range(worker_threads)]
-        self._relay = _EngineRelay(worker_threads)
         self._call_engine = broker.call_engine
+        self._relay = EngineRelay(self._call_engine, worker_threads)
         # Fetcher and settler -> runners -> settler; None ends a thread.
         self._deliveries: SimpleQueue[Delivery | None] = SimpleQueue()
         self._settlements: SimpleQueue[Settlement | None] = SimpleQueue()
@@ -110,6 +115,8 @@ class Worker:
         self._asking = threading.Lock()
         # When how many jobs were settled lately. Behind the same lock.
         self._finished: deque[tuple[float, int]] = deque()
+        # How often a settlement could not be stored though the engine works.
+        self._odd: Counter[str] = Counter()
         self._hungry = threading.Event()
         self._stopping = threading.Event()
         self._hurrying = threading.Event()
@@ -258,6 +265,10 @@ class Worker:
             self._hungry.wait()
             self._hungry.clear()
             while not self._stopping.is_set() and (limit := self._reserve()) > 0:
+                if not self._is_trusted():
+                    # What was fetched now would not be started.
+                    backoff.wait()
+                    continue
                 try:
                     self._accept(self._consumer.fetch(limit, _FETCH_TIMEOUT))
                     backoff.reset()
@@ -351,8 +362,7 @@ class Worker:
         except BaseException as error:
             # A defect of this package must not cost a thread, nor lose the job.
             logger.exception("job %s could not be run", delivery.id)
-            defect = JobError(type=type(error).__name__, message=str(error), code="internal")
-            return Failed(delivery=delivery, error=defect)
+            return _defective(delivery, error)
         finally:
             self.slots.end(slot)
 
@@ -362,8 +372,8 @@ class Worker:
         backoff = _Backoff(self._hurrying)
         while True:
             batch, is_last = self._collect()
-            while batch and not self._settle(batch, backoff):
-                pass
+            while batch and not self._hurrying.is_set():
+                batch = self._settle(batch, backoff)
             if is_last:
                 return
 
@@ -381,10 +391,10 @@ class Worker:
             return batch, False
         return batch, True
 
-    def _settle(self, batch: list[Settlement], backoff: _Backoff) -> bool:
+    def _settle(self, batch: list[Settlement], backoff: _Backoff) -> list[Settlement]:
         """Settle a batch, and fetch with the same call.
 
-        :return: False to try again: a settlement is not given up while the worker lives.
+        :return: what is to be tried again: no settlement is given up while the worker lives.
         """
         limit = self._note_finished(batch)
         emit_outcomes(self.broker, "before", batch)
@@ -393,7 +403,7 @@ class Worker:
         except Exception as error:
             _log_failure("settle", error)
             backoff.wait()
-            return self._hurrying.is_set()
+            return batch if isinstance(error, BrokerError) else self._single_out(batch, error)
         backoff.reset()
         for settlement in batch:
             # Not by the id alone: the job may be here again, under a newer claim.
@@ -412,7 +422,20 @@ class Worker:
             )
         stored = [one for one in batch if one.delivery not in stale] if stale else batch
         emit_outcomes(self.broker, "after", stored)
-        return True
+        return []
+
+    def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:
+        # It is not the engine that is out of order but one of these, which must not hold
+        # up the others.
+        if len(batch) > 1:
+            backoff = _Backoff(self._hurrying)
+            return [left for one in batch for left in self._settle([one], backoff)]
+        delivery = batch[0].delivery
+        self._odd[delivery.id] += 1
+        if self._odd[delivery.id] < _MAX_ODDITIES:
+            return batch
+        del self._odd[delivery.id]
+        return [_defective(delivery, error)]
 
     def _note_finished(self, batch: list[Settlement]) -> int:
         now = self._clock.monotonic()
@@ -420,9 +443,14 @@ class Worker:
             self._finished.append((now, len(batch)))
             while self._finished[0][0] < now - _PREFETCH_WINDOW:
                 self._finished.popleft()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not self._is_trusted():
                 return 0
             return self._demand(len(self._held) - len(batch))
+
+
+def _defective(delivery: Delivery, error: BaseException) -> Failed:
+    defect = JobError(type=type(error).__name__, message=str(error), code="internal")
+    return Failed(delivery=delivery, error=defect)
 
 
 def _log_failure(what: str, error: Exception) -> None:
@@ -451,22 +479,3 @@ class _Backoff:
 
     def reset(self) -> None:
         self._delay = self._MIN
-
-
-class _EngineRelay:
-    """Makes the engine calls of runner threads in threads of its own."""
-
-    def __init__(self, threads: int) -> None:
-        self._served = threading.local()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="taskq-relay")
-
-    def serve_this_thread(self) -> None:
-        self._served.here = True
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        if not getattr(self._served, "here", False):
-            return function(*args)
-        return self._pool.submit(function, *args).result()
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -364,13 +364,23 @@ def test_a_record_says_how_many_runs_it_may_have(
 
 
 def test_an_option_of_the_message_wins_over_the_actors(broker):
-    """And that one over the default."""
+    """And that one over the configuration."""
     actor = declare(broker, lambda: None, actor_name="a", max_retries=2)
     plain = Message("default", "b", (), {}, {})
-    assert broker.option(plain, "max_retries", 9) == 9
-    assert broker.option(actor.message(), "max_retries", 9) == 2
+    assert broker.option(plain, "max_retries") == broker.settings.max_retries
+    assert broker.option(actor.message(), "max_retries") == 2
     own = actor.message_with_options(max_retries=None)
-    assert broker.option(own, "max_retries", 9) is None
+    assert broker.option(own, "max_retries") is None
+
+
+def test_an_option_of_the_middleware_wins_over_the_configuration(broker):
+    """An instance was made for it; the record shows it, too."""
+    broker.add_middleware(Retries(max_retries=9, min_backoff=0))
+    actor = declare(broker, lambda: None, actor_name="a")
+    assert broker.option(actor.message(), "max_retries") == 9
+    assert broker.option(actor.message(), "min_backoff") == 0
+    assert broker.option(actor.message(), "max_backoff") == broker.settings.max_backoff
+    assert broker.enqueue(actor.message()).record.max_attempts == 10
 
 
 # Records

@@ -55,6 +55,10 @@ class _Step(NamedTuple):
     otherwise: tuple[str, Values] | None = None
 
 
+class _NotAllHeldError(Exception):
+    """Some of a batch were stale, or were to be cancelled. Nothing is stored then."""
+
+
 class SQLiteConsumer(Consumer):
     """Claims and settles over a connection of its own, whose commits do not wait for the
     disk: what a power cut takes back is done again."""
@@ -95,14 +99,29 @@ class SQLiteConsumer(Consumer):
         now = self._store.clock.now()
         steps = [self._step(settlement, now) for settlement in settlements]
 
-        def settle(connection: sqlite3.Connection) -> Settled:
-            stale = self._settle(connection, steps)
+        def settle_together(connection: sqlite3.Connection) -> Settled:
+            self._settle_together(connection, steps)
+            return then(connection, [])
+
+        def settle_one_by_one(connection: sqlite3.Connection) -> Settled:
+            held = [self._settle_one(connection, step) for step in steps]
+            stale = [
+                step.delivery for step, is_held in zip(steps, held, strict=True) if not is_held
+            ]
+            return then(connection, stale)
+
+        def then(connection: sqlite3.Connection, stale: list[Delivery]) -> Settled:
             deliveries = []
             if then_fetch and self._is_alive(connection):
                 deliveries = self._claim(connection, then_fetch)
             return Settled(stale, deliveries)
 
-        settled = self._handle.write(settle)
+        try:
+            settled = self._handle.write(settle_together)
+        except _NotAllHeldError:
+            # Which were stale or to be cancelled is seen only one by one, and from the
+            # beginning: of two settlements of one delivery the second is the stale one.
+            settled = self._handle.write(settle_one_by_one)
         if settled.deliveries:
             self._found_at = self._store.clock.monotonic()
         if any(isinstance(settlement, (Retry, GivenBack)) for settlement in settlements):
@@ -223,20 +242,15 @@ class SQLiteConsumer(Consumer):
 
     # --- Settling ---
 
-    def _settle(self, connection: sqlite3.Connection, steps: list[_Step]) -> list[Delivery]:
+    def _settle_together(self, connection: sqlite3.Connection, steps: list[_Step]) -> None:
         together: dict[str, list[Values]] = defaultdict(list)
         for step in steps:
             together[step.statement].append(step.values)
         settled = 0
         for statement, values in together.items():
             settled += connection.executemany(statement, values).rowcount
-        if settled == len(steps):
-            return []
-        # Some were stale or to be cancelled. Which, is seen only one by one, and from the
-        # beginning: of two settlements of one delivery the second is the stale one.
-        connection.execute("ROLLBACK")
-        connection.execute("BEGIN IMMEDIATE")
-        return [step.delivery for step in steps if not self._settle_one(connection, step)]
+        if settled != len(steps):
+            raise _NotAllHeldError
 
     def _settle_one(self, connection: sqlite3.Connection, step: _Step) -> bool:
         done = connection.execute(step.statement, step.values).rowcount == 1

@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextlib import suppress
 from typing import Annotated
 from typing import Any
@@ -40,6 +42,14 @@ class Identity(NamedTuple):
 
     device: int
     inode: int
+
+
+class Opened(NamedTuple):
+    """The files that a connection has open: the database, its log, the log's index."""
+
+    database: Identity
+    log: Identity | None
+    shared: Identity | None
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,11 +106,15 @@ def identify(path: str) -> Identity | None:
 
     By path only: closing any descriptor of a database file drops all locks that this
     process holds on it, so that nothing here ever opens a file that SQLite may have open.
+
+    :raises ConnectionFailed: this process may not even look.
     """
     try:
         found = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise ConnectionFailed(f"{path} is out of reach: {error.strerror}") from error
     return Identity(found.st_dev, found.st_ino)
 
 
@@ -189,11 +203,30 @@ def find_filesystem(mountinfo: str, path: str) -> str | None:
     return found
 
 
+def look_at(path: str) -> Opened | None:
+    """The files that are at this path now; None if there is no database."""
+    database = identify(path)
+    if database is None:
+        return None
+    return Opened(database, identify(f"{path}-wal"), identify(f"{path}-shm"))
+
+
+def remove_leftovers(path: str, opened: Opened) -> None:
+    """Remove the side files of a database in whose place there is another one.
+
+    SQLite would take the old log for the new database's, and write it over what somebody
+    has just restored. Only while the old connection is open, so that no other file can
+    have the number of one of these.
+    """
+    with suppress(OSError), _locked(os.path.dirname(path)):
+        for suffix, old in (("-wal", opened.log), ("-shm", opened.shared)):
+            if old is not None and identify(path + suffix) == old:
+                os.unlink(path + suffix)
+
+
 def _create(folder: str, path: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        # One process at a time: none may take away the side files of another's new file.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    # One process at a time: none may take away the side files of another's new file.
+    with _locked(folder) as descriptor:
         if identify(path) is not None:
             return
         # What is left of a deleted database would be read as part of the new one, and
@@ -205,5 +238,13 @@ def _create(folder: str, path: str) -> None:
         # inherit the mode of this one.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         os.fsync(descriptor)
+
+
+@contextmanager
+def _locked(folder: str) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
     finally:
         os.close(descriptor)

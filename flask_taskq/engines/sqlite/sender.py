@@ -31,6 +31,32 @@ Row = list[Any]
 PATIENCE: Final = 1.0
 
 
+#: How long a leader waits, in seconds, until as many callers are there as the last time.
+#: Those have just been told that their jobs are stored, and may be about to send more.
+GATHERING: Final = 0.0005
+
+
+class _Bell:
+    """Wakes one thread, which may come to wait for it before or afterwards."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self, timeout: float) -> None:
+        """Wait to be woken for at most ``timeout`` seconds."""
+        self._lock.acquire(timeout=timeout)
+
+    def wake(self) -> None:
+        """End one :meth:`wait`, the present one or the next."""
+        with suppress(RuntimeError):  # has been woken already
+            self._lock.release()
+
+    def forget(self) -> None:
+        """Make the next :meth:`wait` wait, whatever has been."""
+        self._lock.acquire(blocking=False)
+
+
 class _Call:
     """One caller's jobs on their way."""
 
@@ -38,17 +64,8 @@ class _Call:
         self.rows = rows
         self.done = False
         self.error: Exception | None = None
-        self._turn = threading.Lock()
-        self._turn.acquire()
-
-    def wait(self) -> None:
-        """Until it is done, or is this caller's turn to do it."""
-        self._turn.acquire(timeout=PATIENCE)
-
-    def wake(self) -> None:
-        """End one :meth:`wait`, the present one or the next."""
-        with suppress(RuntimeError):  # has been woken already
-            self._turn.release()
+        #: Rings when it is done, or is this caller's turn to do it.
+        self.turn = _Bell()
 
 
 class Sender(Handle):
@@ -58,6 +75,8 @@ class Sender(Handle):
         super().__init__(database, synchronous=database.options.synchronous)
         self._doorbell = doorbell
         self._waiting: deque[_Call] = deque()
+        self._led = 1  # how many calls the last leader took along
+        self._gathered = _Bell()
 
     def insert(self, rows: list[Row]) -> None:
         """Store jobs, all or none, unless their ids exist, and wake consumers."""
@@ -76,16 +95,28 @@ class Sender(Handle):
                 if leads:
                     self._doorbell.ring()
             else:
-                call.wait()
+                if len(self._waiting) == self._led:
+                    self._gathered.wake()
+                call.turn.wait(PATIENCE)
         if call.error is not None:
             raise call.error
 
     def _release(self) -> None:
         super()._release()
         with suppress(IndexError):
-            self._waiting[0].wake()
+            self._waiting[0].turn.wake()
+
+    def _gather(self) -> None:
+        # Without this, whoever is first back after a commit begins the next one alone, and
+        # the others wait for two. A thread that sends alone does not wait here.
+        if len(self._waiting) < self._led:
+            self._gathered.forget()
+            if len(self._waiting) < self._led:
+                self._gathered.wait(GATHERING)
+        self._led = len(self._waiting)
 
     def _lead(self, own: _Call) -> None:
+        self._gather()
         calls = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if own not in calls:  # another leader had taken it along and was torn out
             calls.append(own)
@@ -98,7 +129,7 @@ class Sender(Handle):
             raise
         for call in calls:
             call.done = True
-            call.wake()
+            call.turn.wake()
 
     def _store(self, calls: list[_Call]) -> None:
         try:
@@ -131,6 +162,8 @@ class Sender(Handle):
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
         self._waiting.clear()  # their threads are not here
+        self._led = 1
+        self._gathered = _Bell()
 
 
 def take_places(connection: sqlite3.Connection, statement: str, count: int) -> int:
