@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -100,9 +101,9 @@ def test_it_shows_the_stacks_of_all_threads(
 ) -> None:
     """SIGUSR1 to a child prints where each of its threads is, and harms nothing."""
     worker = start_worker("-p", "1")
-    worker.wait_until_ready(1)
+    [child] = worker.wait_until_ready(1)
     job = jobs.work.send(500)
     recorder.wait_for("start", 1)
-    worker.signal_all(signal.SIGUSR1)
+    os.kill(child, signal.SIGUSR1)
     worker.wait_for_log(r"in work\n")
     assert_all_succeeded(taskq, [job.id])

@@ -291,3 +291,18 @@ def test_nothing_is_left_behind(app, taskq, note, monkeypatch):
     with pytest.raises(TypeError):
         drain(app)
     assert engine.leases == {}
+
+
+def test_ctrl_c_in_a_job_ends_the_test_and_not_the_job(app, taskq):
+    """It is for the thread that drains; the job is queued as before."""
+
+    @taskq.actor
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with app.app_context():
+        job = interrupted.send()
+        with pytest.raises(KeyboardInterrupt):
+            drain(app)
+        assert job.refresh().status is Status.QUEUED
+        assert job.record.attempt == 0

@@ -7,6 +7,7 @@ import sys
 import threading
 import weakref
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pytest
 
@@ -119,6 +120,19 @@ def test_an_async_actor_is_awaited(line):
         return 2 * x
 
     assert run_one(line, double, 4).result == b"8"
+
+
+def test_a_context_variable_that_a_job_sets_is_not_seen_by_the_next(line):
+    """Jobs of one thread share nothing."""
+    variable = ContextVar("variable", default="unset")
+
+    def remember():
+        return variable.set("set") and None
+
+    run_one(line, remember)
+    record = run_one(line, lambda: variable.get(), actor_name="next")
+    assert record.result == b'"unset"'
+    assert variable.get() == "unset"
 
 
 def test_an_async_actor_can_fail(line):

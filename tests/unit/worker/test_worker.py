@@ -407,6 +407,32 @@ def test_a_settlement_that_the_engine_refuses_once_is_tried_again(start, broker,
     assert "RuntimeError: odd" in texts[1]
 
 
+def test_a_settlement_that_can_never_be_stored_holds_up_no_other(start, broker, add, caplog):
+    """After a few tries its job fails instead, and says so."""
+    make = broker.engine.consumer
+    culprit = add.send(0, 0)
+
+    def consumer(*args, **kwargs):
+        consumer = make(*args, **kwargs)
+        settle = consumer.settle_if_held
+
+        def picky(settlements, *args):
+            if any(isinstance(s, Done) and s.delivery.id == culprit.id for s in settlements):
+                raise ValueError("not this one")
+            return settle(settlements, *args)
+
+        consumer.settle_if_held = picky
+        return consumer
+
+    broker.engine.consumer = consumer
+    start(threads=2)
+    others = [add.send(n, 1) for n in range(10)]
+    assert [result(job) for job in others] == list(range(1, 11))
+    record = broker.wait_for_record(culprit.id, 20_000)
+    assert record.status is Status.FAILED
+    assert (record.error.code, record.error.message) == ("internal", "not this one")
+
+
 def test_a_fetch_that_fails_is_tried_again(start, broker, add, caplog):
     """The worker stays up."""
     make = broker.engine.consumer
