@@ -12,7 +12,6 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterable
 from queue import Empty
@@ -30,17 +29,13 @@ from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
 from ..record import JobError
+from .prefetch import Prefetch
 from .relay import EngineRelay
 from .runner import emit_outcomes
 from .runner import Runner
 from .slots import SlotTable
 
 logger = logging.getLogger(__name__)
-
-#: A process asks for as many jobs as it finished in this time (milliseconds) ...
-_PREFETCH_WINDOW: Final = 30
-#: ... but for no more than this.
-_MAX_PREFETCH: Final = 256
 
 #: How many settlements go into one call of the engine at most.
 _MAX_BATCH: Final = 500
@@ -108,13 +103,7 @@ class Worker:
         # Fetcher and settler -> runners -> settler; None ends a thread.
         self._deliveries: SimpleQueue[Delivery | None] = SimpleQueue()
         self._settlements: SimpleQueue[Settlement | None] = SimpleQueue()
-        # What was fetched and is not settled yet. Written by fetcher and settler.
-        self._held: dict[str, Delivery] = {}
-        # How many jobs the fetcher is asking for. Behind a lock, shared with the settler.
-        self._asked = 0
-        self._asking = threading.Lock()
-        # When how many jobs were settled lately. Behind the same lock.
-        self._finished: deque[tuple[float, int]] = deque()
+        self._prefetch = Prefetch(worker_threads, broker.clock)
         # How often a settlement could not be stored though the engine works.
         self._odd: Counter[str] = Counter()
         self._hungry = threading.Event()
@@ -135,7 +124,7 @@ class Worker:
     @property
     def is_idle(self) -> bool:
         """Whether it holds no job."""
-        return not self._held
+        return not self._prefetch
 
     # Life
 
@@ -212,7 +201,7 @@ class Worker:
         # Jobs that cannot be interrupted. Should one end well after all, its own
         # settlement comes too late and is refused.
         for job in self.slots.started():
-            delivery = self._held.get(job.job_id)
+            delivery = self._prefetch.get(job.job_id)
             if delivery is not None:
                 self._settlements.put(GivenBack(delivery=delivery))
 
@@ -247,7 +236,7 @@ class Worker:
         logger.warning(
             "worker %s lost its lease: %d jobs that it held run elsewhere",
             self.id,
-            len(self._held),
+            len(self._prefetch),
         )
         self._give_back_unstarted()
         self._register()
@@ -264,7 +253,7 @@ class Worker:
         while not self._stopping.is_set():
             self._hungry.wait()
             self._hungry.clear()
-            while not self._stopping.is_set() and (limit := self._reserve()) > 0:
+            while not self._stopping.is_set() and (limit := self._prefetch.ask()):
                 if not self._is_trusted():
                     # What was fetched now would not be started.
                     backoff.wait()
@@ -278,7 +267,7 @@ class Worker:
                     _log_failure("fetch", error)
                     backoff.wait()
                 finally:
-                    self._asked = 0
+                    self._prefetch.answered()
         self.broker.emit_before("consumer_thread_shutdown", threading.current_thread())
 
     def _attempt(self, action: Callable[[], None], backoff: _Backoff) -> None:
@@ -288,31 +277,8 @@ class Worker:
             _log_failure("register", error)
             backoff.wait()
 
-    def _reserve(self) -> int:
-        with self._asking:
-            self._asked = self._demand(len(self._held))
-            return self._asked
-
-    def _is_short(self) -> bool:
-        # Asked anew after each settlement: a fetch that came back with nothing while one
-        # was in flight saw jobs that were still held, and may have gone to sleep.
-        with self._asking:
-            return self._demand(len(self._held)) > 0
-
-    def _demand(self, held: int) -> int:
-        """How many jobs to ask for.
-
-        Slow jobs: as many as can start at once, so that none waits here while another
-        process is free. Fast ones: as many as will be gone in a moment.
-        """
-        since = self._clock.monotonic() - _PREFETCH_WINDOW
-        lately = sum(count for at, count in self._finished if at > since)
-        target = min(max(self.worker_threads, lately), _MAX_PREFETCH)
-        return max(0, target - held - self._asked)
-
     def _accept(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            self._held[delivery.id] = delivery
+        self._prefetch.take_in(deliveries)
         for delivery in deliveries:
             self._deliveries.put(delivery)
 
@@ -396,7 +362,9 @@ class Worker:
 
         :return: what is to be tried again: no settlement is given up while the worker lives.
         """
-        limit = self._note_finished(batch)
+        limit = self._prefetch.ask_along(len(batch))
+        if self._stopping.is_set() or not self._is_trusted():
+            limit = 0
         emit_outcomes(self.broker, "before", batch)
         try:
             stale, deliveries = self._consumer.settle_if_held(batch, limit)
@@ -405,13 +373,12 @@ class Worker:
             backoff.wait()
             return batch if isinstance(error, BrokerError) else self._single_out(batch, error)
         backoff.reset()
-        for settlement in batch:
-            # Not by the id alone: the job may be here again, under a newer claim.
-            if self._held.get(settlement.delivery.id) is settlement.delivery:
-                del self._held[settlement.delivery.id]
+        self._prefetch.let_go(settlement.delivery for settlement in batch)
         self._accept(deliveries)
-        if self._is_short():
-            # Nothing more was ready: from here on the fetcher waits for it.
+        if self._prefetch.is_short():
+            # Nothing more was ready: from here on the fetcher waits for it. Asked anew after
+            # each settlement: a fetch that came back empty while one was in flight counted
+            # jobs that were still held, and the fetcher may have gone to sleep over it.
             self._hungry.set()
         for delivery in stale:
             logger.warning(
@@ -436,16 +403,6 @@ class Worker:
             return batch
         del self._odd[delivery.id]
         return [_defective(delivery, error)]
-
-    def _note_finished(self, batch: list[Settlement]) -> int:
-        now = self._clock.monotonic()
-        with self._asking:
-            self._finished.append((now, len(batch)))
-            while self._finished[0][0] < now - _PREFETCH_WINDOW:
-                self._finished.popleft()
-            if self._stopping.is_set() or not self._is_trusted():
-                return 0
-            return self._demand(len(self._held) - len(batch))
 
 
 def _defective(delivery: Delivery, error: BaseException) -> Failed:

@@ -246,7 +246,7 @@ def test_a_defect_of_the_runner_costs_neither_thread_nor_job(start, broker, add,
 def test_it_takes_no_more_slow_jobs_than_it_can_start(start, broker, monkeypatch):
     """Another process may be free."""
     # Short as the jobs of this test are, none counts as one that ended just now.
-    monkeypatch.setattr("flask_taskq.worker.worker._PREFETCH_WINDOW", 0)
+    monkeypatch.setattr("flask_taskq.worker.prefetch._WINDOW", 0)
     begun = threading.Semaphore(0)
     gates = [threading.Event() for _ in range(5)]
 
@@ -306,39 +306,6 @@ def test_a_batch_has_a_bound(still, monkeypatch):
     assert [len(still._collect()[0]) for _ in range(2)] == [3, 1]
 
 
-def test_it_asks_for_as_many_jobs_as_can_start(still):
-    """At first, and when jobs are slow."""
-    assert still._demand(0) == 4
-    assert still._demand(3) == 1
-    assert still._demand(9) == 0
-
-
-def test_it_asks_for_as_many_jobs_as_it_has_just_finished(still, clock):
-    """And for fewer again when they have become slow."""
-    still._note_finished([done(n) for n in range(50)])
-    assert still._demand(0) == 50
-    clock.advance(30)
-    assert still._demand(0) == 4
-
-
-def test_it_asks_for_a_bounded_number_of_jobs(still):
-    """However fast they are."""
-    still._note_finished([done(n) for n in range(5_000)])
-    assert still._demand(0) == 256
-
-
-def test_what_is_asked_for_already_is_not_asked_for_twice(still):
-    """Fetcher and settler share the demand."""
-    assert still._reserve() == 4
-    assert still._demand(0) == 0
-
-
-def test_a_worker_that_stops_asks_for_nothing(still):
-    """What it settles brings no new jobs."""
-    still._stopping.set()
-    assert still._note_finished([done()]) == 0
-
-
 def test_jobs_that_wait_behind_long_ones_are_given_back(start, broker, hold, monkeypatch):
     """They were fetched when jobs were short."""
     monkeypatch.setattr("flask_taskq.worker.worker._HOARDING", 0)
@@ -365,11 +332,11 @@ def test_a_settlement_wakes_a_fetcher_that_went_to_sleep(start, broker, hold, ad
     hold.wait_until_begun()
     # The fetcher is asleep, because all threads are busy; and the settler believes that
     # it is asking already.
-    worker._asked = 1
+    worker._prefetch._asked = 1
     settle = worker._consumer.settle_if_held
 
     def fetch_returns_meanwhile(batch, limit):
-        worker._asked = 0
+        worker._prefetch.answered()
         return settle(batch, limit)
 
     worker._consumer.settle_if_held = fetch_returns_meanwhile

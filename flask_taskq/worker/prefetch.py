@@ -1,0 +1,93 @@
+"""What a worker has fetched, and how much more it asks for."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from ..clock import Clock
+from ..engines.base import Delivery
+
+#: A worker asks for as many jobs as it finished in this time (milliseconds) ...
+_WINDOW: Final = 30
+#: ... but for no more than this.
+_MOST: Final = 256
+
+
+class Prefetch:
+    """The deliveries that a worker holds: fetched, and not settled yet.
+
+    Slow jobs: it asks for as many as can start at once, so that none waits here while
+    another process is free. Fast ones: for as many as will be gone in a moment, so that
+    calls of the engine are few.
+
+    :param threads: how many jobs can run at the same time.
+    """
+
+    def __init__(self, threads: int, clock: Clock) -> None:
+        self._threads = threads
+        self._clock = clock
+        self._held: dict[str, Delivery] = {}
+        # Fetcher and settler both ask, so what follows is behind a lock.
+        self._lock = threading.Lock()
+        self._asked = 0  # for how many the fetcher is waiting
+        self._finished: deque[tuple[float, int]] = deque()  # when, how many
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, job_id: str) -> Delivery | None:
+        """The delivery of this job, if it is held."""
+        return self._held.get(job_id)
+
+    def ask(self) -> int:
+        """The fetcher is about to ask.
+
+        :return: for how many; 0 is for none.
+        """
+        with self._lock:
+            self._asked = 0
+            self._asked = self._demand(len(self._held))
+            return self._asked
+
+    def answered(self) -> None:
+        """The fetcher asks no longer, and has taken in what it got."""
+        self._asked = 0
+
+    def ask_along(self, finished: int) -> int:
+        """The settler is about to settle, and can ask with the same call.
+
+        :param finished: how many jobs it settles.
+        :return: for how many to ask.
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            self._finished.append((now, finished))
+            while self._finished[0][0] < now - _WINDOW:
+                self._finished.popleft()
+            return self._demand(len(self._held) - finished)
+
+    def is_short(self) -> bool:
+        """Whether there is room for more than is held and asked for."""
+        with self._lock:
+            return self._demand(len(self._held)) > 0
+
+    def _demand(self, held: int) -> int:
+        since = self._clock.monotonic() - _WINDOW
+        lately = sum(count for at, count in self._finished if at > since)
+        target = min(max(self._threads, lately), _MOST)
+        return max(0, target - held - self._asked)
+
+    def take_in(self, deliveries: Iterable[Delivery]) -> None:
+        """These were fetched."""
+        for delivery in deliveries:
+            self._held[delivery.id] = delivery
+
+    def let_go(self, deliveries: Iterable[Delivery]) -> None:
+        """These were settled."""
+        for delivery in deliveries:
+            # Not by the id alone: the job may be here again, under a newer claim.
+            if self._held.get(delivery.id) is delivery:
+                del self._held[delivery.id]
