@@ -73,12 +73,17 @@ class Actor(Generic[P, R]):
         self.options = dict(options or {})
         self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = inspect.signature(fn)
-        #: Names of the parameters that can be given by position.
-        self.parameters = tuple(
-            parameter.name
+        by_position = [
+            parameter
             for parameter in self.signature.parameters.values()
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        )
+        ]
+        #: Names of the parameters that can be given by position.
+        self.parameters = tuple(parameter.name for parameter in by_position)
+        # How many arguments by position alone are sure to fit; none if others are needed.
+        required = [one.default is one.empty for one in self.signature.parameters.values()]
+        is_plain = len(by_position) == len(required)
+        self._fitting = range(sum(required), len(required) + 1) if is_plain else range(0)
         self.logger = logging.getLogger(f"{fn.__module__}.{actor_name}")
         self._resolver = resolver
         # For help(), Sphinx and whatever else looks for the function in the actor.
@@ -142,6 +147,8 @@ class Actor(Generic[P, R]):
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """:raises BadArguments: these arguments do not fit the function's signature."""
+        if len(args) in self._fitting and not kwargs:
+            return  # binding them would take longer than the rest of sending
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:

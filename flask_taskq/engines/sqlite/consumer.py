@@ -23,8 +23,8 @@ from ..base import Settled
 from ..base import Settlement
 from .database import Handle
 from .doorbell import Listener
-from .sender import take_places
 from .store import Store
+from .store import take_places
 from .workers import is_alive
 
 #: How long after the last job it is looked at the file how often, in milliseconds. The
@@ -206,7 +206,7 @@ class SQLiteConsumer(Consumer):
         statements = self._store.statements
         due = connection.execute(statements.due, (now, HOUSEKEEPING_LIMIT)).fetchall()
         if due:
-            place = take_places(connection, statements.take_places, len(due))
+            place = take_places(connection, statements, len(due))
             rows = [(place + n, now, seq) for n, (seq,) in enumerate(due)]
             connection.executemany(statements.promote, rows)
 

@@ -52,7 +52,7 @@ class SQLiteEngine(Engine):
 def _row(envelope: Envelope, now: int) -> Row:
     due_at = envelope.due_at
     later = due_at is not None and due_at > now
-    return [
+    return (
         envelope.id,
         envelope.queue,
         envelope.actor,
@@ -63,5 +63,4 @@ def _row(envelope: Envelope, now: int) -> Row:
         envelope.created_at,
         now,
         envelope.message,
-        0,
-    ]
+    )

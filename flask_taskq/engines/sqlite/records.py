@@ -17,6 +17,7 @@ from ..base import HOUSEKEEPING_LIMIT
 from ..base import Jobs
 from ..base import Queues
 from .store import Store
+from .store import take_places
 
 #: How often somebody who waits for a job looks whether anything has changed, in
 #: milliseconds: at first, and in the end.
@@ -84,6 +85,7 @@ class SQLiteJobs(Jobs):
         now = self._store.clock.now()
 
         def prune(connection: sqlite3.Connection) -> int:
+            take_places(connection, statements, 0)
             removed = connection.execute(statements.prune, (now, HOUSEKEEPING_LIMIT)).rowcount
             if connection.execute("PRAGMA freelist_count").fetchone()[0] > SPARE_PAGES:
                 # Each row fetched is a page given back.
@@ -114,19 +116,21 @@ class SQLiteQueues(Queues):
         return self._store.read(count)
 
     def purge(self, queue: str) -> int:
-        newest = self._store.read(self._newest)
-        removed = 0
-        for statement in self._store.statements.purge:
-            # What is sent meanwhile stays, so that this comes to an end.
-            values = (queue, newest, PURGED_AT_ONCE)
-            while count := self._store.write(
-                lambda connection: connection.execute(statement, values).rowcount  # noqa: B023
-            ):
-                removed += count
-        return removed
+        statements = self._store.statements
+        # What is sent meanwhile stays, so that this comes to an end.
+        newest = self._store.read(lambda on: on.execute(statements.newest).fetchone()[0] or 0)
 
-    def _newest(self, connection: sqlite3.Connection) -> int:
-        return connection.execute(self._store.statements.newest).fetchone()[0] or 0
+        def purge(connection: sqlite3.Connection) -> int:
+            take_places(connection, statements, 0)
+            values = (queue, newest, PURGED_AT_ONCE)
+            return sum(
+                connection.execute(statement, values).rowcount for statement in statements.purge
+            )
+
+        removed = 0
+        while count := self._store.write(purge):
+            removed += count
+        return removed
 
 
 def to_record(row: tuple[Any, ...]) -> JobRecord:

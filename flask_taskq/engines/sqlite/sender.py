@@ -11,7 +11,6 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 from typing import Final
 from typing import TypeVar
@@ -23,8 +22,8 @@ from .doorbell import Doorbell
 
 T = TypeVar("T")
 
-#: A job's values for the statement ``insert``. The last, its place, is filled in here.
-Row = list[Any]
+#: A job's values for the statement ``insert``.
+Row = tuple[Any, ...]
 
 #: How long a caller trusts, in seconds, that another one is at work for it. Only an
 #: exception that is raised into that thread from outside can break the trust.
@@ -49,8 +48,10 @@ class _Bell:
 
     def wake(self) -> None:
         """End one :meth:`wait`, the present one or the next."""
-        with suppress(RuntimeError):  # has been woken already
+        try:
             self._lock.release()
+        except RuntimeError:
+            pass  # has been woken already
 
     def forget(self) -> None:
         """Make the next :meth:`wait` wait, whatever has been."""
@@ -103,8 +104,10 @@ class Sender(Handle):
 
     def _release(self) -> None:
         super()._release()
-        with suppress(IndexError):
+        try:
             self._waiting[0].turn.wake()
+        except IndexError:
+            pass
 
     def _gather(self) -> None:
         # Without this, whoever is first back after a commit begins the next one alone, and
@@ -129,7 +132,8 @@ class Sender(Handle):
             raise
         for call in calls:
             call.done = True
-            call.turn.wake()
+            if call is not own:
+                call.turn.wake()
 
     def _store(self, calls: list[_Call]) -> None:
         try:
@@ -152,9 +156,6 @@ class Sender(Handle):
         statements = self.database.statements
 
         def insert(connection: sqlite3.Connection) -> None:
-            place = take_places(connection, statements.take_places, len(rows))
-            for n, row in enumerate(rows):
-                row[-1] = place + n
             connection.executemany(statements.insert, rows)
 
         return insert
@@ -164,12 +165,3 @@ class Sender(Handle):
         self._waiting.clear()  # their threads are not here
         self._led = 1
         self._gathered = _Bell()
-
-
-def take_places(connection: sqlite3.Connection, statement: str, count: int) -> int:
-    """Reserve numbers for jobs that become queued.
-
-    :return: the first of them.
-    """
-    last: int = connection.execute(statement, (count,)).fetchall()[0][0]
-    return last - count + 1

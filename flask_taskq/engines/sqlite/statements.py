@@ -92,16 +92,24 @@ class Statements:
 
         # --- Jobs come in ---
 
-        # The counter hands out the order within a priority.
-        # how many
+        # The order within a priority: a job's place is given to it when it becomes queued,
+        # and a later place is a higher number. A new row's place is its own number, which
+        # saves writing a counter with every job that is sent. The counter holds what rows
+        # do not show: places of promoted jobs, and of the last row before it was deleted.
+        rows = f"coalesce((SELECT max(seq) FROM {job}), 0)"
+        counter = f"(SELECT value FROM {meta} WHERE name = 'place')"
+        next_place = f"1 + max({rows}, {counter})"
+        # how many; 0 before rows are deleted
         self.take_places = (
-            f"UPDATE {meta} SET value = value + ? WHERE name = 'place' RETURNING value"
+            f"UPDATE {meta} SET value = max(value, {rows}) + ? WHERE name = 'place'"
+            " RETURNING value"
         )
         # as listed
         self.insert = f"""INSERT INTO {job} (
                 id, queue, actor, priority, status, due_at, max_attempts, created_at,
-                updated_at, message, place
-            ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+                updated_at, message, seq, place
+            ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {next_place}, {next_place})
+            ON CONFLICT (id) DO NOTHING"""
 
         # --- Jobs go to a worker ---
 

@@ -14,6 +14,7 @@ from .database import Readers
 from .doorbell import Doorbell
 from .files import Location
 from .sender import Sender
+from .statements import Statements
 
 T = TypeVar("T")
 
@@ -55,3 +56,14 @@ class Store:
         self._watch.close()
         self.readers.close()
         self.doorbell.close()
+
+
+def take_places(connection: sqlite3.Connection, statements: Statements, count: int) -> int:
+    """Reserve numbers for jobs that become queued.
+
+    :param count: how many. With 0 it keeps the places of rows that are about to be deleted
+        from being given again.
+    :return: the first of them.
+    """
+    last: int = connection.execute(statements.take_places, (count,)).fetchall()[0][0]
+    return last - count + 1
