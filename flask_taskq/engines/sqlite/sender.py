@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from typing import Final
 from typing import TypeVar
@@ -65,6 +66,8 @@ class _Call:
         self.rows = rows
         self.done = False
         self.error: Exception | None = None
+        #: Whom this caller wakes when it is woken itself.
+        self.successor: _Call | None = None
         #: Rings when it is done, or is this caller's turn to do it.
         self.turn = _Bell()
 
@@ -99,6 +102,8 @@ class Sender(Handle):
                 if len(self._waiting) == self._led:
                     self._gathered.wake()
                 call.turn.wait(PATIENCE)
+                if call.done and call.successor is not None:
+                    call.successor.turn.wake()
         if call.error is not None:
             raise call.error
 
@@ -132,8 +137,13 @@ class Sender(Handle):
             raise
         for call in calls:
             call.done = True
-            if call is not own:
-                call.turn.wake()
+        # Each wakes the next one. Woken together, they would only queue up once more, for
+        # the interpreter's lock.
+        others = [call for call in calls if call is not own]
+        for call, successor in pairwise(others):
+            call.successor = successor
+        if others:
+            others[0].turn.wake()
 
     def _store(self, calls: list[_Call]) -> None:
         try:
