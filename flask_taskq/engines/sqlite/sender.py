@@ -102,8 +102,8 @@ class Sender(Handle):
                 if len(self._waiting) == self._led:
                     self._gathered.wake()
                 call.turn.wait(PATIENCE)
-                if call.done and call.successor is not None:
-                    call.successor.turn.wake()
+        if call.successor is not None:
+            call.successor.turn.wake()
         if call.error is not None:
             raise call.error
 
@@ -135,13 +135,13 @@ class Sender(Handle):
                 call for call in reversed(calls) if call is not own and not call.done
             )
             raise
-        for call in calls:
-            call.done = True
         # Each wakes the next one. Woken together, they would only queue up once more, for
         # the interpreter's lock.
         others = [call for call in calls if call is not own]
         for call, successor in pairwise(others):
             call.successor = successor
+        for call in calls:
+            call.done = True
         if others:
             others[0].turn.wake()
 
