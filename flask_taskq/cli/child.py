@@ -51,11 +51,12 @@ def main() -> None:
     try:
         app = _load_app(arguments.app)
         broker = _find_broker(app)
-        _connect(broker, spec.connect_timeout)
+        _connect(broker, spec.worker_id, spec.connect_timeout)
     except CannotWork as error:
         link.send(error.refused)
         raise SystemExit(1) from None
     if spec.check:
+        broker.engine.workers.hand_back(spec.worker_id, (), "checked")
         return
     queues = sorted(broker.get_declared_queues())
     link.send(Configured(broker.settings, queues))
@@ -110,8 +111,8 @@ def _find_broker(app: Flask) -> Broker:
     return broker
 
 
-def _connect(broker: Broker, timeout: int) -> None:
-    """Reach the engine, with patience.
+def _connect(broker: Broker, worker_id: str, timeout: int) -> None:
+    """Reach the engine and register, with patience.
 
     :param timeout: milliseconds; 0 for no limit.
     """
@@ -119,7 +120,9 @@ def _connect(broker: Broker, timeout: int) -> None:
     delay = 0.1
     while True:
         try:
-            return broker.engine.connect()
+            broker.engine.connect()
+            # It is not enough to reach it: a database may be there and locked.
+            return broker.engine.workers.register(worker_id)
         except ConfigurationError as error:
             raise CannotWork(Refused("usage", str(error))) from None
         except TaskQError as error:

@@ -29,8 +29,8 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     worker_id: str
-    link: int
-    slots: int
+    link: int = -1
+    slots: int = -1
     threads: int
     queues: list[str] | None
     grace: int | None

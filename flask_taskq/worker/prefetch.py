@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Collection
 from collections.abc import Iterable
 from typing import Final
 
@@ -29,9 +30,9 @@ class Prefetch:
     def __init__(self, threads: int, clock: Clock) -> None:
         self._threads = threads
         self._clock = clock
-        self._held: dict[str, Delivery] = {}
-        # Fetcher and settler both ask, so what follows is behind a lock.
+        # Fetcher and settler both write here, so all of it is behind a lock.
         self._lock = threading.Lock()
+        self._held: dict[str, tuple[Delivery, float]] = {}  # and since when
         self._asked = 0  # for how many the fetcher is waiting
         self._finished: deque[tuple[float, int]] = deque()  # when, how many
 
@@ -40,7 +41,17 @@ class Prefetch:
 
     def get(self, job_id: str) -> Delivery | None:
         """The delivery of this job, if it is held."""
-        return self._held.get(job_id)
+        held = self._held.get(job_id)
+        return None if held is None else held[0]
+
+    def has_waited(self, milliseconds: int, besides: Collection[str]) -> bool:
+        """Whether a delivery has been held so long, not counting these jobs' ones."""
+        since = self._clock.monotonic() - milliseconds
+        with self._lock:
+            return any(
+                at < since and delivery.id not in besides
+                for delivery, at in self._held.values()
+            )
 
     def ask(self) -> int:
         """The fetcher is about to ask.
@@ -54,12 +65,14 @@ class Prefetch:
 
     def answered(self) -> None:
         """The fetcher asks no longer, and has taken in what it got."""
-        self._asked = 0
+        with self._lock:
+            self._asked = 0
 
-    def ask_along(self, finished: int) -> int:
+    def ask_along(self, finished: int, settled: int) -> int:
         """The settler is about to settle, and can ask with the same call.
 
-        :param finished: how many jobs it settles.
+        :param finished: how many jobs have ended.
+        :param settled: how many it settles, those that are given back included.
         :return: for how many to ask.
         """
         now = self._clock.monotonic()
@@ -67,7 +80,7 @@ class Prefetch:
             self._finished.append((now, finished))
             while self._finished[0][0] < now - _WINDOW:
                 self._finished.popleft()
-            return self._demand(len(self._held) - finished)
+            return self._demand(len(self._held) - settled)
 
     def is_short(self) -> bool:
         """Whether there is room for more than is held and asked for."""
@@ -82,12 +95,16 @@ class Prefetch:
 
     def take_in(self, deliveries: Iterable[Delivery]) -> None:
         """These were fetched."""
-        for delivery in deliveries:
-            self._held[delivery.id] = delivery
+        now = self._clock.monotonic()
+        with self._lock:
+            for delivery in deliveries:
+                self._held[delivery.id] = (delivery, now)
 
     def let_go(self, deliveries: Iterable[Delivery]) -> None:
         """These were settled."""
-        for delivery in deliveries:
-            # Not by the id alone: the job may be here again, under a newer claim.
-            if self._held.get(delivery.id) is delivery:
-                del self._held[delivery.id]
+        with self._lock:
+            for delivery in deliveries:
+                # Not by the id alone: the job may be here again, under a newer claim.
+                held = self._held.get(delivery.id)
+                if held is not None and held[0] is delivery:
+                    del self._held[delivery.id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import os
 import select
 import signal
 import threading
@@ -20,8 +21,16 @@ from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+#: The supervisor blocks these until a child has said what they mean to it.
+LEFT_TO_THE_SUPERVISOR: Final = (*_STOP_SIGNALS, signal.SIGUSR1)
+
 #: How often the worker is looked after, in seconds.
 _TICK: Final = 1.0
+
+#: How long a process for isolated jobs waits for another one, in seconds.
+_IDLE_TIME: Final = 5.0
 
 
 def ignore_signals() -> None:
@@ -29,13 +38,26 @@ def ignore_signals() -> None:
 
     A terminal sends SIGINT to the whole process group: it must count once. A handler that
     does nothing is used because, unlike SIG_IGN, programs that a job starts do not inherit
-    it. The supervisor starts its children with both signals blocked, so that none can hit
+    it. The supervisor starts its children with these signals blocked, so that none can hit
     before this was called.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    # A process that a job forks inherits it all the same, and must end when it is told to,
+    # even if that is before it could change the handlers.
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS),
+        after_in_child=_heed_signals,
+    )
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SUPERVISOR)
+
+
+def _heed_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
@@ -49,10 +71,11 @@ def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
         isolated=spec.isolated,
     )
     grace = broker.settings.grace if spec.grace is None else spec.grace
-    worker.start()
-    link.send(Ready())
+    # From the first job on, the supervisor must know that there is something to wait for.
+    worker.start(announce=lambda: link.send(Ready()))
+    # In a thread of its own, as it may have to wait for the engine and orders must not.
+    threading.Thread(target=_look_after, args=(worker,), daemon=True).start()
     order = _wait_for_order(worker, link, spec.isolated) or Drain(grace)
-    # Orders and leases go on while the worker stops.
     threading.Thread(target=_keep_listening, args=(worker, link), daemon=True).start()
     if isinstance(order, Quit):
         worker.hurry()
@@ -61,12 +84,27 @@ def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
         worker.stop(order.grace)
 
 
+def _look_after(worker: Worker) -> None:
+    tick = min(_TICK, worker.broker.settings.lease / 10_000)
+    never = threading.Event()
+    while not never.wait(tick):
+        try:
+            worker.tick()
+        except Exception:
+            logger.exception("worker %s cannot be looked after", worker.id)
+        if worker.is_broken:
+            # Its jobs would be stuck under a lease that is renewed for ever. The supervisor
+            # starts another one, and hands them back.
+            logger.critical("worker %s has lost a thread: ending the process", worker.id)
+            os._exit(1)
+
+
 def _wait_for_order(worker: Worker, link: Link, isolated: bool) -> Drain | Quit | None:
-    """Look after the worker until there is an order, or nobody is left to give one."""
+    """Wait until there is an order, nobody is left to give one, or nothing is to be done."""
     while link.is_open:
-        for word in _listen(worker, link):
-            if isinstance(word, (Drain, Quit)):
-                return word
+        order = _listen(link, _IDLE_TIME if isolated else None)
+        if order is not None:
+            return order
         if isolated and worker.is_idle:
             return None
     logger.warning("the supervisor is gone: worker %s finishes its jobs and ends", worker.id)
@@ -74,16 +112,17 @@ def _wait_for_order(worker: Worker, link: Link, isolated: bool) -> Drain | Quit 
 
 
 def _keep_listening(worker: Worker, link: Link) -> None:
-    while True:
-        if Quit() in _listen(worker, link):
+    while link.is_open:
+        if isinstance(_listen(link), Quit):
             worker.hurry()
 
 
-def _listen(worker: Worker, link: Link) -> list[object]:
-    tick = min(_TICK, worker.broker.settings.lease / 10_000)
-    readable, _, _ = select.select([link] if link.is_open else [], [], [], tick)
-    try:
-        worker.tick()
-    except Exception:
-        logger.exception("worker %s cannot be looked after", worker.id)
-    return list(link.receive()) if readable else []
+def _listen(link: Link, timeout: float | None = None) -> Drain | Quit | None:
+    """The next order; None if there was none within so many seconds, or there will be none.
+
+    Of two that come together the stricter one counts.
+    """
+    readable, _, _ = select.select([link], [], [], timeout)
+    words = link.receive() if readable else []
+    orders = [word for word in words if isinstance(word, (Drain, Quit))]
+    return Quit() if Quit() in orders else next(iter(orders), None)

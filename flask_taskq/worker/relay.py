@@ -6,6 +6,7 @@ whoever used it next would read the answer to another's question.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ class EngineRelay:
 
     def __init__(self, call: Callable[..., Any], threads: int) -> None:
         self._call = call
+        self._pid = os.getpid()
         self._served = threading.local()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="taskq-relay")
 
@@ -30,9 +32,12 @@ class EngineRelay:
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function of the engine, and wait for what it returns or raises."""
-        if getattr(self._served, "here", False):
-            return self._pool.submit(function, *args).result()
-        return self._call(function, *args)
+        if not getattr(self._served, "here", False):
+            return self._call(function, *args)
+        if os.getpid() != self._pid:
+            # A job has forked: the pool believes in threads that this process has not.
+            return self._call(function, *args)
+        return self._pool.submit(function, *args).result()
 
     def close(self) -> None:
         """Take no more calls."""

@@ -26,6 +26,7 @@ from ..errors import ActorNotFound
 from ..errors import BadArguments
 from ..errors import BadResult
 from ..errors import DecodeError
+from ..errors import Interrupt
 from ..errors import PayloadTooLarge
 from ..errors import Shutdown
 from ..errors import SkipMessage
@@ -56,6 +57,7 @@ class Run:
     started_at: int
     began: float
     value: Any = None
+    has_ended: bool = False
     result: bytes = b"null"
     exception: BaseException | None = None
     code: str = "exception"
@@ -120,14 +122,17 @@ class Runner:
         try:
             self._broker.emit_before("process_message", run.message)
             with self.gate:
-                run.value = run.actor.fn(*args, **kwargs)
+                value = run.actor.fn(*args, **kwargs)
                 if run.actor.is_async:
-                    run.value = asyncio.run(run.value)
+                    value = asyncio.run(value)
+                run.value, run.has_ended = value, True
         except self._catches as error:
-            run.exception = error
+            # An interrupt that arrives when the actor has returned comes too late.
+            if not (run.has_ended and isinstance(error, Interrupt)):
+                run.exception = error
             if isinstance(error, TypeError):
                 self._check_arguments(run)
-        else:
+        if run.exception is None:
             self._keep(run)
 
     def _check_arguments(self, run: Run) -> None:

@@ -59,9 +59,13 @@ class SlotTable:
 
         :return: its descriptor, which the caller closes.
         """
-        with tempfile.TemporaryFile() as file:
-            file.truncate(cls.size_for(threads))
-            return os.dup(file.fileno())
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("taskq-slots")
+        else:
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        os.truncate(fd, cls.size_for(threads))
+        return fd
 
     @property
     def renewed_at(self) -> float:

@@ -13,8 +13,8 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -24,15 +24,16 @@ import msgspec
 from ..clock import Clock
 from ..engines import make_engine
 from ..engines.base import Engine
-from .leases import LeaseKeeper
+from .lease_keeper import LeaseKeeper
 from .link import ChildSpec
 from .link import Configured
 from .link import Drain
-from .link import Link
 from .link import Quit
 from .link import Ready
 from .link import Refused
-from .slots import SlotTable
+from .link import Word
+from .spawn import Child
+from .spawn import spawn
 from .worker import generate_worker_id
 
 logger = logging.getLogger(__name__)
@@ -78,18 +79,6 @@ class SupervisorOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass
-class _Child:
-    """A process, and what the supervisor shares with it."""
-
-    worker_id: str
-    process: subprocess.Popen[bytes]
-    link: Link
-    slots: SlotTable
-    ready_at: float | None = None
-    kill_at: float | None = None
-
-
-@dataclass
 class _Place:
     """Where a child belongs; it is replaced when it dies.
 
@@ -97,7 +86,7 @@ class _Place:
     :param failures: how many children in a row died at the start.
     """
 
-    child: _Child | None = None
+    child: Child | None = None
     start_at: float | None = None
     failures: int = 0
 
@@ -146,17 +135,20 @@ class Supervisor:
         :return: the exit code of the command.
         """
         child = self._spawn(isolated=False, check=True)
-        refusals = []
+        words: list[Word] = []
         while child.link.is_open:
-            refusals += [word for word in child.link.receive() if isinstance(word, Refused)]
+            words += child.link.receive()
         code = child.process.wait()
         self._release(child)
-        for refusal in refusals:
+        refusal = next((word for word in words if isinstance(word, Refused)), None)
+        if refusal is not None:
             logger.error("%s", refusal.text)
             return EXIT_ENGINE if refusal.reason == "engine" else EXIT_USAGE
-        return EXIT_OK if code == 0 else EXIT_USAGE
+        if code:
+            logger.error("the process that was to build the app ended: %s", _cause(code))
+        return EXIT_USAGE if code else EXIT_OK
 
-    def _children(self) -> list[_Child]:
+    def _children(self) -> list[Child]:
         places = [*self._places, self._isolated]
         return [place.child for place in places if place.child is not None]
 
@@ -168,38 +160,26 @@ class Supervisor:
             due = place.start_at is not None and place.start_at <= now
             if due and place.child is None and self._exit_code is None:
                 place.start_at = None
-                place.child = self._spawn(isolated=place is self._isolated)
+                try:
+                    place.child = self._spawn(isolated=place is self._isolated)
+                except OSError as error:
+                    logger.error("a process cannot be started: %s", error)
+                    self._start_later(place, failed=True)
 
-    def _spawn(self, *, isolated: bool, check: bool = False) -> _Child:
-        threads = 1 if isolated else self._options.threads
-        slots_fd = SlotTable.open_file(threads)
-        ours, theirs = socket.socketpair()
+    def _spawn(self, *, isolated: bool, check: bool = False) -> Child:
+        options = self._options
         spec = ChildSpec(
             worker_id=generate_worker_id(),
-            link=theirs.fileno(),
-            slots=slots_fd,
-            threads=threads,
-            queues=self._options.queues,
-            grace=self._options.grace,
-            connect_timeout=self._options.connect_timeout,
+            threads=1 if isolated else options.threads,
+            queues=options.queues,
+            grace=options.grace,
+            connect_timeout=options.connect_timeout,
             isolated=isolated,
             check=check,
         )
-        # See process.ignore_signals().
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-        try:
-            process = subprocess.Popen(
-                [*self._options.command, "--spec", msgspec.json.encode(spec).decode()],
-                pass_fds=(theirs.fileno(), slots_fd),
-                stdin=subprocess.DEVNULL,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-            theirs.close()
-        child = _Child(spec.worker_id, process, Link(ours), SlotTable(threads, slots_fd))
-        os.close(slots_fd)
+        child = spawn(options.command, spec)
         self._selector.register(child.link, selectors.EVENT_READ, child)
-        logger.debug("started process %d as worker %s", process.pid, child.worker_id)
+        logger.debug("started process %d as worker %s", child.process.pid, child.worker_id)
         return child
 
     # Waiting
@@ -213,13 +193,19 @@ class Supervisor:
         now = self._clock.monotonic()
         timeout = max(0.0, min(times) - now) / 1000 if times else None
         for key, _ in self._selector.select(timeout):
-            if isinstance(key.data, _Child):
+            if isinstance(key.data, Child):
                 self._hear(key.data)
             else:
                 key.data()
 
-    def _hear(self, child: _Child) -> None:
-        for word in child.link.receive():
+    def _hear(self, child: Child) -> None:
+        self._heed(child, child.link.receive())
+        if not child.link.is_open:
+            # The end of the process is told by SIGCHLD.
+            self._selector.unregister(child.link)
+
+    def _heed(self, child: Child, words: Sequence[Word]) -> None:
+        for word in words:
             match word:
                 case Configured():
                     self._configure(word)
@@ -227,9 +213,6 @@ class Supervisor:
                     self._note_ready(child)
                 case Refused():
                     self._note_refusal(word)
-        if not child.link.is_open:
-            # The end of the process is told by SIGCHLD.
-            self._selector.unregister(child.link)
 
     def _configure(self, word: Configured) -> None:
         if self._configured is not None:
@@ -240,7 +223,7 @@ class Supervisor:
         self._keeper = LeaseKeeper(self._engine, self._clock, queues, self._call_isolated)
         self._keeper.start()
 
-    def _note_ready(self, child: _Child) -> None:
+    def _note_ready(self, child: Child) -> None:
         child.ready_at = self._clock.monotonic()
         self._last_refusal = ""
         if self._keeper is not None:
@@ -278,19 +261,20 @@ class Supervisor:
         for place in (*self._places, self._isolated):
             child = place.child
             if child is not None and child.process.poll() is not None:
+                self._heed(child, child.last_words())
                 place.child = None
                 self._hand_back(child)
                 if place is not self._isolated or child.ready_at is None:
                     self._schedule_replacement(place, child)
                 self._release(child)
 
-    def _hand_back(self, child: _Child) -> None:
+    def _hand_back(self, child: Child) -> None:
         code = child.process.returncode
-        cause = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        was_told = child.kill_at is not None
-        # Jobs of a child that was killed for not ending in time did nothing wrong.
-        started = [] if was_told else [job.job_id for job in child.slots.started()]
-        if child.ready_at is not None and not was_told and (code or started):
+        cause = _cause(code)
+        # What it runs when it ends in order, or is killed for not ending, did nothing wrong.
+        did_wrong = not child.was_killed and (code or not child.was_told)
+        started = [job.job_id for job in child.slots.started()] if did_wrong else []
+        if child.ready_at is not None and did_wrong and (code or started):
             logger.error(
                 "process %d (worker %s) died while it ran %d jobs: %s",
                 child.process.pid,
@@ -302,19 +286,22 @@ class Supervisor:
             self._keeper.unwatch(child.worker_id)
             self._keeper.hand_back(child.worker_id, started, cause)
 
-    def _schedule_replacement(self, place: _Place, child: _Child) -> None:
+    def _schedule_replacement(self, place: _Place, child: Child) -> None:
         """At once, unless children keep dying before they have done any good."""
-        now = self._clock.monotonic()
-        if child.ready_at is not None and now - child.ready_at >= _SETTLING_IN:
+        was_ready = child.ready_at is not None
+        if was_ready and self._clock.monotonic() - (child.ready_at or 0) >= _SETTLING_IN:
             place.failures = 0
-            place.start_at = now
-            return
+            place.start_at = self._clock.monotonic()
+        else:
+            # One early death may be a job's fault; only a second in a row is waited for.
+            self._start_later(place, failed=not was_ready)
+
+    def _start_later(self, place: _Place, *, failed: bool) -> None:
         place.failures += 1
-        # One early death may be a job's fault; only a second one in a row is waited for.
-        steps = place.failures - (child.ready_at is not None)
+        steps = place.failures if failed else place.failures - 1
         delay = min(_MIN_BACKOFF * 2 ** (steps - 1), _MAX_BACKOFF) if steps else 0
-        place.start_at = now + delay
-        if delay:
+        place.start_at = self._clock.monotonic() + delay
+        if delay and self._exit_code is None:
             logger.warning("starting another process in %d ms", delay)
 
     def _kill_overdue(self) -> None:
@@ -322,14 +309,13 @@ class Supervisor:
         for child in self._children():
             if child.kill_at is not None and child.kill_at <= now:
                 logger.error("process %d does not end: killing it", child.process.pid)
-                child.process.kill()
+                child.kill()
                 child.kill_at = now + _OVERTIME
 
-    def _release(self, child: _Child) -> None:
+    def _release(self, child: Child) -> None:
         if child.link.fileno() in self._selector.get_map():
             self._selector.unregister(child.link)
-        child.link.close()
-        child.slots.close()
+        child.release()
 
     # Signals
 
@@ -375,7 +361,8 @@ class Supervisor:
         else:
             self._exit_code = EXIT_SIGNALLED + number
             logger.warning("%s again: stopping at once", _name(number))
-            self._tell_all(Quit(), _QUIT_TIME)
+            # From the third on there is nothing left to wait for.
+            self._tell_all(Quit(), _QUIT_TIME if self._stop_signals == 2 else 0)
 
     def _grace(self) -> int:
         if self._options.grace is not None:
@@ -384,19 +371,22 @@ class Supervisor:
 
     def _tell_all(self, word: Drain | Quit, patience: int) -> None:
         for child in self._children():
-            child.kill_at = self._clock.monotonic() + patience
+            self._heed(child, child.last_words())
+            child.tell(word, self._clock.monotonic() + patience)
             if child.ready_at is None:
-                # It is still building its app, or is about to fetch: nothing of it is lost.
-                child.process.kill()
-            else:
-                child.link.send(word)
+                # It has not fetched anything yet, and may be busy building its app.
+                child.kill()
 
     def _close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.stop(_LAST_ERRANDS)
-        if self._engine is not None:
-            self._engine.close()
+        # An engine that is out of reach would be waited for.
+        if self._keeper is not None and self._keeper.stop(_LAST_ERRANDS):
+            if self._engine is not None:
+                self._engine.close()
 
 
 def _name(number: int) -> str:
     return signal.Signals(number).name
+
+
+def _cause(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"

@@ -29,6 +29,7 @@ from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
 from ..record import JobError
+from .lease import Lease
 from .prefetch import Prefetch
 from .relay import EngineRelay
 from .runner import emit_outcomes
@@ -47,19 +48,19 @@ _MAX_ODDITIES: Final = 3
 #: How long one waiting fetch lasts, in milliseconds. It is woken by new jobs.
 _FETCH_TIMEOUT: Final = 30_000
 
-#: After this many milliseconds without a free thread, fetched jobs go back to the engine.
+#: Jobs that have waited here so long for a thread, in milliseconds, go back to the engine.
 _HOARDING: Final = 1_000
 
 #: How long jobs have to end, in milliseconds, once ``Shutdown`` was raised in them.
 _INTERRUPT_TIME: Final = 1_000
 
-#: How long the last settlements may take to store, in milliseconds.
+#: How long the last settlements may take to store, in milliseconds ...
 _FLUSH_TIME: Final = 2_000
+#: ... and in a hurry, in seconds.
+_HURRY: Final = 0.3
 
-#: A worker starts jobs until this part of its lease has passed unrenewed ...
-_TRUST: Final = 5 / 6
-#: ... and renews the lease itself when this part has: its supervisor is stopped or dead.
-_SELF_RENEWAL: Final = 2 / 3
+#: How long a fetcher waits, in seconds, before it looks again whether the lease is renewed.
+_MISTRUST: Final = 0.1
 
 
 def generate_worker_id() -> str:
@@ -94,8 +95,10 @@ class Worker:
         self.id = worker_id or generate_worker_id()
         self.slots = slots or SlotTable(worker_threads)
         self._clock = broker.clock
-        self._lease = broker.settings.lease
         self._workers = broker.engine.workers
+        self._lease = Lease(
+            self._workers, self.id, broker.settings.lease, broker.clock, self.slots
+        )
         self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
         self._runners = [Runner(broker) for _ in range(worker_threads)]
         self._call_engine = broker.call_engine
@@ -128,11 +131,21 @@ class Worker:
 
     # Life
 
-    def start(self) -> None:
-        """Register under a lease and start the threads."""
+    @property
+    def is_broken(self) -> bool:
+        """Whether a thread that it cannot do without has died, of a defect."""
+        threads = (self._fetcher, self._settler)
+        return not self._stopping.is_set() and not all(one.is_alive() for one in threads)
+
+    def start(self, announce: Callable[[], None] = lambda: None) -> None:
+        """Register under a lease and start the threads.
+
+        :param announce: called before the first job is fetched.
+        """
         self.broker.emit_before("worker_boot", self)
-        self._register()
+        self._lease.begin()
         self.broker.call_engine = self._relay.call
+        announce()
         for thread in (self._settler, *self._threads, self._fetcher):
             thread.start()
         self._hungry.set()
@@ -144,8 +157,8 @@ class Worker:
         Renews a lease that nobody else renewed, and gives jobs back that wait here for
         threads which are busy with long ones.
         """
-        if self._clock.monotonic() - self.slots.renewed_at > self._lease * _SELF_RENEWAL:
-            self._renew()
+        if self._lease.is_neglected() and not self._lease.renew():
+            self._recover_lease()
         if self._is_hoarding():
             self._give_back_unstarted()
 
@@ -164,18 +177,18 @@ class Worker:
             self._deliveries.put(None)
         if not self._wait_for_runners(grace):
             self._interrupt_runners()
-        self._fetcher.join()
+        self._join(self._fetcher)
         self._give_back_unstarted()
         self._give_back_stuck()
         self._settlements.put(None)
-        self._settler.join(_FLUSH_TIME / 1000)
-        if self._settler.is_alive():
+        if self._join(self._settler):
+            self._deregister()
+            self._consumer.close()
+        else:
             logger.error("worker %s: the last settlements cannot be stored", self.id)
             self.hurry()
-            self._settler.join()
-        self._deregister()
-        self._consumer.close()
-        self.broker.call_engine = self._call_engine
+        if self.broker.call_engine == self._relay.call:
+            self.broker.call_engine = self._call_engine
         self._relay.close()
         self.broker.emit_after("worker_shutdown", self)
 
@@ -191,6 +204,18 @@ class Worker:
                 lambda: self._runners_left == 0 or self._hurrying.is_set(), timeout / 1000
             )
             return self._runners_left == 0
+
+    def _join(self, thread: threading.Thread) -> bool:
+        """Wait for a thread that may be waiting for the engine, though not for long.
+
+        :return: whether it has ended.
+        """
+        until = self._clock.monotonic() + _FLUSH_TIME
+        while thread.is_alive() and self._clock.monotonic() < until:
+            thread.join(_HURRY)
+            if self._hurrying.is_set():
+                break
+        return not thread.is_alive()
 
     def _interrupt_runners(self) -> None:
         for runner in self._runners:
@@ -213,37 +238,16 @@ class Worker:
 
     # Lease
 
-    def _register(self) -> None:
-        began = self._clock.monotonic()
-        self._workers.register(self.id)
-        self.slots.renewed_at = began
-
-    def _renew(self) -> None:
-        began = self._clock.monotonic()
-        try:
-            lost = self._workers.renew([self.id])
-        except BrokerError as error:
-            logger.warning("worker %s cannot renew its lease: %s", self.id, error)
-        else:
-            if lost:
-                self._recover_lease()
-            else:
-                self.slots.renewed_at = began
-
     def _recover_lease(self) -> None:
-        # What this worker held is somebody else's by now. Jobs that have started end as
-        # they end, and their settlements will be refused.
+        # What this worker held may be somebody else's by now. Jobs that have started end as
+        # they end, and if so, their settlements will be refused.
         logger.warning(
-            "worker %s lost its lease: %d jobs that it held run elsewhere",
+            "worker %s lost its lease: the %d jobs that it held may run elsewhere",
             self.id,
             len(self._prefetch),
         )
         self._give_back_unstarted()
-        self._register()
-
-    def _is_trusted(self) -> bool:
-        unrenewed = self._clock.monotonic() - self.slots.renewed_at
-        return unrenewed < self._lease * _TRUST
+        self._lease.begin()
 
     # Fetching
 
@@ -254,9 +258,10 @@ class Worker:
             self._hungry.wait()
             self._hungry.clear()
             while not self._stopping.is_set() and (limit := self._prefetch.ask()):
-                if not self._is_trusted():
+                if not self._lease.is_trusted():
                     # What was fetched now would not be started.
-                    backoff.wait()
+                    self._prefetch.answered()
+                    self._stopping.wait(_MISTRUST)
                     continue
                 try:
                     self._accept(self._consumer.fetch(limit, _FETCH_TIMEOUT))
@@ -285,10 +290,9 @@ class Worker:
     def _is_hoarding(self) -> bool:
         if self._deliveries.empty():
             return False
-        started = self.slots.started()
-        since = self._clock.monotonic() - _HOARDING
-        return len(started) == self.worker_threads and all(
-            job.started_at < since for job in started
+        started = {job.job_id for job in self.slots.started()}
+        return len(started) == self.worker_threads and self._prefetch.has_waited(
+            _HOARDING, besides=started
         )
 
     def _give_back_unstarted(self) -> None:
@@ -307,10 +311,10 @@ class Worker:
     # Running
 
     def _run_until_stopped(self, slot: int) -> None:
-        self.broker.emit_after("worker_thread_boot", threading.current_thread())
-        self._relay.serve_this_thread()
-        runner = self._runners[slot]
         try:
+            self.broker.emit_after("worker_thread_boot", threading.current_thread())
+            self._relay.serve_this_thread()
+            runner = self._runners[slot]
             while (delivery := self._deliveries.get()) is not None:
                 self._settlements.put(self._run(slot, runner, delivery))
             self.broker.emit_before("worker_thread_shutdown", threading.current_thread())
@@ -320,7 +324,7 @@ class Worker:
                 self._runners_ended.notify_all()
 
     def _run(self, slot: int, runner: Runner, delivery: Delivery) -> Settlement:
-        if self._stopping.is_set() or not self._is_trusted():
+        if self._stopping.is_set() or not self._lease.is_trusted():
             return GivenBack(delivery=delivery)
         try:
             self.slots.start(slot, delivery.id, self._clock.monotonic())
@@ -338,8 +342,10 @@ class Worker:
         backoff = _Backoff(self._hurrying)
         while True:
             batch, is_last = self._collect()
-            while batch and not self._hurrying.is_set():
+            while batch:
                 batch = self._settle(batch, backoff)
+                if self._hurrying.is_set():
+                    break
             if is_last:
                 return
 
@@ -362,8 +368,10 @@ class Worker:
 
         :return: what is to be tried again: no settlement is given up while the worker lives.
         """
-        limit = self._prefetch.ask_along(len(batch))
-        if self._stopping.is_set() or not self._is_trusted():
+        # Jobs that are given back have not been finished: they must not come again at once.
+        finished = sum(not isinstance(one, GivenBack) for one in batch)
+        limit = self._prefetch.ask_along(finished, len(batch))
+        if self._stopping.is_set() or not self._lease.is_trusted():
             limit = 0
         emit_outcomes(self.broker, "before", batch)
         try:

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -11,7 +12,10 @@ import time
 from flask import Flask
 
 from flask_taskq import current_job
+from flask_taskq import Middleware
 from flask_taskq import TaskQ
+from flask_taskq.broker import Broker
+from flask_taskq.worker.worker import Worker
 
 taskq = TaskQ()
 
@@ -21,9 +25,18 @@ def create_app() -> Flask:
     app.config.from_prefixed_env()
     taskq.init_app(app)
     tell("boot")
+    if os.environ.get("TEST_SLOW_BOOT"):
+        taskq.broker_for(app).add_middleware(SlowBoot())
     if os.environ.get("TEST_BROKEN_APP"):
         raise RuntimeError("this factory is broken")
     return app
+
+
+class SlowBoot(Middleware):
+    """Takes its time when the worker has started."""
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        time.sleep(1)
 
 
 def tell(event: str, **details: object) -> None:
@@ -83,3 +96,22 @@ def chain(length: int) -> None:
     tell("start")
     if length > 1:
         chain.send(length - 1)
+
+
+@taskq.actor
+def send_from_a_fork() -> int:
+    """A job whose child process sends another job."""
+    process = multiprocessing.get_context("fork").Process(target=work.send, args=(0,))
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+@taskq.actor
+def terminate_a_fork() -> int | None:
+    """A job that ends a child process that would stay for ever."""
+    process = multiprocessing.get_context("fork").Process(target=signal.pause)
+    process.start()
+    process.terminate()
+    process.join()
+    return process.exitcode

@@ -107,3 +107,64 @@ def test_it_shows_the_stacks_of_all_threads(
     os.kill(child, signal.SIGUSR1)
     worker.wait_for_log(r"in work\n")
     assert_all_succeeded(taskq, [job.id])
+
+
+def test_a_signal_just_after_the_start_lets_running_jobs_finish(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """A child is known to be ready before it fetches the first job."""
+    ids = send_work(taskq, 8, 300)
+    worker = start_worker("-p", "1", TEST_SLOW_BOOT="1")
+    recorder.wait_for("start", 8)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert {taskq.job(job_id).status for job_id in ids} == {Status.SUCCEEDED}
+
+
+def test_a_second_signal_counts_though_it_comes_with_the_first(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """Of two orders that are read together the stricter one holds."""
+    worker = start_worker("-p", "1", "--grace", "60000")
+    worker.wait_until_ready(1)
+    job = jobs.work.send(60_000)
+    recorder.wait_for("start", 1)
+    worker.signal(signal.SIGTERM)
+    worker.signal(signal.SIGINT)
+    assert worker.wait() in (130, 143)
+    assert "does not end" not in worker.log
+    assert job.refresh().status is Status.QUEUED
+
+
+def test_a_third_signal_kills_what_does_not_end(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """Further signals do not put the end off."""
+    worker = start_worker("-p", "1", "--grace", "60000")
+    worker.wait_until_ready(1)
+    jobs.hold_gil.send(60_000)
+    recorder.wait_for("start", 1)
+    worker.signal(signal.SIGTERM)
+    worker.wait_for_log("SIGTERM: stopping")
+    worker.signal(signal.SIGTERM)
+    worker.wait_for_log("SIGTERM again")
+    worker.signal(signal.SIGTERM)
+    signalled_at = time.monotonic()
+    assert worker.wait() == 143
+    assert time.monotonic() - signalled_at < 1
+
+
+def test_a_crash_while_the_worker_stops_is_counted(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """A poison job is found out even if it is only met at deployments."""
+    worker = start_worker("-p", "1")
+    [child] = worker.wait_until_ready(1)
+    job = jobs.work.send(60_000)
+    recorder.wait_for("start", 1)
+    worker.signal(signal.SIGTERM)
+    worker.wait_for_log("SIGTERM: stopping")
+    os.kill(child, signal.SIGKILL)
+    assert worker.wait() == 0
+    record = job.refresh().record
+    assert (record.status, record.crashes, record.attempt) == (Status.QUEUED, 1, 0)

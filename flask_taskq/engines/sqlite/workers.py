@@ -31,9 +31,15 @@ class SQLiteWorkers(Workers):
         self._store = store
 
     def register(self, worker: str) -> None:
-        lease = self._store.settings.lease
-        values = (worker, self._store.clock.monotonic() + lease, lease)
-        self._store.write(lambda c: c.execute(self._store.statements.register, values).close())
+        store = self._store
+        lease = store.settings.lease
+
+        def register(connection: sqlite3.Connection) -> None:
+            # Counted from here, when the wait for the lock is over.
+            until = store.clock.monotonic() + lease
+            connection.execute(store.statements.register, (worker, until, lease))
+
+        store.write(register)
 
     def renew(self, workers: Sequence[str]) -> list[str]:
         store = self._store

@@ -36,7 +36,7 @@ def test_it_asks_for_as_many_jobs_as_can_start(prefetch):
 
 def test_it_asks_for_as_many_jobs_as_were_finished_just_now(prefetch, clock):
     """And for fewer again when they have become slow."""
-    prefetch.ask_along(50)
+    prefetch.ask_along(50, 50)
     assert prefetch.ask() == 50
     clock.advance(30)
     assert prefetch.ask() == 4
@@ -44,22 +44,41 @@ def test_it_asks_for_as_many_jobs_as_were_finished_just_now(prefetch, clock):
 
 def test_it_asks_for_a_bounded_number_of_jobs(prefetch):
     """However fast they are."""
-    prefetch.ask_along(5_000)
+    prefetch.ask_along(5_000, 5_000)
     assert prefetch.ask() == 256
 
 
 def test_what_is_asked_for_already_is_not_asked_for_twice(prefetch):
     """Fetcher and settler share the demand."""
     assert prefetch.ask() == 4
-    assert prefetch.ask_along(0) == 0
+    assert prefetch.ask_along(0, 0) == 0
     prefetch.answered()
-    assert prefetch.ask_along(0) == 4
+    assert prefetch.ask_along(0, 0) == 4
 
 
 def test_what_is_about_to_be_settled_counts_no_more(prefetch):
     """Its place is free for a job that the same call brings."""
     prefetch.take_in([delivery(n) for n in range(4)])
-    assert prefetch.ask_along(3) == 3
+    assert prefetch.ask_along(3, 3) == 3
+
+
+def test_what_is_given_back_is_not_asked_for_again(prefetch):
+    """As if it had been finished: it was given back because it had to wait."""
+    prefetch.take_in([delivery(n) for n in range(48)])
+    assert prefetch.ask_along(0, 40) == 0
+
+
+def test_it_knows_what_has_waited_too_long(prefetch, clock):
+    """Jobs that run do not wait."""
+    running, waiting = delivery(1), delivery(2)
+    prefetch.take_in([running])
+    clock.advance(500)
+    prefetch.take_in([waiting])
+    clock.advance(1_000)
+    assert not prefetch.has_waited(1_000, besides={running.id})
+    clock.advance(1)
+    assert prefetch.has_waited(1_000, besides={running.id})
+    assert not prefetch.has_waited(1_000, besides={running.id, waiting.id})
 
 
 def test_it_is_short_while_there_is_room_that_nobody_asked_for(prefetch):

@@ -1,5 +1,6 @@
 """The threads of one process, on the memory engine and the machine's clock."""
 
+import asyncio
 import itertools
 import logging
 import threading
@@ -488,7 +489,7 @@ def test_a_lease_that_was_renewed_is_left_alone(start, broker, monkeypatch):
 
 def test_no_job_is_begun_under_a_lease_that_may_be_over(still, clock):
     """It is given back: somebody else may hold it."""
-    still._register()
+    still._lease.begin()
     clock.advance(still.broker.settings.lease * 5 // 6)
     assert still._run(0, still._runners[0], delivery()) == GivenBack(delivery=delivery())
 
@@ -611,12 +612,38 @@ def test_stopping_ends_though_the_engine_is_gone(start, broker, hold, caplog, mo
         raise ConnectionClosed("gone")
 
     worker._consumer.settle_if_held = gone
-    monkeypatch.setattr(broker.engine.workers, "hand_back", gone)
     hold.go.set()
     worker.stop(LONG)
-    texts = messages(caplog)
-    assert f"worker {worker.id}: the last settlements cannot be stored" in texts
-    assert f"worker {worker.id} could not be signed off: gone" in texts
+    assert f"worker {worker.id}: the last settlements cannot be stored" in messages(caplog)
+
+
+def test_stopping_ends_though_it_cannot_sign_off(start, broker, caplog, monkeypatch):
+    """Its lease runs out by itself."""
+
+    def gone(*args):
+        raise ConnectionClosed("gone")
+
+    worker = start(threads=1)
+    monkeypatch.setattr(broker.engine.workers, "hand_back", gone)
+    worker.stop(LONG)
+    assert f"worker {worker.id} could not be signed off: gone" in messages(caplog)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_it_is_broken_without_its_fetcher_or_settler(start, broker, add):
+    """Its process ends, so that its jobs do not stay under a lease that is renewed."""
+
+    class Unlucky(Middleware):
+        def after_ack(self, broker, message):
+            raise asyncio.CancelledError
+
+    broker.add_middleware(Unlucky())
+    worker = start(threads=1)
+    assert not worker.is_broken
+    settler = worker._settler
+    add.send(1, 2)
+    settler.join(LONG / 1000)
+    assert worker.is_broken
 
 
 def test_it_is_idle_when_it_holds_nothing(start, hold):

@@ -20,8 +20,10 @@ logger = logging.getLogger(__name__)
 #: How often, in milliseconds, leases of other workers and isolated jobs are looked for.
 _LOOK_AROUND: Final = 1_000
 
-#: How often records past their retention are removed, in milliseconds.
+#: How often records past their retention are removed, in milliseconds, and how soon the
+#: rest is, when there are many.
 _PRUNE: Final = 60_000
+_PRUNE_MORE: Final = 50
 
 #: How long to wait, in milliseconds, after the engine could not be reached.
 _RETRY: Final = 500
@@ -49,16 +51,20 @@ class LeaseKeeper:
         self._watched: dict[str, SlotTable] = {}
         self._lock = threading.Lock()
         # What is to be done at once; None ends the thread.
-        self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._errands: SimpleQueue[Callable[[], float] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._keep, name="taskq-leases", daemon=True)
-        lease = engine.settings.lease
+        self._lease = engine.settings.lease
         now = clock.monotonic()
-        # Chore -> (how often, when next), in milliseconds of the monotonic clock.
-        self._chores: dict[Callable[[], None], tuple[float, float]] = {
-            self._renew: (lease / 5, now),
-            self._look_around: (min(_LOOK_AROUND, lease / 5), now),
-            self._prune: (_PRUNE, now),
+        # When leases were last renewed, and from when on others' are judged.
+        self._renewed_at = now
+        self._judges_from = now + _LOOK_AROUND
+        # Each chore, and when it is next due. It returns in how many milliseconds again.
+        self._chores: dict[Callable[[], float], float] = {
+            self._renew: now,
+            self._look_around: now,
+            self._prune: now,
         }
+        self._trouble = ""
 
     def start(self) -> None:
         """Start the thread."""
@@ -82,74 +88,90 @@ class LeaseKeeper:
         """
         self._errands.put(lambda: self._hand_back(worker, started, cause))
 
-    def stop(self, timeout: float) -> None:
+    def stop(self, timeout: float) -> bool:
         """Do what is left to do, and end.
 
         :param timeout: how long that may take, in milliseconds.
+        :return: whether it has ended, and the engine can be closed.
         """
         self._errands.put(None)
         self._thread.join(timeout / 1000)
+        return not self._thread.is_alive()
 
     def _keep(self) -> None:
         while True:
-            due = min(at for _, at in self._chores.values())
-            left = max(0.0, due - self._clock.monotonic()) / 1000
+            left = max(0.0, min(self._chores.values()) - self._clock.monotonic())
             try:
-                errand = self._errands.get(timeout=left)
+                errand = self._errands.get(timeout=left / 1000)
             except Empty:
                 self._do_chores()
             else:
                 if errand is None:
                     return
-                self._do(errand, again=True)
+                if self._do(errand) is None:
+                    self._later(errand)
 
     def _do_chores(self) -> None:
-        for chore, (period, at) in self._chores.items():
-            now = self._clock.monotonic()
-            if at <= now:
-                done = self._do(chore)
-                self._chores[chore] = (period, now + (period if done else _RETRY))
+        for chore, due in self._chores.items():
+            if due <= self._clock.monotonic():
+                again_in = self._do(chore)
+                again_in = _RETRY if again_in is None else again_in
+                self._chores[chore] = self._clock.monotonic() + again_in
 
-    def _do(self, action: Callable[[], None], again: bool = False) -> bool:
+    def _do(self, action: Callable[[], float]) -> float | None:
+        """Do something, and return what it returns, or None if that failed."""
         try:
-            action()
+            again_in = action()
         except Exception as error:
             expected = isinstance(error, TaskQError)
-            logger.error("leases: %s", error, exc_info=None if expected else error)
-            if again:
-                self._later(action)
-            return False
-        return True
+            if str(error) != self._trouble:  # once, not with every try
+                logger.error(
+                    "leases, will try again: %s", error, exc_info=None if expected else error
+                )
+            self._trouble = str(error)
+            return None
+        self._trouble = ""
+        return again_in
 
-    def _later(self, action: Callable[[], None]) -> None:
-        timer = threading.Timer(_RETRY / 1000, self._errands.put, (action,))
+    def _later(self, errand: Callable[[], float]) -> None:
+        timer = threading.Timer(_RETRY / 1000, self._errands.put, (errand,))
         timer.daemon = True
         timer.start()
 
-    def _renew(self) -> None:
+    def _renew(self) -> float:
         with self._lock:
             workers = list(self._watched)
-        if not workers:
-            return
         began = self._clock.monotonic()
-        lost = self._engine.workers.renew(workers)
+        lost = self._engine.workers.renew(workers) if workers else []
         with self._lock:
             for worker in workers:
                 # One that lost its lease sees it go unrenewed, and registers again.
                 if worker in self._watched and worker not in lost:
                     self._watched[worker].renewed_at = began
+        now = self._clock.monotonic()
+        if now - self._renewed_at > self._lease / 2:
+            # The engine was out of reach, perhaps for everybody. Whoever lives gets the time
+            # to renew before anybody is taken for dead.
+            self._judges_from = now + _LOOK_AROUND
+        self._renewed_at = now
+        return self._lease / 5
 
-    def _look_around(self) -> None:
-        for worker in self._engine.workers.reap():
-            logger.warning("worker %s is gone: its lease ran out, its jobs are free", worker)
+    def _look_around(self) -> float:
+        now = self._clock.monotonic()
+        if now >= self._judges_from and now - self._renewed_at <= self._lease / 2:
+            for worker in self._engine.workers.reap():
+                logger.warning(
+                    "worker %s is gone: its lease ran out, its jobs are free", worker
+                )
         if self._engine.workers.has_isolated(self._queues):
             self._on_isolated()
+        return min(_LOOK_AROUND, self._lease / 5)
 
-    def _prune(self) -> None:
-        while self._engine.jobs.prune():
-            pass
+    def _prune(self) -> float:
+        # Some at a time, so that nothing more urgent has to wait.
+        return _PRUNE_MORE if self._engine.jobs.prune() else _PRUNE
 
-    def _hand_back(self, worker: str, started: Sequence[str], cause: str) -> None:
+    def _hand_back(self, worker: str, started: Sequence[str], cause: str) -> float:
         for job_id in self._engine.workers.hand_back(worker, started, cause):
             logger.error(
                 "job %s failed: the worker process died while it held this job, too often"
@@ -157,3 +179,4 @@ class LeaseKeeper:
                 job_id,
                 cause,
             )
+        return 0
