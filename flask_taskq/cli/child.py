@@ -27,7 +27,8 @@ from ..worker.link import Link
 from ..worker.link import Refused
 from .logs import configure_logging
 
-logger = logging.getLogger(__name__)
+# This module runs as __main__.
+logger = logging.getLogger("flask_taskq.cli.child")
 
 #: How long a child may take to end once its worker has, in seconds. A thread that an app
 #: left running would keep it for ever.
