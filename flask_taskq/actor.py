@@ -18,9 +18,13 @@ from typing import TypeVar
 from .config import milliseconds
 from .encoding import check_actor_name
 from .encoding import check_queue_name
+from .encoding import decode_value
 from .errors import BadArguments
 from .job import Job
 from .message import Message
+from .values import ArgumentConverter
+from .values import make_argument_converter
+from .values import make_result_decoder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -155,6 +159,22 @@ class Actor(Generic[P, R]):
             raise BadArguments(
                 f"actor {self.actor_name!r} takes {self.signature}: {error}"
             ) from None
+
+    # Both are made when they are first needed: an annotation may name a class that is
+    # defined below the function.
+
+    @functools.cached_property
+    def convert_arguments(self) -> ArgumentConverter | None:
+        """Converts the arguments of a stored message by the function's annotations; None if
+        they can stay as they are.
+        """
+        return make_argument_converter(self.fn, self.signature, self.actor_name)
+
+    @functools.cached_property
+    def decode_result(self) -> Callable[[bytes], R]:
+        """Reads a stored result, by the function's annotation."""
+        decode = make_result_decoder(self.fn, self.signature, self.actor_name)
+        return decode or decode_value
 
     def __str__(self) -> str:
         return f"Actor({self.actor_name})"

@@ -18,6 +18,7 @@ from .config import milliseconds
 from .config import Settings
 from .encoding import check_actor_name
 from .encoding import check_queue_name
+from .encoding import decode_value
 from .encoding import encode_message
 from .encoding import JOB_ID
 from .engines.base import Engine
@@ -296,6 +297,14 @@ class Broker:
         :raises JobNotFound: no record has this id.
         """
         return _known(job_id, self.call_engine(self.engine.jobs.cancel, job_id))
+
+    def decode_result(self, actor_name: str, result: bytes) -> Any:
+        """A stored result, as the annotation says if the actor is declared.
+
+        :raises BadResult: it does not fit.
+        """
+        actor = self.actors.get(actor_name)
+        return decode_value(result) if actor is None else actor.decode_result(result)
 
 
 def _check_delay(delay: object) -> int:

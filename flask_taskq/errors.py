@@ -6,7 +6,7 @@
     ├── ConfigurationError      a TASKQ_ key, an actor's option or the set-up is wrong
     ├── DecodeError             stored bytes are not a message
     ├── BadArguments            (also TypeError) arguments do not fit the actor, or JSON
-    ├── BadResult               (also TypeError) an actor returned what is not JSON
+    ├── BadResult               (also TypeError) a result does not fit JSON, or the actor
     ├── PayloadTooLarge         (also ValueError) a message or a result over its limit
     ├── JobNotFound             no record has this id, or it is past its retention
     ├── BrokerError
@@ -54,11 +54,15 @@ class DecodeError(TaskQError):
 
 
 class BadArguments(TaskQError, TypeError):
-    """Arguments do not fit the actor's signature, or cannot be written as JSON."""
+    """Arguments do not fit the actor's signature or its annotations, or cannot be written
+    as JSON.
+    """
 
 
 class BadResult(TaskQError, TypeError):
-    """An actor returned something that cannot be written as JSON."""
+    """An actor returned something that cannot be written as JSON, or that does not fit its
+    annotation.
+    """
 
 
 class PayloadTooLarge(TaskQError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from typing import Any
 from typing import cast
 from typing import Final
 from typing import Generic
@@ -13,7 +14,6 @@ from typing import Self
 from typing import TypeVar
 
 from .config import milliseconds
-from .encoding import decode_value
 from .errors import ResultFailure
 from .errors import ResultMissing
 from .errors import ResultTimeout
@@ -37,6 +37,9 @@ class JobSource(Protocol):
 
     def cancel(self, job_id: str) -> JobRecord:
         """Cancel, or ask for it, and return the record afterwards."""
+
+    def decode_result(self, actor_name: str, result: bytes) -> Any:
+        """A stored result, as the actor's annotation says."""
 
 
 class Job(Generic[R_co]):
@@ -71,13 +74,14 @@ class Job(Generic[R_co]):
     def get_result(
         self, *, block: bool = False, timeout: int | timedelta | None = 10_000
     ) -> R_co:
-        """What the actor returned.
+        """What the actor returned, converted by its annotation if this process knows it.
 
         :param block: wait until the job has finished.
         :param timeout: how long to wait, in milliseconds; None waits for ever.
         :raises ResultMissing: it has not finished, and ``block`` is false.
         :raises ResultTimeout: it did not finish in time.
         :raises ResultFailure: it finished without a result.
+        :raises BadResult: the result does not fit the annotation.
         :raises JobNotFound: the record's retention time is over.
         """
         wait = None if timeout is None else milliseconds(timeout)
@@ -97,7 +101,7 @@ class Job(Generic[R_co]):
         """Wait, without blocking the event loop, for what the actor returned.
 
         :param timeout: how long to wait, in milliseconds; None waits for ever.
-        :raises ResultTimeout, ResultFailure, JobNotFound: as :meth:`get_result`.
+        :raises ResultTimeout, ResultFailure, BadResult, JobNotFound: as :meth:`get_result`.
         """
         limit = None if timeout is None else milliseconds(timeout)
         until = None if limit is None else time.monotonic() + limit / 1000
@@ -128,7 +132,7 @@ class Job(Generic[R_co]):
     def _result(self) -> R_co:
         record = self.record
         if record.status is Status.SUCCEEDED and record.result is not None:
-            return cast(R_co, decode_value(record.result))
+            return cast(R_co, self._source.decode_result(record.actor, record.result))
         if record.error is not None:
             raise ResultFailure(
                 f"job {self.id}: actor {record.actor!r} raised {record.error.type}:"

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
@@ -118,9 +120,9 @@ class Runner:
 
     def _call(self, run: Run) -> None:
         """Before hooks, the actor, and its value as JSON."""
-        args, kwargs = run.message.args, run.message.kwargs
         try:
             self._broker.emit_before("process_message", run.message)
+            args, kwargs = self._arguments(run)
             with self.gate:
                 value = run.actor.fn(*args, **kwargs)
                 if run.actor.is_async:
@@ -134,6 +136,19 @@ class Runner:
                 self._check_arguments(run)
         if run.exception is None:
             self._keep(run)
+
+    def _arguments(self, run: Run) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        args, kwargs = run.message.args, run.message.kwargs
+        convert = run.actor.convert_arguments
+        if convert is None:
+            return args, kwargs
+        try:
+            return convert(args, kwargs)
+        except BadArguments:
+            # They will not fit the next time either.
+            run.message.fail()
+            run.code = "bad_arguments"
+            raise
 
     def _check_arguments(self, run: Run) -> None:
         # Binding arguments costs microseconds, so it is not done before each call, but
