@@ -8,8 +8,11 @@ import logging
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from datetime import datetime
 from datetime import timedelta
+from datetime import UTC
 from typing import Any
+from typing import Final
 from typing import Generic
 from typing import ParamSpec
 from typing import Protocol
@@ -31,6 +34,8 @@ R = TypeVar("R")
 
 #: The range of priorities; lower runs first.
 PRIORITIES = range(-9, 10)
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class Sender(Protocol):
@@ -65,15 +70,10 @@ class Actor(Generic[P, R]):
         priority: int = 0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        if priority not in PRIORITIES:
-            raise ValueError(
-                f"priority of actor {actor_name!r} is {priority!r}; it goes from"
-                f" {PRIORITIES[0]}, first, to {PRIORITIES[-1]}, last"
-            )
         self.fn = fn
         self.actor_name = check_actor_name(actor_name)
         self.queue_name = check_queue_name(queue_name)
-        self.priority = priority
+        self.priority = check_priority(priority, actor_name)
         self.options = dict(options or {})
         self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = inspect.signature(fn)
@@ -109,18 +109,39 @@ class Actor(Generic[P, R]):
         *,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        delay: int | timedelta | None = None,
+        eta: int | datetime | None = None,
+        priority: int | None = None,
+        queue_name: str | None = None,
         **options: Any,
     ) -> Message:
         """Make a message with options of its own, without sending it.
 
+        :param delay: do not run it before this many milliseconds after it was sent.
+        :param eta: do not run it before this moment: an aware datetime, or milliseconds
+            since the epoch.
+        :param priority: in place of the actor's own.
+        :param queue_name: in place of the actor's own. A worker serves a queue that is no
+            actor's own only if ``--queues`` names it.
         :param options: what overrides the actor's own options; a duration is milliseconds
             or a timedelta.
         :raises BadArguments: the arguments do not fit the function.
+        :raises ValueError: the queue's name, the priority or the time is not valid, or there
+            are both a delay and an eta.
         """
         kwargs = dict(kwargs or {})
         self.check_arguments(args, kwargs)
         options = {name: milliseconds(value) for name, value in options.items()}
-        return Message(self.queue_name, self.actor_name, tuple(args), kwargs, options)
+        if delay is not None:
+            options["delay"] = check_delay(milliseconds(delay))
+        if eta is not None:
+            options["eta"] = check_eta(_since_epoch(eta))
+        if "delay" in options and "eta" in options:
+            raise ValueError("a message has a delay or an eta, not both")
+        if priority is not None:
+            options["priority"] = check_priority(priority, self.actor_name)
+        queue_name = self.queue_name if queue_name is None else check_queue_name(queue_name)
+        return Message(queue_name, self.actor_name, tuple(args), kwargs, options)
 
     def send(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Send the function with these arguments to a worker.
@@ -138,16 +159,27 @@ class Actor(Generic[P, R]):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         delay: int | timedelta | None = None,
+        eta: int | datetime | None = None,
+        priority: int | None = None,
+        queue_name: str | None = None,
         **options: Any,
     ) -> Job[R]:
-        """Send the function with options for this message.
+        """Send the function with options for this message; they are those of
+        :meth:`message_with_options`.
 
-        :param delay: do not run it before this many milliseconds are over.
-        :param options: what overrides the actor's own options.
         :raises BadArguments, PayloadTooLarge, BrokerError: as :meth:`send`.
+        :raises ValueError: an option is not valid, or no middleware knows it.
         """
-        message = self.message_with_options(args=args, kwargs=kwargs, **options)
-        return self._resolver().enqueue(message, delay=delay)
+        message = self.message_with_options(
+            args=args,
+            kwargs=kwargs,
+            delay=delay,
+            eta=eta,
+            priority=priority,
+            queue_name=queue_name,
+            **options,
+        )
+        return self._resolver().enqueue(message)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """:raises BadArguments: these arguments do not fit the function's signature."""
@@ -184,3 +216,43 @@ class Actor(Generic[P, R]):
             f"Actor({self.fn!r}, queue_name={self.queue_name!r},"
             f" actor_name={self.actor_name!r})"
         )
+
+
+def check_priority(priority: object, actor_name: str) -> int:
+    """:raises ValueError: this is no priority."""
+    if isinstance(priority, int) and priority in PRIORITIES:
+        return priority
+    raise ValueError(
+        f"priority of actor {actor_name!r} is {priority!r}; it goes from"
+        f" {PRIORITIES[0]}, first, to {PRIORITIES[-1]}, last"
+    )
+
+
+def check_delay(delay: object) -> int:
+    """:raises TypeError, ValueError: this is no delay in milliseconds."""
+    if not isinstance(delay, int):
+        raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")
+    if delay < 0:
+        raise ValueError(f"delay is {delay} ms; it cannot be negative")
+    return delay
+
+
+def check_eta(eta: object) -> int:
+    """:raises TypeError: this is no moment in milliseconds since the epoch."""
+    if not isinstance(eta, int):
+        raise TypeError(
+            f"eta is {eta!r}; it is an aware datetime, or milliseconds since the epoch"
+        )
+    return eta
+
+
+def _since_epoch(eta: int | datetime) -> int:
+    if not isinstance(eta, datetime):
+        return eta
+    if eta.utcoffset() is None:
+        raise ValueError(
+            f"eta is {eta!r}, without a time zone: it would be another moment on another"
+            " machine; take datetime.now(UTC) or eta.astimezone()"
+        )
+    # Rounded up: never before that moment.
+    return -((_EPOCH - eta) // timedelta(milliseconds=1))

@@ -10,9 +10,13 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
+from typing import Final
 from typing import TypeVar
 
 from .actor import Actor
+from .actor import check_delay
+from .actor import check_eta
+from .actor import check_priority
 from .clock import Clock
 from .config import milliseconds
 from .config import Settings
@@ -37,6 +41,9 @@ from .record import Status
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: The end of the year 9999: what lies beyond cannot be written as a date.
+_END_OF_TIME: Final = 253_402_300_799_999
 
 
 def _call(function: Callable[..., T], *args: Any) -> T:
@@ -223,10 +230,11 @@ class Broker:
     def enqueue(self, message: Message, *, delay: int | timedelta | None = None) -> Job[Any]:
         """Store a message as a job.
 
-        :param delay: do not run it before this many milliseconds are over.
+        :param delay: do not run it before this many milliseconds are over; in place of what
+            the message says.
         :raises BadArguments: something in the message is not JSON.
         :raises PayloadTooLarge: it is over ``TASKQ_MAX_MESSAGE_SIZE``.
-        :raises ValueError: a name or the id in it is not valid.
+        :raises ValueError: a name, the id or an option in it is not valid.
         :raises BrokerError: it could not be stored.
         """
         return self.enqueue_many([message], delay=delay)[0]
@@ -236,34 +244,46 @@ class Broker:
     ) -> list[Job[Any]]:
         """Store messages as jobs, all of them or none, in one step.
 
-        :param delay: do not run them before this many milliseconds are over.
+        :param delay: do not run them before this many milliseconds are over; in place of
+            what the messages say.
         :raises BadArguments, PayloadTooLarge, ValueError, BrokerError: as :meth:`enqueue`.
         """
         messages = list(messages)
-        wait = None if delay is None else _check_delay(milliseconds(delay))
-        for message in messages:
-            self.emit_before("enqueue", message, wait)
+        given = None if delay is None else check_delay(milliseconds(delay))
         now = self.clock.now()
-        due_at = now + wait if wait else None
-        envelopes = [self._seal(message, now, due_at) for message in messages]
+        waits = [_find_wait(message, now) if given is None else given for message in messages]
+        for message, wait in zip(messages, waits, strict=True):
+            self.emit_before("enqueue", message, wait)
+        envelopes = [
+            self._seal(message, now, now + wait if wait else None)
+            for message, wait in zip(messages, waits, strict=True)
+        ]
         self.call_engine(self.engine.enqueue, envelopes)
-        for message in messages:
+        for message, wait in zip(messages, waits, strict=True):
             self.emit_after("enqueue", message, wait)
         return [Job(_first_record(envelope, now), self) for envelope in envelopes]
 
     def _seal(self, message: Message, now: int, due_at: int | None) -> Envelope:
         # A message may be made, or changed, by hand. A worker would refuse it.
-        check_queue_name(message.queue_name)
+        self.declare_queue(check_queue_name(message.queue_name))
         check_actor_name(message.actor_name)
         if not JOB_ID.fullmatch(message.message_id):
             raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
         actor = self.actors.get(message.actor_name)
         parameters = actor.parameters if actor else ()
+        if "priority" in message.options:
+            priority = check_priority(message.options["priority"], message.actor_name)
+        else:
+            priority = actor.priority if actor else 0
+        if due_at is not None and due_at > _END_OF_TIME:
+            raise ValueError(
+                "a job cannot wait beyond the year 9999: is its delay in milliseconds?"
+            )
         return Envelope(
             id=message.message_id,
             queue=message.queue_name,
             actor=message.actor_name,
-            priority=actor.priority if actor else 0,
+            priority=priority,
             message=encode_message(message, self.settings.max_message_size, parameters),
             created_at=now,
             due_at=due_at,
@@ -307,12 +327,14 @@ class Broker:
         return decode_value(result) if actor is None else actor.decode_result(result)
 
 
-def _check_delay(delay: object) -> int:
-    if not isinstance(delay, int):
-        raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")
-    if delay < 0:
-        raise ValueError(f"delay is {delay} ms; it cannot be negative")
-    return delay
+def _find_wait(message: Message, now: int) -> int | None:
+    """How long a message says that it must wait, in milliseconds."""
+    delay, eta = message.options.get("delay"), message.options.get("eta")
+    if delay is not None and eta is not None:
+        raise ValueError("a message has a delay or an eta, not both")
+    if delay is not None:
+        return check_delay(delay)
+    return None if eta is None else max(0, check_eta(eta) - now)
 
 
 def _known(job_id: str, record: JobRecord | None) -> JobRecord:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from datetime import timedelta
+from datetime import UTC
 from typing import Any
 from typing import assert_type
 
@@ -110,3 +112,12 @@ class Timing(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         assert_type(current_job.attempt, int)
         message.retry(1_000)
+
+
+def check_options() -> None:
+    """Of one call."""
+    job = called.send_with_options(
+        args=(1,), eta=datetime.now(UTC), priority=-1, queue_name="fast", max_retries=0
+    )
+    assert_type(job, Job[dict[str, int]])
+    called.message_with_options(eta="noon")  # type: ignore[arg-type]
