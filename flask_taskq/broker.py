@@ -7,6 +7,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Set
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -41,6 +43,9 @@ from .record import Status
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: What a message can have besides the options of middleware.
+_MESSAGE_OPTIONS: Final = frozenset({"delay", "eta", "priority"})
 
 #: The end of the year 9999: what lies beyond cannot be written as a date.
 _END_OF_TIME: Final = 253_402_300_799_999
@@ -165,28 +170,36 @@ class Broker:
     def declare_actor(self, actor: Actor[..., Any]) -> None:
         """Make an actor known.
 
-        :raises ValueError: its name is taken, or no middleware knows one of its options.
+        :raises ValueError: its name is taken, or no middleware knows one of its options, or
+            what one of them is.
         """
         known = self.actors.get(actor.actor_name)
         if known is not None and known is not actor:
             raise ValueError(
                 f"an actor named {actor.actor_name!r} is declared already: {known.fn!r}"
             )
-        self._check_options(actor)
+        self._check_options(f"actor {actor.actor_name!r}", actor.options, self.actor_options)
         self.emit_before("declare_actor", actor)
         self.declare_queue(actor.queue_name)
         self.actors[actor.actor_name] = actor
         self.emit_after("declare_actor", actor)
 
-    def _check_options(self, actor: Actor[..., Any]) -> None:
-        for name in actor.options:
-            if name not in self.actor_options:
-                near = difflib.get_close_matches(name, self.actor_options, n=1)
+    def _check_options(self, owner: str, options: Mapping[str, Any], known: Set[str]) -> None:
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "none is like it"
                 raise ValueError(
-                    f"actor {actor.actor_name!r} has the option {name!r}, which no"
-                    f" middleware of this app knows; {hint}"
+                    f"{owner} has the option {name!r}, which no middleware of this app"
+                    f" knows; {hint}"
                 )
+        for one in self.middleware:
+            own = {name: options[name] for name in one.actor_options if name in options}
+            if own:
+                try:
+                    one.check_options(own)
+                except ValueError as error:
+                    raise ValueError(f"{owner}: {error}") from None
 
     def declare_queue(self, queue_name: str) -> None:
         """Make a queue known. Nothing happens if it is."""
@@ -249,6 +262,11 @@ class Broker:
         :raises BadArguments, PayloadTooLarge, ValueError, BrokerError: as :meth:`enqueue`.
         """
         messages = list(messages)
+        for message in messages:
+            if message.options:
+                owner = f"a message for actor {message.actor_name!r}"
+                known = self.actor_options | _MESSAGE_OPTIONS
+                self._check_options(owner, message.options, known)
         given = None if delay is None else check_delay(milliseconds(delay))
         now = self.clock.now()
         waits = [_find_wait(message, now) if given is None else given for message in messages]

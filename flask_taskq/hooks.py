@@ -95,6 +95,15 @@ class Middleware:
         """
         return {}
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse values with which this middleware could not work.
+
+        It is asked when an actor is declared and when a message is sent.
+
+        :param options: those of ``actor_options`` that the actor, or the message, has.
+        :raises ValueError: one cannot be right. The text names it and says what it may be.
+        """
+
     def around_process_message(
         self, broker: Broker, message: MessageProxy
     ) -> AbstractContextManager[object]:

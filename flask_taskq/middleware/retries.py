@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 from typing import Final
 
@@ -28,6 +29,7 @@ class Retries(Middleware):
     :param max_retries: how many runs may follow the first one; None for any number.
     :param min_backoff: the shortest time before the second run, in milliseconds.
     :param max_backoff: the longest time between two runs, in milliseconds.
+    :raises ValueError: one of them is not such a number.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Retries(Middleware):
             "max_backoff": max_backoff,
         }
         self._given = {name: it for name, it in given.items() if it is not msgspec.UNSET}
+        self.check_options(self._given)
 
     @property
     def actor_options(self) -> set[str]:
@@ -51,6 +54,17 @@ class Retries(Middleware):
     @property
     def option_defaults(self) -> dict[str, Any]:
         return self._given
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        for name, value in options.items():
+            if name == "max_retries":
+                fits = value is None or _is_count(value)
+                what = "how many runs may follow the first one, an int from 0; None for any"
+            else:
+                fits = _is_count(milliseconds(value))
+                what = "milliseconds as an int from 0, or a timedelta"
+            if not fits:
+                raise ValueError(f"{name} is {value!r}; it is {what}")
 
     def after_process_message(
         self,
@@ -74,6 +88,11 @@ class Retries(Middleware):
                 max_backoff=milliseconds(broker.option(message, "max_backoff")),
             )
         )
+
+
+def _is_count(value: object) -> bool:
+    # True and False are ints as well, and never meant.
+    return type(value) is int and value >= 0
 
 
 def compute_backoff(retries: int, *, min_backoff: int, max_backoff: int) -> int:

@@ -88,6 +88,45 @@ def test_an_unknown_option_is_refused_with_the_nearest_name(broker):
         declare(broker, lambda: None, actor_name="a", max_retires=3)
 
 
+@pytest.mark.parametrize(
+    ("option", "near"),
+    [("max_retires", "max_retries"), ("etta", "eta"), ("prioritty", "priority")],
+)
+def test_an_unknown_option_of_a_message_is_refused(broker, add, option, near):
+    """With the nearest of those that a message can have; nothing is stored."""
+    wrong = {option: 1}
+    for send in (
+        lambda: add.send_with_options(args=(1, 2), **wrong),
+        lambda: broker.enqueue_many([add.message(1, 2), add.message(1, 2).copy(options=wrong)]),
+    ):
+        with pytest.raises(ValueError, match=f"actor 'add' has.*'{option}'.*mean '{near}'"):
+            send()
+    assert broker.engine.queues.depths() == {}
+
+
+@pytest.mark.parametrize("option", ["eta", "delay"])
+def test_an_option_of_one_call_is_none_of_an_actor(broker, option):
+    """A moment that holds for each message would be a trap."""
+    with pytest.raises(ValueError, match=f"option '{option}'"):
+        declare(broker, lambda: None, actor_name="a", **{option: 1})
+
+
+def test_a_middleware_is_asked_about_its_own_options_only(broker):
+    """When an actor is declared, and with each message that has any."""
+    asked = []
+
+    class Asking(Cycles):
+        def check_options(self, options):
+            asked.append(options)
+
+    broker.add_middleware(Asking())
+    actor = declare(broker, lambda: None, actor_name="a", cycles=3, max_retries=1)
+    actor.send()
+    actor.send_with_options(max_retries=2)
+    actor.send_with_options(cycles=4, max_retries=2, delay=1)
+    assert asked == [{"cycles": 3}, {"cycles": 4}]
+
+
 def test_an_unknown_option_like_no_other_is_refused(broker):
     """Without a bad guess."""
     with pytest.raises(ValueError, match="'zzz'.*none is like it"):

@@ -210,3 +210,58 @@ def test_another_job_runs_while_one_waits_for_its_retry(line):
     other = declare(line.broker, lambda: 1, actor_name="other").send()
     assert line.run(other).status is Status.SUCCEEDED
     assert waiting.refresh().status is Status.SCHEDULED
+
+
+# What cannot work
+
+BAD = [
+    ("max_retries", "3"),
+    ("max_retries", -1),
+    ("max_retries", 1.5),
+    ("max_retries", True),
+    ("max_retries", float("inf")),
+    ("min_backoff", 1.5),
+    ("min_backoff", -1),
+    ("min_backoff", None),
+    ("max_backoff", "7d"),
+    ("max_backoff", timedelta(-1)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_value_that_cannot_work_is_refused_at_declaration(line, name, value):
+    """The error names actor and option; else it would show when the job has failed."""
+    with pytest.raises(ValueError, match=f"actor 'fail': {name} is .*; it is "):
+        failing(line, **{name: value})
+    assert line.broker.get_declared_actors() == set()
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_value_that_cannot_work_is_refused_at_send(line, name, value):
+    """Nothing is stored."""
+    fail = failing(line)
+    with pytest.raises(ValueError, match=f"message for actor 'fail': {name} is .*; it is "):
+        fail.send_with_options(**{name: value})
+    assert line.engine.queues.depths() == {}
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_value_that_cannot_work_is_refused_by_the_middleware(name, value):
+    """It is the default of all actors."""
+    with pytest.raises(ValueError, match=name):
+        Retries(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_retries": 0},
+        {"max_retries": None},
+        {"min_backoff": 0, "max_backoff": 0},
+        {"min_backoff": timedelta(seconds=1), "max_backoff": timedelta(days=1)},
+    ],
+    ids=str,
+)
+def test_what_can_work_is_taken(line, options):
+    """Both at declaration and at send; zero is a number like others."""
+    failing(line, **options).send_with_options(**options)
