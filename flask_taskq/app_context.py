@@ -1,4 +1,4 @@
-"""The one middleware that knows Flask."""
+"""The middleware that gives each job the context of its app."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from flask import Response
 from . import middleware
 from .actor import Actor
 from .app_context import AppContext
+from .app_signals import AppSignals
 from .broker import Broker
 from .clock import Clock
 from .config import Settings
@@ -83,7 +84,7 @@ class TaskQ:
             make_engine(settings, self._clock),
             settings,
             self._clock,
-            [AppContext(app), *(habit() for habit in middleware.DEFAULT)],
+            [AppContext(app), AppSignals(app), *(habit() for habit in middleware.DEFAULT)],
         )
         for actor in self._actors.values():
             broker.declare_actor(actor)

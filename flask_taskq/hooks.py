@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 from typing import TYPE_CHECKING
 
 from .message import Message
+from .record import JobRecord
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -134,6 +136,9 @@ class Middleware:
     def after_enqueue(self, broker: Broker, message: Message, delay: int | None) -> None:
         """A message was stored."""
 
+    def after_cancel(self, broker: Broker, record: JobRecord) -> None:
+        """A job that no worker held was cancelled. :param record: its record afterwards."""
+
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """An actor is about to run. Raise :exc:`SkipMessage` to end the job unrun."""
 
@@ -164,6 +169,16 @@ class Middleware:
 
     def after_process_boot(self, broker: Broker) -> None:
         """A worker process has built its app; no worker has started in it yet."""
+
+    def after_process_death(
+        self, broker: Broker, *, worker_id: str, exit_code: int, job_ids: Sequence[str]
+    ) -> None:
+        """Another worker process of the same command has died; called in a thread apart.
+
+        :param worker_id: the worker that it had.
+        :param exit_code: negative for the number of the signal that killed it.
+        :param job_ids: the jobs that it was running.
+        """
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """A worker is about to start."""

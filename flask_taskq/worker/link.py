@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Final
 from typing import Literal
@@ -71,7 +72,19 @@ class Quit(msgspec.Struct, frozen=True, tag=True):
     """Supervisor: give back everything and end at once."""
 
 
-Word = Configured | Ready | Refused | Drain | Quit
+class Died(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: another child has died, which the app may want to know.
+
+    :param exit_code: negative for the number of the signal that killed it.
+    :param jobs: ids of the jobs that it was running.
+    """
+
+    worker_id: str
+    exit_code: int
+    jobs: list[str]
+
+
+Word = Configured | Ready | Refused | Drain | Quit | Died
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[Word]] = msgspec.json.Decoder(Word)
@@ -89,6 +102,10 @@ class Link:
     def fileno(self) -> int:
         """For selectors."""
         return self._socket.fileno()
+
+    def is_read(self) -> bool:
+        """Whether something short can be said without waiting for the other end to listen."""
+        return bool(select.select([], [self], [], 0)[1])
 
     def send(self, word: Word) -> None:
         """Say something. If nobody listens any more, nothing happens."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from ..broker import Broker
 from .link import ChildSpec
+from .link import Died
 from .link import Drain
 from .link import Link
 from .link import Quit
@@ -102,7 +103,7 @@ def _look_after(worker: Worker) -> None:
 def _wait_for_order(worker: Worker, link: Link, isolated: bool) -> Drain | Quit | None:
     """Wait until there is an order, nobody is left to give one, or nothing is to be done."""
     while link.is_open:
-        order = _listen(link, _IDLE_TIME if isolated else None)
+        order = _listen(worker, link, _IDLE_TIME if isolated else None)
         if order is not None:
             return order
         if isolated and worker.is_idle:
@@ -113,16 +114,32 @@ def _wait_for_order(worker: Worker, link: Link, isolated: bool) -> Drain | Quit 
 
 def _keep_listening(worker: Worker, link: Link) -> None:
     while link.is_open:
-        if isinstance(_listen(link), Quit):
+        if isinstance(_listen(worker, link), Quit):
             worker.hurry()
 
 
-def _listen(link: Link, timeout: float | None = None) -> Drain | Quit | None:
+def _listen(worker: Worker, link: Link, timeout: float | None = None) -> Drain | Quit | None:
     """The next order; None if there was none within so many seconds, or there will be none.
 
     Of two that come together the stricter one counts.
     """
     readable, _, _ = select.select([link], [], [], timeout)
     words = link.receive() if readable else []
+    for word in words:
+        if isinstance(word, Died):
+            _tell_app(worker.broker, word)
     orders = [word for word in words if isinstance(word, (Drain, Quit))]
     return Quit() if Quit() in orders else next(iter(orders), None)
+
+
+def _tell_app(broker: Broker, word: Died) -> None:
+    # In a thread apart: what an app does with it must not hold up orders.
+    told = {
+        "worker_id": word.worker_id,
+        "exit_code": word.exit_code,
+        "job_ids": word.jobs,
+    }
+    arguments = ("process_death",)
+    threading.Thread(
+        target=broker.emit_after, args=arguments, kwargs=told, name="taskq-death", daemon=True
+    ).start()

@@ -13,6 +13,7 @@ import os
 import selectors
 import signal
 import socket
+from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ..engines.base import Engine
 from .lease_keeper import LeaseKeeper
 from .link import ChildSpec
 from .link import Configured
+from .link import Died
 from .link import Drain
 from .link import Quit
 from .link import Ready
@@ -57,6 +59,9 @@ _OVERTIME: Final = 3_000
 _QUIT_TIME: Final = 1_500
 #: How long the jobs of dead children may take to hand back at the end, in milliseconds.
 _LAST_ERRANDS: Final = 1_000
+
+#: How many deaths are remembered until a child can be told of them.
+_MAX_DEATHS: Final = 100
 
 
 class SupervisorOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +113,8 @@ class Supervisor:
         self._engine: Engine | None = None
         self._keeper: LeaseKeeper | None = None
         self._selector = selectors.DefaultSelector()
+        # What no child could be told yet; the oldest are dropped should none live for long.
+        self._deaths: deque[Died] = deque(maxlen=_MAX_DEATHS)
         self._last_refusal = ""
         self._was_ready = False
         self._stop_signals = 0
@@ -233,6 +240,7 @@ class Supervisor:
             for place in self._places[1:]:
                 place.start_at = child.ready_at
         logger.info("process %d is ready as worker %s", child.process.pid, child.worker_id)
+        self._tell_deaths()
 
     def _note_refusal(self, word: Refused) -> None:
         if word.reason == "usage" and not self._was_ready:
@@ -267,6 +275,18 @@ class Supervisor:
                 if place is not self._isolated or child.ready_at is None:
                     self._schedule_replacement(place, child)
                 self._release(child)
+                self._tell_deaths()
+
+    def _tell_deaths(self) -> None:
+        """Let an app hear of deaths, in a child that lives: none is built here."""
+        for child in self._children():
+            lives = child.ready_at is not None and child.process.poll() is None
+            # A frozen child does not read, and nothing may wait for one here.
+            while lives and self._deaths and not child.was_told and child.link.is_read():
+                child.link.send(self._deaths[0])
+                if not child.link.is_open:
+                    break
+                self._deaths.popleft()
 
     def _hand_back(self, child: Child) -> None:
         code = child.process.returncode
@@ -282,6 +302,7 @@ class Supervisor:
                 len(started),
                 cause,
             )
+            self._deaths.append(Died(child.worker_id, code, started))
         if self._keeper is not None:
             self._keeper.unwatch(child.worker_id)
             self._keeper.hand_back(child.worker_id, started, cause)

@@ -13,6 +13,7 @@ from flask import Flask
 
 from flask_taskq import current_job
 from flask_taskq import Middleware
+from flask_taskq import signals
 from flask_taskq import TaskQ
 from flask_taskq.broker import Broker
 from flask_taskq.worker.worker import Worker
@@ -46,6 +47,21 @@ def tell(event: str, **details: object) -> None:
         details |= {"job": current_job.id, "attempt": current_job.attempt}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(json.dumps(details).encode(), os.environ["TEST_RECORDER"])
+
+
+@signals.worker_started.connect
+def tell_of_start(app: Flask, **arguments: object) -> None:
+    tell("worker-started", **arguments)
+
+
+@signals.worker_stopping.connect
+def tell_of_stop(app: Flask, **arguments: object) -> None:
+    tell("worker-stopping", **arguments)
+
+
+@signals.child_died.connect
+def tell_of_death(app: Flask, **arguments: object) -> None:
+    tell("child-died", **arguments)
 
 
 @taskq.actor

@@ -450,7 +450,7 @@ def test_every_call_of_the_engine_takes_the_way_of_the_worker(broker, add):
     job.cancel()
     broker.wait_for_record(job.id, 0)
     broker.enqueue_many([add.message(1, 2)])
-    assert calls == ["enqueue", "get", "cancel", "wait", "enqueue"]
+    assert calls == ["enqueue", "get", "get", "cancel", "wait", "enqueue"]
 
 
 def test_two_brokers_can_know_the_same_actor(clock):

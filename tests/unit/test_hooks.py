@@ -62,9 +62,10 @@ def test_the_outcome_is_given_by_keyword():
         assert parameters[name].default is None
 
 
-def test_the_list_of_hooks_is_dramatiqs_and_one_more():
-    """The context manager is the added word."""
-    assert set(HOOKS) == {*DRAMATIQ, "around_process_message"}
+def test_the_list_of_hooks_is_dramatiqs_and_some_more():
+    """These are the added words."""
+    added = {"around_process_message", "after_cancel", "after_process_death"}
+    assert set(HOOKS) == {*DRAMATIQ, *added}
 
 
 def test_a_middleware_adds_no_option_unless_it_says_so():

@@ -9,6 +9,7 @@ import pytest
 from flask_taskq.config import Settings
 from flask_taskq.worker.link import ChildSpec
 from flask_taskq.worker.link import Configured
+from flask_taskq.worker.link import Died
 from flask_taskq.worker.link import Drain
 from flask_taskq.worker.link import Link
 from flask_taskq.worker.link import Quit
@@ -32,6 +33,7 @@ def ends():
         Refused("usage", "no app\nat all: ü"),
         Drain(25_000),
         Quit(),
+        Died("w1", -9, ["0" * 32]),
     ],
 )
 def test_a_word_arrives_as_it_was_said(ends, word):
@@ -39,6 +41,20 @@ def test_a_word_arrives_as_it_was_said(ends, word):
     one, other = ends
     one.send(word)
     assert other.receive() == [word]
+
+
+def test_who_does_not_listen_is_noticed_before_it_is_waited_for(ends):
+    """A frozen child leaves all that it is told in the socket; its supervisor must not wait."""
+    one, other = ends
+    death = Died("w1", -9, ["0" * 32] * 8)
+    said = 0
+    while one.is_read():
+        one.send(death)
+        said += 1
+    heard = 0
+    while heard < said:
+        heard += len(other.receive())
+    assert one.is_read()
 
 
 def test_words_arrive_in_order(ends):

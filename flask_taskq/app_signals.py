@@ -1,0 +1,105 @@
+"""The middleware that tells an app's signals."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Sequence
+from typing import Any
+from typing import TYPE_CHECKING
+
+from blinker import NamedSignal
+from flask import Flask
+
+from . import signals
+from .broker import Broker
+from .encoding import decode_message
+from .errors import Shutdown
+from .errors import SkipMessage
+from .hooks import MessageProxy
+from .hooks import Middleware
+from .message import Message
+from .record import JobRecord
+
+if TYPE_CHECKING:
+    # Every command of the CLI imports this module, and only one needs a worker.
+    from .worker.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class AppSignals(Middleware):
+    """Sends the signals of :mod:`flask_taskq.signals` in the name of an app.
+
+    Each hook first looks whether anybody listens: most apps have no receivers, and a run of a
+    job takes only some microseconds.
+
+    :param app: the app. It is not kept alive.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._app = weakref.ref(app)
+
+    def after_enqueue(self, broker: Broker, message: Message, delay: int | None) -> None:
+        if signals.job_enqueued.receivers:
+            self._send(signals.job_enqueued, message=message, delay=delay)
+
+    def after_cancel(self, broker: Broker, record: JobRecord) -> None:
+        if signals.job_cancelled.receivers:
+            message = decode_message(record.message, broker.settings.max_message_size)
+            self._send(signals.job_cancelled, message=message)
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        if signals.job_started.receivers:
+            self._send(signals.job_started, message=message)
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        # This is the first middleware, so its after hooks come when all others have decided.
+        if exception is None:
+            if signals.job_succeeded.receivers:
+                self._send(signals.job_succeeded, message=message)
+        elif isinstance(exception, Shutdown):
+            pass  # given back, whatever the others decided: it is no outcome
+        elif message.retry_delay is None:
+            self._send(signals.job_failed, message=message, exception=exception)
+        else:
+            delay = message.retry_delay
+            self._send(signals.job_retried, message=message, exception=exception, delay=delay)
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        if message.failed:
+            error = SkipMessage("the job was skipped after a hook had failed it")
+            self._send(signals.job_failed, message=message, exception=error)
+        else:
+            self._send(signals.job_succeeded, message=message)
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        self._send(signals.worker_started, worker_id=worker.id, queues=worker.queues)
+
+    def after_process_death(
+        self, broker: Broker, *, worker_id: str, exit_code: int, job_ids: Sequence[str]
+    ) -> None:
+        self._send(
+            signals.child_died, worker_id=worker_id, exit_code=exit_code, job_ids=job_ids
+        )
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._send(signals.worker_stopping, worker_id=worker.id, queues=worker.queues)
+
+    def _send(self, signal: NamedSignal, **arguments: Any) -> None:
+        app = self._app()
+        if app is None or signal.is_muted:
+            return
+        # Not by send(), which ends at the first receiver that raises.
+        for receiver in signal.receivers_for(app):
+            try:
+                app.ensure_sync(receiver)(app, **arguments)
+            except Exception:
+                logger.exception("receiver %r of %s failed", receiver, signal.name)
