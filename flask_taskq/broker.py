@@ -31,6 +31,7 @@ from .encoding import JOB_ID
 from .engines.base import Engine
 from .engines.base import Envelope
 from .errors import ActorNotFound
+from .errors import BadArguments
 from .errors import JobNotFound
 from .errors import MiddlewareError
 from .hooks import HOOKS
@@ -78,6 +79,7 @@ class Broker:
         self.middleware: list[Middleware] = []
         self.actors: dict[str, Actor[..., Any]] = {}
         self.actor_options: set[str] = set()
+        self._declared_options: set[str] = set()
         self._option_defaults: dict[str, Any] = {}
         self._queues: set[str] = set()
         self._hooks: dict[str, list[Callable[..., Any]]] = defaultdict(list)
@@ -109,6 +111,7 @@ class Broker:
         """
         self.middleware.insert(self._position(before, after), middleware)
         self.actor_options.update(middleware.actor_options)
+        self._declared_options.update(middleware.declared_options)
         self._option_defaults.update(middleware.option_defaults)
         self._hooks.clear()
         for name in HOOKS:
@@ -241,7 +244,7 @@ class Broker:
         :return: what the message says, else its actor, else the middleware that has the
             option, else the ``TASKQ_`` key of its name, else None.
         """
-        if name in message.options:
+        if name in message.options and name not in self._declared_options:
             return message.options[name]
         actor = self.actors.get(message.actor_name)
         if actor is not None and name in actor.options:
@@ -257,7 +260,8 @@ class Broker:
 
         :param delay: do not run it before this many milliseconds are over; in place of what
             the message says.
-        :raises BadArguments: something in the message is not JSON.
+        :raises BadArguments: something in the message is not JSON, or an option of it can
+            only be given to an actor.
         :raises PayloadTooLarge: it is over ``TASKQ_MAX_MESSAGE_SIZE``.
         :raises ValueError: a name, the id or an option in it is not valid.
         :raises BrokerError: it could not be stored.
@@ -299,6 +303,7 @@ class Broker:
         check_actor_name(message.actor_name)
         if not JOB_ID.fullmatch(message.message_id):
             raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
+        self._refuse_declared_options(message)
         actor = self.actors.get(message.actor_name)
         parameters = actor.parameters if actor else ()
         if "priority" in message.options:
@@ -320,11 +325,25 @@ class Broker:
             max_attempts=self._max_attempts(message),
         )
 
+    def _refuse_declared_options(self, message: Message) -> None:
+        if not self._declared_options.isdisjoint(message.options):
+            [name, *_] = sorted(self._declared_options.intersection(message.options))
+            raise BadArguments(
+                f"option {name!r} cannot be sent with a message of actor"
+                f" {message.actor_name!r}: give it where the actor is declared"
+            )
+
     def _max_attempts(self, message: Message) -> int | None:
         if "max_retries" not in self.actor_options:
             return 1
-        max_retries = self.option(message, "max_retries")
-        return None if max_retries is None else max_retries + 1
+        if self.option(message, "retry_when") is not None:
+            return None
+        most = [self.option(message, "max_retries")]
+        table = self.option(message, "retry_on")
+        if table and "max_retries" not in message.options:
+            # Which row will count is not known before the job has failed.
+            most += [row.get("max_retries", most[0]) for row in table.values()]
+        return None if None in most else max(most) + 1
 
     # Records
 

@@ -16,12 +16,15 @@
     │       ├── ConnectionFailed    the engine cannot be reached or opened
     │       └── ConnectionClosed    it was reached, and is gone or locked now
     ├── LeaseLost               a worker no longer owns what it fetched
+    ├── Retry                   raised by an actor: run the job again, this is no error
     ├── ResultError
     │   ├── ResultMissing       the job has not finished
     │   ├── ResultTimeout       it did not finish in the time given
     │   └── ResultFailure       it finished, but not with a result
     └── MiddlewareError
-        └── SkipMessage         raised by a hook or an actor: end the job without running on
+        ├── SkipMessage         raised by a hook or an actor: end the job without running on
+        ├── Snooze              likewise: put the job off, and charge no attempt
+        └── Cancel              likewise: end the job as cancelled
 
     Interrupt (BaseException)   raised into a running actor from outside
     └── Shutdown                the worker stops and the grace time is over
@@ -31,6 +34,8 @@ swallow it.
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 
 class TaskQError(Exception):
@@ -101,6 +106,21 @@ class LeaseLost(TaskQError):
     """A worker's lease ran out: what it had fetched may run elsewhere by now."""
 
 
+class Retry(TaskQError):
+    """Raised by an actor that wants to run again, as after an error but logged as none.
+
+    It is one of the job's retries: when those are used up the job fails.
+
+    :param message: why, for the record.
+    :param delay: run again after so many milliseconds or this timedelta; None for the
+        backoff that an error would have.
+    """
+
+    def __init__(self, message: str = "", delay: int | timedelta | None = None) -> None:
+        super().__init__(message)
+        self.delay = None if delay is None else _check_delay(delay)
+
+
 class ResultError(TaskQError):
     """A job has no result to hand out."""
 
@@ -136,9 +156,38 @@ class SkipMessage(MiddlewareError):
     """End this job now. It counts as succeeded, with ``None`` for a result."""
 
 
+class Snooze(MiddlewareError):
+    """Put the job off: it runs again later, from its beginning, and no attempt is charged.
+
+    :param delay: after so many milliseconds or this timedelta.
+    """
+
+    def __init__(self, delay: int | timedelta) -> None:
+        super().__init__(f"again in {delay}")
+        self.delay = _check_delay(delay)
+
+
+class Cancel(MiddlewareError):
+    """End this job now, as cancelled. It is no failure, and it does not run again.
+
+    :param reason: why, for the record and for who asks for the job.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Interrupt(BaseException):
     """Raised into a running actor from another thread."""
 
 
 class Shutdown(Interrupt):
     """The worker is stopping and the job's grace time is over; it will run again."""
+
+
+def _check_delay(delay: int | timedelta) -> int | timedelta:
+    # Where it is given, so that the traceback shows the actor's line.
+    if isinstance(delay, (int, timedelta)):
+        return delay
+    raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")

@@ -27,7 +27,7 @@ class MessageProxy:
     :param crashes: how many runs of the job ended with the death of their process.
     """
 
-    __slots__ = ("attempt", "crashes", "failed", "message", "retry_delay")
+    __slots__ = ("attempt", "crashes", "discarded", "failed", "message", "retry_delay")
 
     def __init__(self, message: Message, *, attempt: int = 1, crashes: int = 0) -> None:
         self.message = message
@@ -35,6 +35,8 @@ class MessageProxy:
         self.crashes = crashes
         #: Whether the job fails for good with this run.
         self.failed = False
+        #: Whether the job ends with this run as cancelled, which is no failure.
+        self.discarded = False
         #: Milliseconds until the job runs again, if it does.
         self.retry_delay: int | None = None
 
@@ -45,7 +47,12 @@ class MessageProxy:
 
     def fail(self) -> None:
         """Let the job fail for good with this run."""
-        self.failed = True
+        self.failed, self.discarded = True, False
+        self.retry_delay = None
+
+    def discard(self) -> None:
+        """Give the job up with this run: it ends as cancelled, and that is no failure."""
+        self.failed, self.discarded = False, True
         self.retry_delay = None
 
     def retry(self, delay: int) -> None:
@@ -106,6 +113,12 @@ class Middleware:
         :raises ValueError: one cannot be right. The text names it and says what it may be.
         """
 
+    @property
+    def declared_options(self) -> Iterable[str]:
+        """Those of the options that only an actor can have, and no message: functions and
+        classes, which are no JSON."""
+        return ()
+
     def around_process_message(
         self, broker: Broker, message: MessageProxy
     ) -> AbstractContextManager[object]:
@@ -150,7 +163,11 @@ class Middleware:
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        """An actor has run. :meth:`MessageProxy.retry` and ``fail`` say what follows."""
+        """An actor has run, or was kept from it by :exc:`Snooze` or :exc:`Cancel`.
+
+        :meth:`MessageProxy.retry`, ``fail`` and ``discard`` say what follows an exception;
+        after a :exc:`Shutdown`, :exc:`Snooze` or :exc:`Cancel` that is said already.
+        """
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         """A job was ended by :exc:`SkipMessage`."""

@@ -133,6 +133,13 @@ class Job(Generic[R_co]):
         record = self.record
         if record.status is Status.SUCCEEDED and record.result is not None:
             return cast(R_co, self._source.decode_result(record.actor, record.result))
+        if record.error is not None and record.status is not Status.FAILED:
+            raise ResultFailure(
+                f"job {self.id} of actor {record.actor!r} is {record.status}:"
+                f" {record.error.message or record.error.type}",
+                record.error.type,
+                record.error.message,
+            )
         if record.error is not None:
             raise ResultFailure(
                 f"job {self.id}: actor {record.actor!r} raised {record.error.type}:"

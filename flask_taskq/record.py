@@ -60,6 +60,7 @@ TRANSITIONS: Final = (
     Transition("succeed", Status.RUNNING, Status.SUCCEEDED, "holder", _TOKEN),
     Transition("retry", Status.RUNNING, Status.SCHEDULED, "holder", _TOKEN),
     Transition("fail", Status.RUNNING, Status.FAILED, "holder", _TOKEN),
+    Transition("give up", Status.RUNNING, Status.CANCELLED, "holder", _TOKEN),
     Transition("give back", Status.RUNNING, Status.QUEUED, "holder", _TOKEN),
     Transition("put off", Status.RUNNING, Status.SCHEDULED, "holder", _TOKEN),
     Transition("reclaim", Status.RUNNING, Status.QUEUED, "supervisor", _OVER),
@@ -78,7 +79,8 @@ class JobError(msgspec.Struct, frozen=True):
     :param type: name of the exception's class.
     :param message: the exception's text.
     :param code: a word for programs: ``exception``, ``bad_arguments``, ``bad_result``,
-        ``malformed``, ``unknown_actor`` or ``worker_lost``.
+        ``malformed``, ``unknown_actor`` or ``worker_lost``; of a job that was given up,
+        ``cancelled`` or ``discarded``.
     :param traceback: the traceback as text, without the values of variables.
     """
 

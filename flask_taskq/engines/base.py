@@ -57,8 +57,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     :param attempt: the number that this run has if it is charged, from 1.
     :param claim: how often the job has been handed over, this time included.
-    :param released_since: since when the job has been put off without a charged run, or
-        None if this worker is the first to see it.
+    :param released_since: since when the job has been put off without having begun to run,
+        or None if this worker is the first to see it.
     :param releases: how often it has been put off since then.
     :param handle: whatever the engine needs to find the job again.
     """
@@ -106,11 +106,21 @@ class Failed(Settlement, frozen=True, kw_only=True):
     error: JobError
 
 
+class Cancelled(Settlement, frozen=True, kw_only=True):
+    """The run gave the job up and is charged; none follows, and it is no failure.
+
+    :param error: why.
+    """
+
+    error: JobError
+
+
 class GivenBack(Settlement, frozen=True, kw_only=True):
     """The job goes back uncharged.
 
     :param at: put it off until then (milliseconds since the epoch); None queues it again
-        in the place it had.
+        in the place it had. With a ``started_at`` the run itself asked for it, and that ends
+        the count of how often the job was put off without having begun to run.
     :param reason: a word for programs that the record shows while the job waits.
     """
 

@@ -17,6 +17,7 @@ from ..config import Settings
 from ..errors import LeaseLost
 from ..record import JobRecord
 from ..record import Status
+from .base import Cancelled
 from .base import Consumer
 from .base import Delivery
 from .base import Done
@@ -294,6 +295,8 @@ class _Consumer(Consumer):
                 finish(job, Status.SUCCEEDED, result=settlement.result, error=None, **started)
             case Failed():
                 finish(job, Status.FAILED, error=settlement.error, **started)
+            case Cancelled():
+                finish(job, Status.CANCELLED, error=settlement.error, **started)
             case Retry() if job.record.cancel_requested:
                 finish(job, Status.CANCELLED, error=settlement.error, **started)
             case Retry():
@@ -315,9 +318,11 @@ class _Consumer(Consumer):
 
     def _give_back(self, job: _Job, settlement: GivenBack) -> None:
         now = self._engine.clock.now()
-        if settlement.at is not None:
+        if settlement.at is not None and settlement.started_at is None:
             job.released_since = job.released_since or now
             job.releases += 1
+        elif settlement.at is not None:
+            job.released_since, job.releases = None, 0
         job.update(
             status=Status.QUEUED if settlement.at is None else Status.SCHEDULED,
             scheduled_for=settlement.at,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 from typing import Final
@@ -12,11 +13,21 @@ from msgspec import UnsetType
 
 from ..broker import Broker
 from ..config import milliseconds
+from ..errors import Cancel
+from ..errors import Retry
+from ..errors import Shutdown
+from ..errors import Snooze
 from ..hooks import MessageProxy
 from ..hooks import Middleware
 
 #: Beyond this many doublings every backoff is over any maximum.
 _MAX_DOUBLINGS: Final = 40
+
+#: What says itself what becomes of the job.
+_DECIDED: Final = (Shutdown, Snooze, Cancel)
+
+#: What a row of ``retry_on`` may say.
+_PER_ERROR: Final = frozenset({"max_retries", "min_backoff", "max_backoff"})
 
 
 class Retries(Middleware):
@@ -24,12 +35,27 @@ class Retries(Middleware):
 
     What is not given here is taken from ``TASKQ_MAX_RETRIES``, ``TASKQ_MIN_BACKOFF`` and
     ``TASKQ_MAX_BACKOFF``; an actor's option of the same name wins over both, and a message's
-    over that.
+    over that. An actor can say more, which a message cannot:
+
+    -   ``throws``: a class of exceptions or a tuple of them. Such an error fails the job at
+        once.
+    -   ``discard_on``: likewise, but the job is given up without being a failure: it ends as
+        cancelled, with the error, and nothing that waits for failures hears of it. For jobs
+        that have become pointless, such as one for an account that was deleted.
+    -   ``retry_on``: a dict from a class of exceptions to ``max_retries``, ``min_backoff`` and
+        ``max_backoff`` for these. The class that is nearest to the error's own counts, and
+        all retries that the job has had count against its number.
+    -   ``retry_when``: a function of the number of retries so far and the exception, which
+        decides alone whether another one follows.
+
+    They are asked in this order: ``throws``, ``discard_on``, ``retry_when``, and then the
+    number of retries.
 
     :param max_retries: how many runs may follow the first one; None for any number.
     :param min_backoff: the shortest time before the second run, in milliseconds.
     :param max_backoff: the longest time between two runs, in milliseconds.
-    :raises ValueError: one of them is not such a number.
+    :param retry_when: for all actors that have none of their own.
+    :raises ValueError: one of them cannot be.
     """
 
     def __init__(
@@ -38,18 +64,24 @@ class Retries(Middleware):
         max_retries: int | None | UnsetType = msgspec.UNSET,
         min_backoff: int | UnsetType = msgspec.UNSET,
         max_backoff: int | UnsetType = msgspec.UNSET,
+        retry_when: Callable[[int, BaseException], bool] | None = None,
     ) -> None:
         given = {
             "max_retries": max_retries,
             "min_backoff": min_backoff,
             "max_backoff": max_backoff,
+            "retry_when": retry_when,
         }
         self._given = {name: it for name, it in given.items() if it is not msgspec.UNSET}
         self.check_options(self._given)
 
     @property
     def actor_options(self) -> set[str]:
-        return {"max_retries", "min_backoff", "max_backoff"}
+        return {*_PER_ERROR, *self.declared_options}
+
+    @property
+    def declared_options(self) -> set[str]:
+        return {"throws", "discard_on", "retry_on", "retry_when"}
 
     @property
     def option_defaults(self) -> dict[str, Any]:
@@ -57,14 +89,9 @@ class Retries(Middleware):
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
-            if name == "max_retries":
-                fits = value is None or _is_count(value)
-                what = "how many runs may follow the first one, an int from 0; None for any"
-            else:
-                fits = _is_count(milliseconds(value))
-                what = "milliseconds as an int from 0, or a timedelta"
-            if not fits:
-                raise ValueError(f"{name} is {value!r}; it is {what}")
+            wrong = _CHECKS[name](value)
+            if wrong is not None:
+                raise ValueError(f"{name} {wrong}")
 
     def after_process_message(
         self,
@@ -74,20 +101,51 @@ class Retries(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if exception is None or message.failed:
+        if exception is None or isinstance(exception, _DECIDED):
             return
-        retries = message.attempt - 1
-        max_retries = broker.option(message, "max_retries")
-        if max_retries is not None and retries >= max_retries:
+        if message.failed or message.discarded:
+            return
+        if isinstance(exception, broker.option(message, "throws") or ()):
             message.fail()
-            return
-        message.retry(
-            compute_backoff(
-                retries,
-                min_backoff=milliseconds(broker.option(message, "min_backoff")),
-                max_backoff=milliseconds(broker.option(message, "max_backoff")),
+        elif isinstance(exception, broker.option(message, "discard_on") or ()):
+            message.discard()
+        else:
+            self._retry(broker, message, exception)
+
+    def _retry(self, broker: Broker, message: MessageProxy, exception: BaseException) -> None:
+        retries = message.attempt - 1
+        row = _nearest(broker.option(message, "retry_on") or {}, exception)
+
+        def option(name: str) -> Any:
+            if name in row and name not in message.options:
+                return row[name]
+            return broker.option(message, name)
+
+        retry_when = broker.option(message, "retry_when")
+        max_retries = option("max_retries")
+        if retry_when is not None:
+            is_over = not retry_when(retries, exception)
+        else:
+            is_over = max_retries is not None and retries >= max_retries
+        if is_over:
+            message.fail()
+        elif isinstance(exception, Retry) and exception.delay is not None:
+            message.retry(milliseconds(exception.delay))
+        else:
+            min_backoff, max_backoff = option("min_backoff"), option("max_backoff")
+            message.retry(
+                compute_backoff(
+                    retries,
+                    min_backoff=milliseconds(min_backoff),
+                    max_backoff=milliseconds(max_backoff),
+                )
             )
-        )
+
+
+def _nearest(
+    table: Mapping[type, Mapping[str, Any]], exception: BaseException
+) -> Mapping[str, Any]:
+    return next((table[cls] for cls in type(exception).__mro__ if cls in table), {})
 
 
 def _is_count(value: object) -> bool:
@@ -108,3 +166,57 @@ def compute_backoff(retries: int, *, min_backoff: int, max_backoff: int) -> int:
     if backoff > max_backoff:
         backoff = max_backoff * random.uniform(0.5, 1)
     return round(backoff)
+
+
+def _check_count(value: Any) -> str | None:
+    if value is None or _is_count(value):
+        return None
+    what = "how many runs may follow the first one, an int from 0; None for any"
+    return f"is {value!r}; it is {what}"
+
+
+def _check_duration(value: Any) -> str | None:
+    if _is_count(milliseconds(value)):
+        return None
+    return f"is {value!r}; it is milliseconds as an int from 0, or a timedelta"
+
+
+def _check_classes(value: Any) -> str | None:
+    if value is None:
+        return None
+    classes = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
+        return None
+    return f"is {value!r}; it is a class of exceptions or a tuple of them"
+
+
+def _check_table(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        return f"is {value!r}; it is a dict from a class of exceptions to its options"
+    for cls, row in value.items():
+        if isinstance(cls, tuple) or _check_classes(cls):
+            return f"has the key {cls!r}; each is a class of exceptions"
+        if not isinstance(row, Mapping) or not _PER_ERROR.issuperset(row):
+            return f"has {row!r} for {cls.__name__}; it can say {', '.join(sorted(_PER_ERROR))}"
+        for name, option in row.items():
+            if wrong := _CHECKS[name](option):
+                return f"for {cls.__name__}: {name} {wrong}"
+    return None
+
+
+def _check_function(value: Any) -> str | None:
+    return None if value is None or callable(value) else f"is {value!r}; it is a function"
+
+
+#: What is wrong with the value of an option; None if nothing is.
+_CHECKS: Final[dict[str, Callable[[Any], str | None]]] = {
+    "max_retries": _check_count,
+    "min_backoff": _check_duration,
+    "max_backoff": _check_duration,
+    "throws": _check_classes,
+    "discard_on": _check_classes,
+    "retry_on": _check_table,
+    "retry_when": _check_function,
+}

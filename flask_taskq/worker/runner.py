@@ -16,8 +16,10 @@ from typing import Final
 
 from ..actor import Actor
 from ..broker import Broker
+from ..config import milliseconds
 from ..encoding import decode_message
 from ..encoding import encode_value
+from ..engines.base import Cancelled
 from ..engines.base import Delivery
 from ..engines.base import Done
 from ..engines.base import Failed
@@ -27,11 +29,14 @@ from ..engines.base import Settlement
 from ..errors import ActorNotFound
 from ..errors import BadArguments
 from ..errors import BadResult
+from ..errors import Cancel
 from ..errors import DecodeError
 from ..errors import Interrupt
 from ..errors import PayloadTooLarge
+from ..errors import Retry as RetryError
 from ..errors import Shutdown
 from ..errors import SkipMessage
+from ..errors import Snooze
 from ..errors import TaskQError
 from ..hooks import MessageProxy
 from ..interrupt import Gate
@@ -109,6 +114,7 @@ class Runner:
                 # A context failed on its way in or out, and the run with it. After hooks
                 # hear of it, a second time where the actor itself had ended well.
                 run.exception = error
+                run.message.discarded = False
                 self._tell(run)
         return self._settle(run)
 
@@ -186,6 +192,8 @@ class Runner:
 
     def _tell(self, run: Run) -> None:
         """After hooks: they decide whether a failed job runs again."""
+        if isinstance(run.exception, Cancel):
+            run.message.discard()
         if isinstance(run.exception, SkipMessage):
             self._broker.emit_after("skip_message", run.message)
         else:
@@ -204,10 +212,17 @@ class Runner:
         delivery, started_at, message = run.delivery, run.started_at, run.message
         if isinstance(run.exception, Shutdown):
             return GivenBack(delivery=delivery, started_at=started_at)
+        if isinstance(run.exception, Snooze):
+            at = self._clock.now() + milliseconds(run.exception.delay)
+            return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
         if run.exception is None or (
             isinstance(run.exception, SkipMessage) and not message.failed
         ):
             return Done(delivery=delivery, started_at=started_at, result=run.result)
+        if message.discarded:
+            code = "cancelled" if isinstance(run.exception, Cancel) else "discarded"
+            error = _describe(run.exception, code)
+            return Cancelled(delivery=delivery, started_at=started_at, error=error)
         error = _describe(run.exception, run.code)
         if message.retry_delay is None:
             return Failed(delivery=delivery, started_at=started_at, error=error)
@@ -219,8 +234,16 @@ class Runner:
         level, outcome = _OUTCOMES[type(settlement)]
         if not logger.isEnabledFor(level):
             return
+        shows_error = isinstance(settlement, (Failed, Retry))
         if isinstance(settlement, Retry):
             outcome = f"failed, runs again in {run.message.retry_delay} ms"
+            if isinstance(run.exception, RetryError):
+                level, shows_error = logging.INFO, False
+                outcome = f"runs again in {run.message.retry_delay} ms"
+        elif isinstance(settlement, GivenBack) and settlement.at is not None:
+            outcome = f"put off: {settlement.reason}"
+        elif isinstance(settlement, Cancelled):
+            outcome = f"{settlement.error.code} by {settlement.error.type}"
         logger.log(
             level,
             "job %s %s: actor=%s attempt=%d duration=%.1fms",
@@ -229,7 +252,7 @@ class Runner:
             run.actor.actor_name,
             run.delivery.attempt,
             self._clock.monotonic() - run.began,
-            exc_info=_exc_info(run) if isinstance(settlement, (Failed, Retry)) else None,
+            exc_info=_exc_info(run) if shows_error else None,
         )
 
     def _bury(self, delivery: Delivery, error: DecodeError) -> Settlement:
@@ -284,6 +307,7 @@ _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
     Done: (logging.INFO, "succeeded"),
     Retry: (logging.WARNING, "failed"),
     Failed: (logging.ERROR, "failed"),
+    Cancelled: (logging.INFO, "cancelled"),
     GivenBack: (logging.INFO, "given back"),
 }
 

@@ -27,6 +27,7 @@ from flask_taskq.errors import LeaseLost
 from flask_taskq.record import JobRecord
 from flask_taskq.record import Status
 from flask_taskq.testing.clock import ManualClock
+from tests.support.bench import cancelled
 from tests.support.bench import done
 from tests.support.bench import failed
 from tests.support.bench import given_back
@@ -41,9 +42,11 @@ WORKERS = {"w1": ("a", False), "w2": ("a", False), "w3": ("b", False), "solo": (
 
 priorities = st.sampled_from([-1, 0, 0, 5])
 workers = st.sampled_from(sorted(WORKERS))
-kinds = st.sampled_from(["done", "failed", "retry", "given back", "put off"])
+kinds = st.sampled_from(
+    ["done", "failed", "cancelled", "retry", "given back", "put off", "snoozed"]
+)
 rare = st.sampled_from([False, False, True])
-UNCHARGED = ("given back", "put off")
+UNCHARGED = ("given back", "put off", "snoozed")
 offsets = st.sampled_from([-1, 0, 1, 700, 2_500])
 
 
@@ -217,6 +220,10 @@ class Histories(RuleBasedStateMachine):
                 return done(delivery, delivery.message, started_at=now + offset)
             case "failed":
                 return failed(delivery)
+            case "cancelled":
+                return cancelled(delivery, started_at=now)
+            case "snoozed":
+                return given_back(delivery, at=now + offset, started_at=now, reason="snoozed")
             case "retry":
                 return retry(delivery, at=now + offset, started_at=now)
             case "given back":

@@ -6,6 +6,7 @@ import pytest
 
 from flask_taskq.record import Status
 from tests.support.bench import Bench
+from tests.support.bench import cancelled
 from tests.support.bench import done
 from tests.support.bench import ERROR
 from tests.support.bench import failed
@@ -19,13 +20,15 @@ def settlements(bench: Bench):
     return {
         "done": done,
         "failed": failed,
+        "cancelled": cancelled,
         "retry": lambda delivery: retry(delivery, at=later),
         "given back": given_back,
         "put off": lambda delivery: given_back(delivery, at=later, reason="why"),
+        "snoozed": lambda delivery: given_back(delivery, at=later, started_at=later - 1),
     }
 
 
-KINDS = ["done", "failed", "retry", "given back", "put off"]
+KINDS = ["done", "failed", "cancelled", "retry", "given back", "put off", "snoozed"]
 
 
 def test_a_job_that_is_done_has_succeeded(bench: Bench) -> None:
@@ -54,6 +57,21 @@ def test_a_job_that_failed_keeps_its_error(bench: Bench) -> None:
     assert record.message == b"[1, 2]"
     assert record.finished_at == bench.clock.now()
     assert record.attempt == 1
+
+
+def test_a_job_that_was_given_up_is_cancelled_and_says_why(bench: Bench) -> None:
+    """The run is charged; the record is kept as long as one of a job that ended well."""
+    delivery = bench.running()
+    began = bench.clock.now()
+    bench.clock.advance(250)
+
+    bench.settle(cancelled(delivery, started_at=began + 50))
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.error, record.result) == (Status.CANCELLED, ERROR, None)
+    assert (record.started_at, record.finished_at) == (began + 50, began + 250)
+    assert record.expires_at == began + 250 + bench.engine.settings.result_ttl
+    assert (record.attempt, record.cancel_requested) == (1, False)
 
 
 def test_a_run_that_is_retried_is_charged(bench: Bench) -> None:
@@ -153,6 +171,23 @@ def test_a_charged_run_ends_the_count_of_putting_off(bench: Bench) -> None:
 
     assert (delivery.releases, delivery.released_since) == (0, None)
     assert delivery.attempt == 2
+
+
+def test_a_run_that_put_its_job_off_ends_the_count(bench: Bench) -> None:
+    """It had begun, so that whatever kept the job from running is over; nothing is charged."""
+    job_id = bench.send()
+    bench.settle(given_back(bench.claim(), at=bench.clock.now()))
+    delivery = bench.claim()
+    at = bench.clock.now() + 500
+
+    bench.settle(given_back(delivery, at=at, started_at=at - 500, reason="snoozed"))
+
+    record = bench.record(job_id)
+    assert (record.status, record.scheduled_for) == (Status.SCHEDULED, at)
+    assert (record.attempt, record.status_reason, record.worker) == (0, "snoozed", None)
+    bench.clock.advance(500)
+    delivery = bench.claim()
+    assert (delivery.releases, delivery.released_since, delivery.attempt) == (0, None, 1)
 
 
 def test_a_crash_does_not_end_the_count_of_putting_off(bench: Bench) -> None:

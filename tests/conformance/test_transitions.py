@@ -12,6 +12,7 @@ from flask_taskq.record import Status
 from flask_taskq.record import Transition
 from flask_taskq.record import TRANSITIONS
 from tests.support.bench import Bench
+from tests.support.bench import cancelled
 from tests.support.bench import done
 from tests.support.bench import failed
 from tests.support.bench import given_back
@@ -76,6 +77,9 @@ class Life:
     def fail(self) -> None:
         self.bench.settle(failed(self.delivery))
 
+    def give_up(self) -> None:
+        self.bench.settle(cancelled(self.delivery))
+
     def retry(self) -> None:
         self.bench.settle(retry(self.delivery, at=self.bench.clock.now() + DELAY))
 
@@ -85,6 +89,10 @@ class Life:
     def put_off(self) -> None:
         at = self.bench.clock.now() + DELAY
         self.bench.settle(given_back(self.delivery, at=at))
+
+    def snooze(self) -> None:
+        now = self.bench.clock.now()
+        self.bench.settle(given_back(self.delivery, at=now + DELAY, started_at=now))
 
     # The supervisor
 
@@ -140,8 +148,10 @@ WAYS: list[tuple[str, Status | Arrangement, Operation, Status]] = [
     ("succeed", Status.RUNNING, Life.succeed, Status.SUCCEEDED),
     ("retry", Status.RUNNING, Life.retry, Status.SCHEDULED),
     ("fail", Status.RUNNING, Life.fail, Status.FAILED),
+    ("give up", Status.RUNNING, Life.give_up, Status.CANCELLED),
     ("give back", Status.RUNNING, Life.give_back, Status.QUEUED),
     ("put off", Status.RUNNING, Life.put_off, Status.SCHEDULED),
+    ("put off", Status.RUNNING, Life.snooze, Status.SCHEDULED),
     ("reclaim", Status.RUNNING, Life.die, Status.QUEUED),
     ("reclaim", Status.RUNNING, Life.vanish, Status.QUEUED),
     ("isolate", crashed(1), Life.die, Status.SCHEDULED),
@@ -152,6 +162,7 @@ WAYS: list[tuple[str, Status | Arrangement, Operation, Status]] = [
     ("stop", asked, Life.retry, Status.CANCELLED),
     ("stop", asked, Life.give_back, Status.CANCELLED),
     ("stop", asked, Life.put_off, Status.CANCELLED),
+    ("stop", asked, Life.snooze, Status.CANCELLED),
     ("stop", asked, Life.die, Status.CANCELLED),
     ("stop", asked, Life.vanish, Status.CANCELLED),
 ]
@@ -163,9 +174,11 @@ OPERATIONS = [
     Life.claim,
     Life.succeed,
     Life.fail,
+    Life.give_up,
     Life.retry,
     Life.give_back,
     Life.put_off,
+    Life.snooze,
     Life.die,
     Life.vanish,
     Life.cancel,
@@ -237,7 +250,10 @@ def test_what_the_table_does_not_name_changes_nothing(
         assert after == before
 
 
-@pytest.mark.parametrize("late", [Life.succeed, Life.fail, Life.retry, Life.put_off])
+@pytest.mark.parametrize(
+    "late",
+    [Life.succeed, Life.fail, Life.give_up, Life.retry, Life.put_off, Life.snooze],
+)
 @pytest.mark.parametrize("first", [Life.die, Life.vanish])
 def test_who_lost_the_job_cannot_move_it(bench: Bench, first, late) -> None:
     """The rows of a holder need the current token, also while another one runs the job."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flask_taskq.clock import Clock
+from flask_taskq.engines.base import Cancelled
 from flask_taskq.engines.base import Consumer
 from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.base import Done
@@ -119,6 +120,10 @@ def done(delivery: Delivery, result: bytes = b"1", **fields: Any) -> Done:
 
 def failed(delivery: Delivery, **fields: Any) -> Failed:
     return Failed(delivery=delivery, error=ERROR, **fields)
+
+
+def cancelled(delivery: Delivery, **fields: Any) -> Cancelled:
+    return Cancelled(delivery=delivery, error=ERROR, **fields)
 
 
 def retry(delivery: Delivery, at: int, **fields: Any) -> Retry:

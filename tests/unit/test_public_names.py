@@ -16,6 +16,7 @@ ERRORS = [
     "BrokerConnectionError",
     "BrokerError",
     "BrokerFull",
+    "Cancel",
     "ConfigurationError",
     "ConnectionClosed",
     "ConnectionFailed",
@@ -29,8 +30,10 @@ ERRORS = [
     "ResultFailure",
     "ResultMissing",
     "ResultTimeout",
+    "Retry",
     "Shutdown",
     "SkipMessage",
+    "Snooze",
     "TaskQError",
 ]
 

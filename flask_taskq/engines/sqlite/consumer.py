@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ...errors import LeaseLost
+from ..base import Cancelled
 from ..base import Consumer
 from ..base import Delivery
 from ..base import Done
@@ -273,6 +274,9 @@ class SQLiteConsumer(Consumer):
                 error = msgspec.json.encode(settlement.error)
                 end = (now, now, self._store.expires_at(now, failed=True), *token)
                 return _Step(delivery, statements.fail, (error, started_at, *end))
+            case Cancelled():
+                error = msgspec.json.encode(settlement.error)
+                return _Step(delivery, statements.give_up, (error, started_at, *final))
             case Retry():
                 error = msgspec.json.encode(settlement.error)
                 again = (settlement.at, error, started_at, now, *token)
@@ -283,10 +287,15 @@ class SQLiteConsumer(Consumer):
                 return _Step(
                     delivery, statements.give_back, again, (statements.stop_uncharged, final)
                 )
-            case GivenBack():
+            case GivenBack(started_at=None):
                 again = (settlement.at, settlement.reason, now, now, *token)
                 return _Step(
                     delivery, statements.put_off, again, (statements.stop_uncharged, final)
+                )
+            case GivenBack():
+                again = (settlement.at, settlement.reason, now, *token)
+                return _Step(
+                    delivery, statements.snooze, again, (statements.stop_uncharged, final)
                 )
             case _:
                 raise TypeError(f"{type(settlement).__name__} is no settlement")

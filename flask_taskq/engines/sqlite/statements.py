@@ -142,6 +142,9 @@ class Statements:
             {started}, {final} {fence}"""
         # error, started_at; now, now, expires_at; seq, id, worker, claim
         self.fail = f"UPDATE {job} SET status = 'failed', error = ?, {started}, {final} {fence}"
+        # error, started_at; now, now, expires_at; seq, id, worker, claim
+        self.give_up = f"""UPDATE {job} SET status = 'cancelled', error = ?, {started},
+            {final} {fence}"""
         # at, error, started_at, now; seq, id, worker, claim
         self.retry = f"""UPDATE {job} SET status = 'scheduled', due_at = ?, error = ?,
             {started}, updated_at = ?, released_since = NULL, releases = 0, worker = NULL,
@@ -155,6 +158,11 @@ class Statements:
             status_reason = ?, updated_at = ?, released_since = coalesce(released_since, ?),
             releases = releases + 1, attempt = attempt - 1, worker = NULL,
             version = version + 1 {fence} AND NOT cancel_requested"""
+        # at, reason, now; seq, id, worker, claim
+        self.snooze = f"""UPDATE {job} SET status = 'scheduled', due_at = ?,
+            status_reason = ?, updated_at = ?, released_since = NULL, releases = 0,
+            attempt = attempt - 1, worker = NULL, version = version + 1
+            {fence} AND NOT cancel_requested"""
         # Instead of a retry: error, started_at; now, now, expires_at; seq, id, worker, claim
         self.stop_retry = f"""UPDATE {job} SET status = 'cancelled', error = ?, {started},
             {final} {fence} AND cancel_requested"""
