@@ -282,6 +282,7 @@ class Broker:
             if message.options:
                 owner = f"a message for actor {message.actor_name!r}"
                 known = self.actor_options | _MESSAGE_OPTIONS
+                self._refuse_declared_options(message)
                 self._check_options(owner, message.options, known)
         given = None if delay is None else check_delay(milliseconds(delay))
         now = self.clock.now()
@@ -303,7 +304,6 @@ class Broker:
         check_actor_name(message.actor_name)
         if not JOB_ID.fullmatch(message.message_id):
             raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
-        self._refuse_declared_options(message)
         actor = self.actors.get(message.actor_name)
         parameters = actor.parameters if actor else ()
         if "priority" in message.options:
