@@ -90,6 +90,20 @@ class JobError(msgspec.Struct, frozen=True):
     traceback: str | None = None
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was charged and ended with an error. Times are milliseconds since the epoch.
+
+    :param number: of the run, from 1.
+    :param started_at: when it began; None if it did not come to the actor.
+    :param error: its error; a long text in it is cut.
+    """
+
+    number: int
+    started_at: int | None
+    ended_at: int
+    error: JobError
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine knows of a job. Times are milliseconds since the epoch.
 
@@ -107,6 +121,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     :param version: grows with every change of the record.
     :param message: the encoded message.
     :param result: the encoded result of a job that succeeded.
+    :param attempts: the last runs that ended with an error, the oldest first. One that
+        succeeded is not among them: it is the record's own ``attempt`` and times.
     """
 
     id: str
@@ -129,5 +145,6 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     status_reason: str | None = None
     result: bytes | None = None
     error: JobError | None = None
+    attempts: tuple[Attempt, ...] = ()
     worker: str | None = None
     version: int = 1

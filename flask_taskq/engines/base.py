@@ -19,6 +19,7 @@ import msgspec
 
 from ..clock import Clock
 from ..config import Settings
+from ..record import Attempt
 from ..record import JobError
 from ..record import JobRecord
 from ..record import Status
@@ -28,6 +29,14 @@ MAX_SUSPECTS: Final = 10
 
 #: How long a job waits, in milliseconds, before it runs in a process of its own.
 ISOLATION_DELAY: Final = 2_000
+
+#: How many attempts a record keeps: all of a job with the default of three retries, and one
+#: more. One that is retried for ever must not grow with each run.
+KEPT_ATTEMPTS: Final = 5
+
+#: How much of each one's text it keeps, in characters: the last error is kept whole beside it.
+ATTEMPT_TEXT: Final = 1_000
+ATTEMPT_TRACEBACK: Final = 4_000
 
 #: How many jobs one housekeeping call touches at most, so that none blocks for long.
 HOUSEKEEPING_LIMIT: Final = 500
@@ -190,6 +199,30 @@ def judge(
         due_at = now + ISOLATION_DELAY
         return Verdict(Status.SCHEDULED, crashes, suspects, due_at, None)
     return Verdict(Status.QUEUED, crashes, suspects, None, None)
+
+
+def add_attempt(
+    attempts: Sequence[Attempt], settlement: Retry | Failed | Cancelled, now: int
+) -> tuple[Attempt, ...]:
+    """The attempts that a record keeps once this settlement is stored.
+
+    :param attempts: those that it has kept so far.
+    """
+    error = settlement.error
+    traceback = error.traceback
+    if traceback is not None and len(traceback) > ATTEMPT_TRACEBACK:
+        # The end says what happened, and the innermost frames stand before it.
+        traceback = "…" + traceback[1 - ATTEMPT_TRACEBACK :]
+    message = error.message
+    if len(message) > ATTEMPT_TEXT:
+        message = message[: ATTEMPT_TEXT - 1] + "…"
+    attempt = Attempt(
+        number=settlement.delivery.attempt,
+        started_at=settlement.started_at,
+        ended_at=now,
+        error=msgspec.structs.replace(error, message=message, traceback=traceback),
+    )
+    return (*attempts, attempt)[-KEPT_ATTEMPTS:]
 
 
 class Consumer(abc.ABC):

@@ -17,6 +17,7 @@ from ..config import Settings
 from ..errors import LeaseLost
 from ..record import JobRecord
 from ..record import Status
+from .base import add_attempt
 from .base import Cancelled
 from .base import Consumer
 from .base import Delivery
@@ -290,24 +291,28 @@ class _Consumer(Consumer):
     def _settle(self, job: _Job, settlement: Settlement) -> None:
         finish = self._engine.finish
         started = {"started_at": settlement.started_at or job.record.started_at}
+        charged: dict[str, object] = {}
+        if isinstance(settlement, (Retry, Failed, Cancelled)):
+            now = self._engine.clock.now()
+            attempts = add_attempt(job.record.attempts, settlement, now)
+            charged = {**started, "error": settlement.error, "attempts": attempts}
         match settlement:
             case Done():
                 finish(job, Status.SUCCEEDED, result=settlement.result, error=None, **started)
             case Failed():
-                finish(job, Status.FAILED, error=settlement.error, **started)
+                finish(job, Status.FAILED, **charged)
             case Cancelled():
-                finish(job, Status.CANCELLED, error=settlement.error, **started)
+                finish(job, Status.CANCELLED, **charged)
             case Retry() if job.record.cancel_requested:
-                finish(job, Status.CANCELLED, error=settlement.error, **started)
+                finish(job, Status.CANCELLED, **charged)
             case Retry():
                 job.released_since, job.releases = None, 0
                 job.update(
                     status=Status.SCHEDULED,
                     scheduled_for=settlement.at,
-                    error=settlement.error,
                     worker=None,
                     updated_at=self._engine.clock.now(),
-                    **started,
+                    **charged,
                 )
             case GivenBack() if job.record.cancel_requested:
                 finish(job, Status.CANCELLED, attempt=job.record.attempt - 1)

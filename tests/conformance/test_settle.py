@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from flask_taskq.engines.base import ATTEMPT_TEXT
+from flask_taskq.engines.base import ATTEMPT_TRACEBACK
+from flask_taskq.engines.base import Failed
+from flask_taskq.engines.base import KEPT_ATTEMPTS
+from flask_taskq.engines.base import Retry
+from flask_taskq.record import JobError
 from flask_taskq.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import cancelled
@@ -87,6 +94,80 @@ def test_a_run_that_is_retried_is_charged(bench: Bench) -> None:
     bench.clock.advance(1_000)
     assert bench.claim().attempt == 2
     assert bench.record(delivery.id).attempt == 2
+
+
+def test_the_record_keeps_the_last_attempts(bench: Bench) -> None:
+    """Their numbers, times and errors, the oldest first, and no more than a few of them."""
+    job_id = bench.send()
+    expected = []
+    for number in range(1, KEPT_ATTEMPTS + 3):
+        delivery = bench.claim()
+        began = bench.clock.now()
+        bench.clock.advance(30)
+        error = JobError(type="ValueError", message=str(number), traceback="Traceback ...")
+        settlement = Retry(delivery=delivery, error=error, at=began + 40, started_at=began + 10)
+        bench.settle(settlement)
+        expected.append((number, began + 10, began + 30, error))
+        bench.clock.advance(10)
+        kept = [msgspec.structs.astuple(one) for one in bench.record(job_id).attempts]
+        assert kept == expected[-KEPT_ATTEMPTS:]
+
+
+@pytest.mark.parametrize("settle", [failed, cancelled])
+def test_the_attempt_that_ended_the_job_is_among_them(bench: Bench, settle) -> None:
+    """Also one that did not come to the actor: it has no start."""
+    delivery = bench.running()
+    bench.settle(retry(delivery, at=bench.clock.now(), started_at=5))
+
+    bench.settle(settle(bench.claim()))
+
+    first, last = bench.record(delivery.id).attempts
+    assert (first.number, first.started_at) == (1, 5)
+    assert (last.number, last.started_at, last.error) == (2, None, ERROR)
+    assert last.ended_at == bench.clock.now()
+
+
+def test_a_retry_that_was_cancelled_instead_is_an_attempt(bench: Bench) -> None:
+    """It did run."""
+    delivery = bench.running()
+    bench.engine.jobs.cancel(delivery.id)
+
+    bench.settle(retry(delivery, at=0))
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.error) == (Status.CANCELLED, ERROR)
+    assert [attempt.number for attempt in record.attempts] == [1]
+
+
+def test_what_is_not_charged_is_no_attempt(bench: Bench) -> None:
+    """A give-back, a crash, and a success leave the list as it is."""
+    delivery = bench.running()
+    bench.settle(retry(delivery, at=bench.clock.now()))
+    before = bench.record(delivery.id).attempts
+    bench.settle(given_back(bench.claim()))
+    bench.claim("w2")
+    bench.engine.workers.hand_back("w2", [delivery.id], "killed by signal 9")
+    bench.settle(done(bench.claim()))
+
+    assert bench.record(delivery.id).attempts == before
+    assert len(before) == 1
+
+
+def test_the_texts_of_an_attempt_are_cut(bench: Bench) -> None:
+    """So that a row has a bound; the last error is whole. Of a traceback the end is kept."""
+    delivery = bench.running()
+    error = JobError(type="E", message="m" * 30_000, traceback="t" * 30_000 + "E: end")
+
+    bench.settle(Failed(delivery=delivery, error=error))
+
+    record = bench.record(delivery.id)
+    [attempt] = record.attempts
+    assert record.error == error
+    assert (len(attempt.error.message), attempt.error.message[-1]) == (ATTEMPT_TEXT, "…")
+    assert attempt.error.traceback is not None
+    assert len(attempt.error.traceback) == ATTEMPT_TRACEBACK
+    assert attempt.error.traceback.startswith("…t")
+    assert attempt.error.traceback.endswith("E: end")
 
 
 def test_a_success_clears_the_error_of_an_earlier_run(bench: Bench) -> None:

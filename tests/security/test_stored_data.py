@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import sqlite3
 import sys
 
 import msgspec
 import pytest
 
+from flask_taskq.clock import Clock
+from flask_taskq.config import Settings
 from flask_taskq.encoding import decode_message
+from flask_taskq.engines import make_engine
 from flask_taskq.errors import DecodeError
 from flask_taskq.errors import ResultFailure
 from flask_taskq.message import Message
 from flask_taskq.record import JobError
+from tests.support.bench import Bench
+from tests.support.bench import failed
+from tests.support.bench import retry
 
 LIMIT = 262_144
 
@@ -108,3 +115,21 @@ def test_ten_thousand_bad_messages_are_each_refused() -> None:
             refused += 1
 
     assert refused == 10_000
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b"\xff", b'[{"number":1}]'])
+def test_a_damaged_history_does_not_keep_an_outcome_from_being_stored(tmp_path, data) -> None:
+    """It is forgotten, and begins anew."""
+    settings = Settings(broker_url=f"sqlite:///{tmp_path}/taskq.sqlite3")
+    bench = Bench(make_engine(settings, Clock()))
+    bench.settle(retry(bench.running(), at=0))
+    with sqlite3.connect(tmp_path / "taskq.sqlite3") as connection:
+        connection.execute("UPDATE taskq_job SET attempts = ?", (data,))
+    connection.close()
+    delivery = bench.claim()
+    assert bench.record(delivery.id).attempts == ()
+
+    assert bench.settle(failed(delivery)).stale == []
+
+    assert [attempt.number for attempt in bench.record(delivery.id).attempts] == [2]
+    bench.close()

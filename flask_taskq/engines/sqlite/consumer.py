@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ...errors import LeaseLost
+from ..base import add_attempt
 from ..base import Cancelled
 from ..base import Consumer
 from ..base import Delivery
@@ -24,6 +25,7 @@ from ..base import Settled
 from ..base import Settlement
 from .database import Handle
 from .doorbell import Listener
+from .records import to_attempts
 from .store import Store
 from .store import take_places
 from .workers import is_alive
@@ -225,6 +227,7 @@ class SQLiteConsumer(Consumer):
             crashes,
             released_since,
             releases,
+            attempts,
         ) = row
         return Delivery(
             id=job_id,
@@ -238,7 +241,7 @@ class SQLiteConsumer(Consumer):
             crashes=crashes,
             released_since=released_since,
             releases=releases,
-            handle=seq,
+            handle=(seq, attempts),
         )
 
     # --- Settling ---
@@ -263,24 +266,26 @@ class SQLiteConsumer(Consumer):
         statements = self._store.statements
         delivery = settlement.delivery
         started_at = settlement.started_at
-        token = (delivery.handle, delivery.id, delivery.worker, delivery.claim)
+        seq, attempts = delivery.handle
+        token = (seq, delivery.id, delivery.worker, delivery.claim)
         final = (now, now, self._store.expires_at(now), *token)
+        values: Values
         again: Values
         match settlement:
             case Done():
                 values = (settlement.result, started_at, *final)
                 return _Step(delivery, statements.succeed, values)
             case Failed():
-                error = msgspec.json.encode(settlement.error)
                 end = (now, now, self._store.expires_at(now, failed=True), *token)
-                return _Step(delivery, statements.fail, (error, started_at, *end))
+                values = (*_charged(settlement, attempts, now), *end)
+                return _Step(delivery, statements.fail, values)
             case Cancelled():
-                error = msgspec.json.encode(settlement.error)
-                return _Step(delivery, statements.give_up, (error, started_at, *final))
+                values = (*_charged(settlement, attempts, now), *final)
+                return _Step(delivery, statements.give_up, values)
             case Retry():
-                error = msgspec.json.encode(settlement.error)
-                again = (settlement.at, error, started_at, now, *token)
-                stop = (statements.stop_retry, (error, started_at, *final))
+                charged = _charged(settlement, attempts, now)
+                again = (settlement.at, *charged, now, *token)
+                stop = (statements.stop_retry, (*charged, *final))
                 return _Step(delivery, statements.retry, again, stop)
             case GivenBack(at=None):
                 again = (settlement.reason, now, *token)
@@ -299,3 +304,16 @@ class SQLiteConsumer(Consumer):
                 )
             case _:
                 raise TypeError(f"{type(settlement).__name__} is no settlement")
+
+
+def _charged(
+    settlement: Retry | Failed | Cancelled, attempts: bytes | None, now: int
+) -> Values:
+    """What a run that ended with an error leaves in its row.
+
+    :param attempts: the attempts in the row, as they were when the job was claimed. The
+        token holds only as long as nobody has changed them.
+    """
+    kept = add_attempt(to_attempts(attempts), settlement, now)
+    encode = msgspec.json.encode
+    return encode(settlement.error), encode(kept), settlement.started_at

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from ...record import Attempt
 from ...record import JobError
 from ...record import JobRecord
 from ...record import Status
@@ -32,6 +33,7 @@ SPARE_PAGES: Final = 2_000
 VACUUMED_AT_ONCE: Final = 200
 
 _error_decoder = msgspec.json.Decoder(JobError)
+_attempts_decoder = msgspec.json.Decoder(tuple[Attempt, ...])
 
 
 class SQLiteJobs(Jobs):
@@ -156,6 +158,7 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
         status_reason,
         result,
         error,
+        attempts,
         worker,
         version,
     ) = row
@@ -180,6 +183,17 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
         status_reason=status_reason,
         result=result,
         error=None if error is None else _error_decoder.decode(error),
+        attempts=to_attempts(attempts),
         worker=worker,
         version=version,
     )
+
+
+def to_attempts(data: bytes | None) -> tuple[Attempt, ...]:
+    """The attempts in the column of this name."""
+    if data is None:
+        return ()
+    try:
+        return _attempts_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ()  # what is past must not keep an outcome from being stored

@@ -15,13 +15,13 @@ SCHEMA_VERSION: Final = 1
 RECORD: Final = (
     "id, queue, actor, priority, status, message, created_at, updated_at, due_at,"
     " started_at, finished_at, expires_at, attempt, max_attempts, crashes, suspects,"
-    " cancel_requested, status_reason, result, error, worker, version"
+    " cancel_requested, status_reason, result, error, attempts, worker, version"
 )
 
 #: Columns of a claimed row, in the order in which ``Consumer._deliver`` reads them.
 CLAIMED: Final = (
     "priority, place, seq, id, queue, actor, message, attempt, claim, crashes,"
-    " released_since, releases"
+    " released_since, releases, attempts"
 )
 
 
@@ -71,7 +71,8 @@ class Statements:
                 expires_at INTEGER,
                 message BLOB NOT NULL,
                 result BLOB,
-                error BLOB
+                error BLOB,
+                attempts BLOB
             )""",
             f"""CREATE INDEX {job}_ready ON {job} (queue, isolated, priority, place)
                 WHERE status = 'queued'""",
@@ -136,18 +137,18 @@ class Statements:
         final = """finished_at = ?, updated_at = ?, expires_at = ?, due_at = NULL,
             status_reason = NULL, released_since = NULL, releases = 0, isolated = 0,
             version = version + 1"""
+        charged = "error = ?, attempts = ?, started_at = coalesce(?, started_at)"
         started = "started_at = coalesce(?, started_at)"
         # result, started_at; now, now, expires_at; seq, id, worker, claim
         self.succeed = f"""UPDATE {job} SET status = 'succeeded', error = NULL, result = ?,
             {started}, {final} {fence}"""
-        # error, started_at; now, now, expires_at; seq, id, worker, claim
-        self.fail = f"UPDATE {job} SET status = 'failed', error = ?, {started}, {final} {fence}"
-        # error, started_at; now, now, expires_at; seq, id, worker, claim
-        self.give_up = f"""UPDATE {job} SET status = 'cancelled', error = ?, {started},
-            {final} {fence}"""
-        # at, error, started_at, now; seq, id, worker, claim
-        self.retry = f"""UPDATE {job} SET status = 'scheduled', due_at = ?, error = ?,
-            {started}, updated_at = ?, released_since = NULL, releases = 0, worker = NULL,
+        # error, attempts, started_at; now, now, expires_at; seq, id, worker, claim
+        self.fail = f"UPDATE {job} SET status = 'failed', {charged}, {final} {fence}"
+        # error, attempts, started_at; now, now, expires_at; seq, id, worker, claim
+        self.give_up = f"UPDATE {job} SET status = 'cancelled', {charged}, {final} {fence}"
+        # at; error, attempts, started_at; now; seq, id, worker, claim
+        self.retry = f"""UPDATE {job} SET status = 'scheduled', due_at = ?,
+            {charged}, updated_at = ?, released_since = NULL, releases = 0, worker = NULL,
             version = version + 1 {fence} AND NOT cancel_requested"""
         # reason, now; seq, id, worker, claim
         self.give_back = f"""UPDATE {job} SET status = 'queued', status_reason = ?,
@@ -163,9 +164,10 @@ class Statements:
             status_reason = ?, updated_at = ?, released_since = NULL, releases = 0,
             attempt = attempt - 1, worker = NULL, version = version + 1
             {fence} AND NOT cancel_requested"""
-        # Instead of a retry: error, started_at; now, now, expires_at; seq, id, worker, claim
-        self.stop_retry = f"""UPDATE {job} SET status = 'cancelled', error = ?, {started},
-            {final} {fence} AND cancel_requested"""
+        # Instead of a retry: error, attempts, started_at; now, now, expires_at; seq, id,
+        # worker, claim
+        self.stop_retry = f"""UPDATE {job} SET status = 'cancelled', {charged}, {final}
+            {fence} AND cancel_requested"""
         # Instead of giving it back: now, now, expires_at; seq, id, worker, claim
         self.stop_uncharged = f"""UPDATE {job} SET status = 'cancelled',
             attempt = attempt - 1, {final} {fence} AND cancel_requested"""

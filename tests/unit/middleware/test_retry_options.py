@@ -250,6 +250,19 @@ def test_such_an_option_in_a_stored_message_means_nothing(line):
     assert line.record(job_id).status is Status.FAILED
 
 
+def test_the_record_tells_what_happened_in_each_attempt(line, clock):
+    """Also where the last one went well."""
+    actor = raising(line, Timeout("first"), KeyError("second"), Cancel("enough"))
+    record = run_to_the_end(line, actor.send())
+    assert [(one.number, one.error.type) for one in record.attempts] == [
+        (1, "Timeout"),
+        (2, "KeyError"),
+        (3, "Cancel"),
+    ]
+    assert all("raise left" in one.error.traceback for one in record.attempts)
+    assert {one.started_at for one in record.attempts} == {clock.now()}
+
+
 # What an actor can raise
 
 
