@@ -2,18 +2,22 @@
 
 from .actor import Actor
 from .extension import TaskQ
+from .generic import GenericActor
 from .hooks import Middleware
 from .job import Job
 from .message import Message
 from .middleware.current_job import current_job
 from .record import Status
+from .shared import shared_actor
 
 __all__ = [
     "Actor",
+    "GenericActor",
     "Job",
     "Message",
     "Middleware",
     "Status",
     "TaskQ",
     "current_job",
+    "shared_actor",
 ]

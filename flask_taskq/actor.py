@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
+from collections.abc import Coroutine
 from collections.abc import Mapping
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,6 +15,7 @@ from datetime import UTC
 from typing import Any
 from typing import Final
 from typing import Generic
+from typing import overload
 from typing import ParamSpec
 from typing import Protocol
 from typing import TypeVar
@@ -43,6 +45,16 @@ class Sender(Protocol):
 
     def enqueue(self, message: Message, *, delay: int | timedelta | None = None) -> Job[Any]:
         """Store a message as a job."""
+
+
+class ActorDecorator(Protocol):
+    """What ``taskq.actor(...)`` returns: it takes a function and declares it."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Actor[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R]) -> Actor[P, R]: ...
 
 
 class Actor(Generic[P, R]):

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 from typing import overload
 from typing import ParamSpec
-from typing import Protocol
 from typing import TypeVar
 
 from flask import Blueprint
@@ -20,6 +19,7 @@ from flask import Response
 
 from . import middleware
 from .actor import Actor
+from .actor import ActorDecorator
 from .app_context import AppContext
 from .app_signals import AppSignals
 from .broker import Broker
@@ -34,19 +34,11 @@ from .http import job_url
 from .http import make_jobs_blueprint
 from .job import Job
 from .message import Message
+from .shared import get_shared_actors
+from .shared import OUTSIDE
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class ActorDecorator(Protocol):
-    """What ``taskq.actor(...)`` returns: it takes a function and declares it."""
-
-    @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Actor[P, R]: ...
-
-    @overload
-    def __call__(self, fn: Callable[P, R]) -> Actor[P, R]: ...
 
 
 class TaskQ:
@@ -62,6 +54,7 @@ class TaskQ:
     def __init__(self, app: Flask | None = None, *, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
         self._actors: dict[str, Actor[..., Any]] = {}
+        self._adopted = 0
         # No broker refers to its app, so an app that is dropped takes its broker along.
         self._brokers: weakref.WeakKeyDictionary[Flask, Broker] = weakref.WeakKeyDictionary()
         if app is not None:
@@ -86,6 +79,7 @@ class TaskQ:
             self._clock,
             [AppContext(app), AppSignals(app), *(habit() for habit in middleware.DEFAULT)],
         )
+        self._adopt()
         for actor in self._actors.values():
             broker.declare_actor(actor)
         if settings.jobs_url_prefix is not None:
@@ -104,11 +98,7 @@ class TaskQ:
         :raises RuntimeError: there is no current app, or this TaskQ is not set up for it.
         """
         if not has_app_context():
-            raise RuntimeError(
-                "Working outside of application context. Which app's jobs are meant is"
-                " known in a view, in a job, in a CLI command, or inside"
-                " `with app.app_context():`."
-            )
+            raise RuntimeError(OUTSIDE)
         return self.broker_for(current_app._get_current_object())  # type: ignore[attr-defined]
 
     def broker_for(self, app: Flask) -> Broker:
@@ -116,6 +106,7 @@ class TaskQ:
 
         :raises RuntimeError: this TaskQ is not set up for it.
         """
+        self._adopt()
         try:
             return self._brokers[app]
         except KeyError:
@@ -224,13 +215,21 @@ class TaskQ:
 
     def _declare(self, actor: Actor[..., Any]) -> None:
         known = self._actors.get(actor.actor_name)
-        if known is not None:
+        if known is not None and known is not actor:
             raise ValueError(
                 f"an actor named {actor.actor_name!r} is declared already: {known.fn!r}"
             )
         for broker in self._brokers.values():
             broker.declare_actor(actor)
         self._actors[actor.actor_name] = actor
+
+    def _adopt(self) -> None:
+        # Looked at again with each use of a broker, because a module with shared actors may
+        # be imported after the app was set up, and is known in its worker all the same.
+        seen = self._adopted
+        for number, actor in enumerate(get_shared_actors(seen), seen + 1):
+            self._declare(actor)
+            self._adopted = number
 
 
 def _refuse_taken_prefix(app: Flask, prefix: str) -> None:

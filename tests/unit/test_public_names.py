@@ -7,7 +7,17 @@ import pytest
 import flask_taskq
 from flask_taskq import errors
 
-PUBLIC = ["Actor", "Job", "Message", "Middleware", "Status", "TaskQ", "current_job"]
+PUBLIC = [
+    "Actor",
+    "GenericActor",
+    "Job",
+    "Message",
+    "Middleware",
+    "Status",
+    "TaskQ",
+    "current_job",
+    "shared_actor",
+]
 
 ERRORS = [
     "ActorNotFound",
@@ -57,7 +67,8 @@ def test_a_public_name_is_there(name):
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name != "current_job"])
 def test_a_public_name_is_documented(name):
     """In its own words, and not in those of a base class."""
-    assert vars(getattr(flask_taskq, name))["__doc__"]
+    public = getattr(flask_taskq, name)
+    assert vars(public)["__doc__"] if isinstance(public, type) else public.__doc__
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name != "current_job"])

@@ -1,0 +1,106 @@
+"""Actors of libraries, which know no ``TaskQ``."""
+
+import pytest
+from flask import current_app
+from flask import Flask
+
+from flask_taskq import shared
+from flask_taskq import shared_actor
+from flask_taskq import TaskQ
+from flask_taskq.testing import drain
+from tests.support.apps import make_app
+
+
+@pytest.fixture(autouse=True)
+def declared(monkeypatch):
+    """Declarations of a test end with it."""
+    monkeypatch.setattr(shared, "_declared", {})
+
+
+def test_a_shared_actor_runs_in_each_app_that_sends_it():
+    """Whichever TaskQ it has."""
+
+    @shared_actor
+    def whoami():
+        return current_app.name
+
+    apps = [make_app(TaskQ(), name) for name in ("a", "b")]
+    for app in apps:
+        with app.app_context():
+            job = whoami.send()
+        drain(app)
+        assert job.get_result() == app.name
+
+
+def test_a_shared_actor_has_options_as_others():
+    """Those of the decorator."""
+
+    @shared_actor(actor_name="mail.send", queue_name="mail", priority=1, max_retries=0)
+    def send(to): ...
+
+    taskq = TaskQ()
+    app = make_app(taskq)
+    actor = taskq.broker_for(app).get_actor("mail.send")
+    assert actor is send
+    assert (actor.queue_name, actor.priority, actor.options) == ("mail", 1, {"max_retries": 0})
+
+
+def test_an_actor_that_is_shared_after_an_app_was_set_up_is_known():
+    """A blueprint's module may be imported late; a worker finds it as well."""
+    taskq = TaskQ()
+    apps = [make_app(taskq, name) for name in ("a", "b")]
+
+    @shared_actor
+    def late(): ...
+
+    for app in apps:
+        assert taskq.broker_for(app).get_actor("late") is late
+
+
+def test_an_app_that_is_set_up_later_knows_what_was_shared_before():
+    """Also when its TaskQ has another app already."""
+    taskq = TaskQ()
+    make_app(taskq, "a")
+    early = shared_actor(actor_name="early")(lambda: None)
+    app = make_app(taskq, "b")
+    assert taskq.broker_for(app).get_actor("early") is early
+
+
+def test_a_name_is_shared_once():
+    """Two libraries would get each other's jobs."""
+    shared_actor(actor_name="send")(lambda: None)
+    with pytest.raises(ValueError, match="shared actor named 'send' is declared already"):
+        shared_actor(actor_name="send")(lambda: None)
+
+
+def test_a_name_is_a_projects_or_shared():
+    """Whichever comes first; the error says which function has it."""
+    taskq = TaskQ()
+    taskq.actor(actor_name="send")(lambda: None)
+    shared_actor(actor_name="send")(lambda: None)
+    with pytest.raises(ValueError, match="'send' is declared already.*lambda"):
+        make_app(taskq)
+
+
+def test_an_option_that_an_app_does_not_know_is_refused_when_it_is_set_up():
+    """Until then nobody can tell."""
+    shared_actor(actor_name="send", max_retires=1)(lambda: None)
+    with pytest.raises(ValueError, match="actor 'send'.*did you mean 'max_retries'"):
+        make_app(TaskQ())
+
+
+def test_sending_without_an_app_says_what_is_missing():
+    """As Flask does."""
+    send = shared_actor(actor_name="send")(lambda: None)
+    with pytest.raises(RuntimeError, match="outside of application context"):
+        send.send()
+
+
+def test_sending_in_an_app_without_a_taskq_says_what_is_missing():
+    """The error names the app."""
+    send = shared_actor(actor_name="send")(lambda: None)
+    with (
+        Flask("bare").app_context(),
+        pytest.raises(RuntimeError, match="'bare' has no TaskQ.*init_app"),
+    ):
+        send.send()
