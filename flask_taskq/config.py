@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Annotated
 from typing import Any
 from typing import Final
+from typing import get_args
 from typing import get_origin
 from typing import get_type_hints
 from typing import Literal
@@ -50,6 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_message_size: _Size = 262_144
     max_result_size: _Size = 1_048_576
     unknown_actor_ttl: _Duration = 24 * 3600 * 1000
+    middleware: tuple[Any, ...] = ()
+    default_middleware: tuple[Any, ...] | None = None
+    actors: tuple[str, ...] = ()
     jobs_url_prefix: _UrlPrefix | None = "/jobs"
     expose: tuple[Exposable, ...] = ("actor", "result", "error", "progress", "metadata")
 
@@ -90,7 +94,8 @@ def milliseconds(value: int | timedelta) -> int:
 def _convert(name: str, value: Any, type_: Any) -> Any:
     if isinstance(value, timedelta):
         value = milliseconds(value)
-    if get_origin(type_) is tuple and isinstance(value, str):
+    is_list = any(get_origin(one) is tuple for one in (type_, *get_args(type_)))
+    if is_list and isinstance(value, str):
         value = [word.strip() for word in value.split(",") if word.strip()]
     try:
         return msgspec.convert(value, type_, strict=False)

@@ -29,9 +29,11 @@ from .encoding import JOB_ID
 from .engines import make_engine
 from .errors import ConfigurationError
 from .errors import JobNotFound
+from .hooks import Middleware
 from .http import job_response
 from .http import job_url
 from .http import make_jobs_blueprint
+from .imports import load_middleware
 from .job import Job
 from .message import Message
 from .shared import get_shared_actors
@@ -65,7 +67,8 @@ class TaskQ:
 
         :raises ConfigurationError: a key is wrong, or the app has a route under
             ``TASKQ_JOBS_URL_PREFIX`` already.
-        :raises ValueError: an actor has an option that no middleware of this app knows.
+        :raises ValueError: an actor has an option that no middleware of this app knows, or
+            that cannot work, or the name of a shared actor.
         :raises RuntimeError: another TaskQ was set up for this app.
         """
         if "taskq" in app.extensions:
@@ -77,7 +80,8 @@ class TaskQ:
             make_engine(settings, self._clock),
             settings,
             self._clock,
-            [AppContext(app), AppSignals(app), *(habit() for habit in middleware.DEFAULT)],
+            # Outermost, so that all others have the app, too.
+            [AppContext(app), AppSignals(app), *_load_middleware(settings)],
         )
         self._adopt()
         for actor in self._actors.values():
@@ -230,6 +234,16 @@ class TaskQ:
         for number, actor in enumerate(get_shared_actors(seen), seen + 1):
             self._declare(actor)
             self._adopted = number
+
+
+def _load_middleware(settings: Settings) -> list[Middleware]:
+    defaults = settings.default_middleware
+    return [
+        *load_middleware(
+            "TASKQ_DEFAULT_MIDDLEWARE", middleware.DEFAULT if defaults is None else defaults
+        ),
+        *load_middleware("TASKQ_MIDDLEWARE", settings.middleware),
+    ]
 
 
 def _refuse_taken_prefix(app: Flask, prefix: str) -> None:

@@ -120,11 +120,17 @@ def worker(
 @with_appcontext
 def actors() -> None:
     """List the app's actors, with their queues and priorities."""
+    from ..errors import ConfigurationError
     from ..extension import TaskQ
+    from ..imports import import_actors
 
     extension = current_app.extensions.get("taskq")
     if not isinstance(extension, TaskQ):
         raise click.ClickException(f"the app {current_app.name!r} has no TaskQ: {_HOW_TO}")
+    try:
+        import_actors(extension.broker.settings.actors)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
     rows = [("ACTOR", "QUEUE", "PRIORITY")]
     for _, actor in sorted(extension.broker.actors.items()):
         rows.append((actor.actor_name, actor.queue_name, str(actor.priority)))

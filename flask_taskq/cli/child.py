@@ -20,6 +20,7 @@ from ..config import redact_url
 from ..errors import ConfigurationError
 from ..errors import TaskQError
 from ..extension import TaskQ
+from ..imports import import_actors
 from ..worker import process
 from ..worker.link import ChildSpec
 from ..worker.link import Configured
@@ -52,6 +53,7 @@ def main() -> None:
     try:
         app = _load_app(arguments.app)
         broker = _find_broker(app)
+        _import_actors(broker)
         _connect(broker, spec.worker_id, spec.connect_timeout)
     except CannotWork as error:
         link.send(error.refused)
@@ -60,7 +62,9 @@ def main() -> None:
         broker.engine.workers.hand_back(spec.worker_id, (), "checked")
         return
     queues = sorted(broker.get_declared_queues())
-    link.send(Configured(broker.settings, queues))
+    # The supervisor has no use for middleware, and not every instance could travel.
+    settings = msgspec.structs.replace(broker.settings, middleware=(), default_middleware=None)
+    link.send(Configured(settings, queues))
     broker.emit_after("process_boot")
     process.serve(broker, link, spec)
     _end_soon()
@@ -110,6 +114,15 @@ def _find_broker(app: Flask) -> Broker:
         )
         raise CannotWork(Refused("usage", text))
     return broker
+
+
+def _import_actors(broker: Broker) -> None:
+    try:
+        import_actors(broker.settings.actors)
+    except ConfigurationError as error:
+        raise CannotWork(Refused("app", str(error))) from None
+    except BaseException:
+        raise CannotWork(Refused("app", traceback.format_exc())) from None
 
 
 def _connect(broker: Broker, worker_id: str, timeout: int) -> None:

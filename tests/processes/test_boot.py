@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flask_taskq import Message
 from flask_taskq import TaskQ
 
 from . import app as jobs
@@ -73,6 +74,57 @@ def test_check_tells_whether_the_app_loads(broken: bool, start_worker: START) ->
     worker = start_worker("--check", **(BROKEN if broken else {}))
     assert worker.wait() == (2 if broken else 0)
     assert ("this factory is broken" in worker.log) is broken
+
+
+SHOP = """
+import os
+from flask import Flask
+from flask_taskq import Middleware, TaskQ
+
+class Counting(Middleware):
+    def __init__(self, things):
+        self.things = things
+
+taskq = TaskQ()
+
+def create_app():
+    app = Flask(__name__, instance_path=os.environ["TEST_FOLDER"])
+    app.config.from_prefixed_env()
+    app.config["TASKQ_MIDDLEWARE"] = [Counting(object())]
+    taskq.init_app(app)
+    return app
+"""
+
+SHOP_JOBS = """
+from shop import taskq
+
+@taskq.actor(queue_name="shop")
+def ship(number):
+    return number
+"""
+
+
+def test_a_worker_imports_the_modules_of_the_configuration(
+    start_worker: START, taskq: TaskQ, folder: Path
+) -> None:
+    """It serves the queues of their actors; middleware may be any object."""
+    (folder / "shop.py").write_text(SHOP)
+    (folder / "shop_jobs.py").write_text(SHOP_JOBS)
+    job = taskq.broker.enqueue(Message("shop", "ship", (3,), {}, {}))
+    start_worker("-p", "1", app=f"{folder}/shop.py", FLASK_TASKQ_ACTORS="shop_jobs")
+    assert job.get_result(block=True, timeout=30_000) == 3
+
+
+@pytest.mark.parametrize("text", ["import nowhere", "1 / 0"])
+def test_a_module_that_cannot_be_imported_is_shown(
+    start_worker: START, folder: Path, text: str
+) -> None:
+    """As an app that cannot be built: --check says no."""
+    (folder / "shop.py").write_text(SHOP)
+    (folder / "shop_jobs.py").write_text(text)
+    worker = start_worker("--check", app=f"{folder}/shop.py", FLASK_TASKQ_ACTORS="shop_jobs")
+    assert worker.wait() == 2
+    assert "shop_jobs" in worker.log
 
 
 def test_a_bad_value_in_the_configuration_is_named(start_worker: START) -> None:
