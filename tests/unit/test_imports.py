@@ -9,6 +9,7 @@ from flask import Flask
 from flask_taskq import Middleware
 from flask_taskq import TaskQ
 from flask_taskq.app_context import AppContext
+from flask_taskq.app_signals import AppSignals
 from flask_taskq.cli import taskq as group
 from flask_taskq.errors import ConfigurationError
 from flask_taskq.imports import import_actors
@@ -42,10 +43,10 @@ def importable(monkeypatch):
 
 
 def chain(**config):
-    """The classes of an app's middleware, without the first one."""
+    """An app's middleware, without that which knows the app and is always there."""
     taskq = TaskQ()
-    first, *others = taskq.broker_for(make_app(taskq, **config)).middleware
-    assert type(first) is AppContext
+    context, signals, *others = taskq.broker_for(make_app(taskq, **config)).middleware
+    assert (type(context), type(signals)) == (AppContext, AppSignals)
     return others
 
 
