@@ -40,6 +40,10 @@ PRIORITIES = range(-9, 10)
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
+#: Options that name another actor.
+_CALLBACKS: Final = frozenset({"on_success", "on_failure", "on_retry_exhausted"})
+
+
 class Sender(Protocol):
     """What an actor sends through: a broker."""
 
@@ -86,7 +90,9 @@ class Actor(Generic[P, R]):
         self.actor_name = check_actor_name(actor_name)
         self.queue_name = check_queue_name(queue_name)
         self.priority = check_priority(priority, actor_name)
-        self.options = dict(options or {})
+        self.options = {
+            name: _name_actor(name, value) for name, value in (options or {}).items()
+        }
         self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = inspect.signature(fn)
         by_position = [
@@ -138,12 +144,15 @@ class Actor(Generic[P, R]):
         :param options: what overrides the actor's own options; a duration is milliseconds
             or a timedelta.
         :raises BadArguments: the arguments do not fit the function.
+        :raises TypeError: an option that names an actor is neither one nor a name.
         :raises ValueError: the queue's name, the priority or the time is not valid, or there
             are both a delay and an eta.
         """
         kwargs = dict(kwargs or {})
         self.check_arguments(args, kwargs)
-        options = {name: milliseconds(value) for name, value in options.items()}
+        options = {
+            name: milliseconds(_name_actor(name, value)) for name, value in options.items()
+        }
         if delay is not None:
             options["delay"] = check_delay(milliseconds(delay))
         if eta is not None:
@@ -268,3 +277,12 @@ def _since_epoch(eta: int | datetime) -> int:
         )
     # Rounded up: never before that moment.
     return -((_EPOCH - eta) // timedelta(milliseconds=1))
+
+
+def _name_actor(name: str, value: Any) -> Any:
+    """The value of an option, by name where it is an actor."""
+    if name not in _CALLBACKS or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Actor):
+        return value.actor_name
+    raise TypeError(f"{name} is {value!r}; it is an actor or the name of one")

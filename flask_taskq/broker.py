@@ -298,6 +298,21 @@ class Broker:
             self.emit_after("enqueue", message, wait)
         return [Job(_first_record(envelope, now), self) for envelope in envelopes]
 
+    def follow_up(self, message: MessageProxy, actor_name: str, *args: Any) -> None:
+        """Send a message together with the outcome of a run, for ``after_`` hooks.
+
+        It is stored in the step that stores the outcome, and not at all if the outcome is
+        refused, or the job runs again.
+
+        :param message: of the run.
+        :param actor_name: whom to send it to.
+        :raises ActorNotFound: this process does not know that actor.
+        :raises BadArguments, PayloadTooLarge: as :meth:`enqueue`.
+        """
+        next_message = self.get_actor(actor_name).message(*args)
+        self.emit_before("enqueue", next_message, None)
+        message.follow_ups += (self._seal(next_message, self.clock.now(), None),)
+
     def _seal(self, message: Message, now: int, due_at: int | None) -> Envelope:
         # A message may be made, or changed, by hand. A worker would refuse it.
         self.declare_queue(check_queue_name(message.queue_name))

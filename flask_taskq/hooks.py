@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 from typing import TYPE_CHECKING
 
+from .engines.base import Envelope
 from .message import Message
 from .record import JobRecord
 
@@ -27,7 +28,15 @@ class MessageProxy:
     :param crashes: how many runs of the job ended with the death of their process.
     """
 
-    __slots__ = ("attempt", "crashes", "discarded", "failed", "message", "retry_delay")
+    __slots__ = (
+        "attempt",
+        "crashes",
+        "discarded",
+        "failed",
+        "follow_ups",
+        "message",
+        "retry_delay",
+    )
 
     def __init__(self, message: Message, *, attempt: int = 1, crashes: int = 0) -> None:
         self.message = message
@@ -39,6 +48,8 @@ class MessageProxy:
         self.discarded = False
         #: Milliseconds until the job runs again, if it does.
         self.retry_delay: int | None = None
+        #: Jobs that are stored together with the job's outcome. See ``Broker.follow_up()``.
+        self.follow_ups: tuple[Envelope, ...] = ()
 
     @property
     def id(self) -> str:

@@ -90,10 +90,12 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """How a delivery ended. One of the classes below.
 
     :param started_at: when the run began, milliseconds since the epoch; None if it did not.
+    :param follow_ups: new jobs, which are stored in the same step, if this outcome is.
     """
 
     delivery: Delivery
     started_at: int | None = None
+    follow_ups: tuple[Envelope, ...] = ()
 
 
 class Done(Settlement, frozen=True, kw_only=True):
@@ -242,8 +244,9 @@ class Consumer(abc.ABC):
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         """Settle what is still held under its token, and claim more, in one atomic step.
 
-        A settlement with an old token changes nothing and is reported. A job whose
-        cancelling was asked for and that would run again is cancelled instead.
+        A settlement with an old token changes nothing and is reported, and its follow-ups
+        are not stored. A job whose cancelling was asked for and that would run again is
+        cancelled instead, without follow-ups.
 
         :param then_fetch: claim at most this many, without waiting; none are claimed if
             the worker's lease has run out.

@@ -77,9 +77,7 @@ class MemoryEngine(Engine):
 
     def enqueue(self, envelopes: Sequence[Envelope]) -> None:
         with self.changed:
-            for envelope in envelopes:
-                if envelope.id not in self.table:
-                    self._insert(envelope)
+            self.insert_new(envelopes)
             self.changed.notify_all()
 
     def consumer(
@@ -108,6 +106,11 @@ class MemoryEngine(Engine):
         self.table[envelope.id] = job
 
     # What follows is called with the condition held.
+
+    def insert_new(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            if envelope.id not in self.table:
+                self._insert(envelope)
 
     def find(self, job_id: str) -> _Job | None:
         job = self.table.get(job_id)
@@ -274,7 +277,11 @@ class _Consumer(Consumer):
                 if job is None or not self._holds(job, delivery):
                     stale.append(delivery)
                 else:
+                    would_run_again = isinstance(settlement, (Retry, GivenBack))
+                    is_stopped = job.record.cancel_requested and would_run_again
                     self._settle(job, settlement)
+                    if not is_stopped:
+                        engine.insert_new(settlement.follow_ups)
             deliveries = []
             if then_fetch and engine.is_alive(self._worker):
                 deliveries = self._claim(then_fetch)

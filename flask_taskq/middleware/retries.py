@@ -51,6 +51,10 @@ class Retries(Middleware):
     They are asked in this order: ``throws``, ``discard_on``, ``retry_when``, and then the
     number of retries.
 
+    ``on_retry_exhausted``, of an actor or a message, is an actor or its name that is sent the
+    message as a dict and ``{"retries": ..., "max_retries": ...}`` when no run follows any
+    more. It is stored in one step with the failure.
+
     :param max_retries: how many runs may follow the first one; None for any number.
     :param min_backoff: the shortest time before the second run, in milliseconds.
     :param max_backoff: the longest time between two runs, in milliseconds.
@@ -77,7 +81,7 @@ class Retries(Middleware):
 
     @property
     def actor_options(self) -> set[str]:
-        return {*_PER_ERROR, *self.declared_options}
+        return {*_PER_ERROR, *self.declared_options, "on_retry_exhausted"}
 
     @property
     def declared_options(self) -> set[str]:
@@ -89,8 +93,8 @@ class Retries(Middleware):
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
-            wrong = _CHECKS[name](value)
-            if wrong is not None:
+            check = _CHECKS.get(name)
+            if check is not None and (wrong := check(value)):
                 raise ValueError(f"{name} {wrong}")
 
     def after_process_message(
@@ -129,6 +133,7 @@ class Retries(Middleware):
             is_over = max_retries is not None and retries >= max_retries
         if is_over:
             message.fail()
+            self._tell_exhausted(broker, message, max_retries)
         elif isinstance(exception, Retry) and exception.delay is not None:
             message.retry(milliseconds(exception.delay))
         else:
@@ -140,6 +145,14 @@ class Retries(Middleware):
                     max_backoff=milliseconds(max_backoff),
                 )
             )
+
+    def _tell_exhausted(
+        self, broker: Broker, message: MessageProxy, max_retries: int | None
+    ) -> None:
+        name = broker.option(message, "on_retry_exhausted")
+        if name is not None:
+            counts = {"retries": message.attempt - 1, "max_retries": max_retries}
+            broker.follow_up(message, name, message.asdict(), counts)
 
 
 def _nearest(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextvars import copy_context
@@ -114,7 +113,7 @@ class Runner:
                 # A context failed on its way in or out, and the run with it. After hooks
                 # hear of it, a second time where the actor itself had ended well.
                 run.exception = error
-                run.message.discarded = False
+                run.message.discarded, run.message.follow_ups = False, ()
                 self._tell(run)
         return self._settle(run)
 
@@ -210,6 +209,7 @@ class Runner:
 
     def _classify(self, run: Run) -> Settlement:
         delivery, started_at, message = run.delivery, run.started_at, run.message
+        after = message.follow_ups
         if isinstance(run.exception, Shutdown):
             return GivenBack(delivery=delivery, started_at=started_at)
         if isinstance(run.exception, Snooze):
@@ -218,14 +218,20 @@ class Runner:
         if run.exception is None or (
             isinstance(run.exception, SkipMessage) and not message.failed
         ):
-            return Done(delivery=delivery, started_at=started_at, result=run.result)
+            return Done(
+                delivery=delivery, started_at=started_at, follow_ups=after, result=run.result
+            )
         if message.discarded:
             code = "cancelled" if isinstance(run.exception, Cancel) else "discarded"
             error = _describe(run.exception, code)
-            return Cancelled(delivery=delivery, started_at=started_at, error=error)
+            return Cancelled(
+                delivery=delivery, started_at=started_at, follow_ups=after, error=error
+            )
         error = _describe(run.exception, run.code)
         if message.retry_delay is None:
-            return Failed(delivery=delivery, started_at=started_at, error=error)
+            return Failed(
+                delivery=delivery, started_at=started_at, follow_ups=after, error=error
+            )
         at = self._clock.now() + message.retry_delay
         return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
 
@@ -276,11 +282,16 @@ class Runner:
         return GivenBack(delivery=delivery, at=now + delay, reason="unknown_actor")
 
 
-def emit_outcomes(broker: Broker, when: str, settlements: Iterable[Settlement]) -> None:
-    """Run the ``ack`` and ``nack`` hooks of outcomes.
+def emit_outcomes(broker: Broker, when: str, settlements: Sequence[Settlement]) -> None:
+    """Run the ``ack`` and ``nack`` hooks of outcomes, and ``after_enqueue`` of follow-ups.
 
     :param when: ``before`` or ``after`` they were stored.
     """
+    if when == "after" and broker.has_hook("after_enqueue"):
+        for settlement in settlements:
+            for envelope in settlement.follow_ups:
+                message = decode_message(envelope.message, len(envelope.message))
+                broker.emit_after("enqueue", message, None)
     emit = broker.emit_before if when == "before" else broker.emit_after
     is_wanted = {name: broker.has_hook(f"{when}_{name}") for name in ("ack", "nack")}
     if not any(is_wanted.values()):

@@ -43,7 +43,7 @@ WORKERS = {"w1": ("a", False), "w2": ("a", False), "w3": ("b", False), "solo": (
 priorities = st.sampled_from([-1, 0, 0, 5])
 workers = st.sampled_from(sorted(WORKERS))
 kinds = st.sampled_from(
-    ["done", "failed", "cancelled", "retry", "given back", "put off", "snoozed"]
+    ["done", "followed", "failed", "cancelled", "retry", "given back", "put off", "snoozed"]
 )
 rare = st.sampled_from([False, False, True])
 UNCHARGED = ("given back", "put off", "snoozed")
@@ -220,6 +220,8 @@ class Histories(RuleBasedStateMachine):
                 return done(delivery, delivery.message, started_at=now + offset)
             case "failed":
                 return failed(delivery)
+            case "followed":
+                return done(delivery, started_at=now, follow_ups=(self.follow_up(delivery),))
             case "cancelled":
                 return cancelled(delivery, started_at=now)
             case "snoozed":
@@ -230,6 +232,20 @@ class Histories(RuleBasedStateMachine):
                 return given_back(delivery, reason="shutdown")
             case _:
                 return given_back(delivery, at=now + offset, reason="unknown_actor")
+
+    def follow_up(self, delivery: Delivery) -> Envelope:
+        # The same for both engines, and for a second settlement of this delivery.
+        id_ = f"{delivery.claim:08x}" + delivery.id[8:]
+        if id_ not in self.ids:
+            self.ids.append(id_)
+        return Envelope(
+            id=id_,
+            queue="b",
+            actor="add",
+            priority=delivery.priority,
+            message=b"{}",
+            created_at=self.clock.now(),
+        )
 
     def delivered(self, tested: list[Delivery], model: list[Delivery]) -> Any:
         """Compare what was fetched, and check what holds for every delivery."""

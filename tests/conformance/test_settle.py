@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import msgspec
 import pytest
 
@@ -485,3 +487,87 @@ def test_a_thousand_settlements_fit_in_one_call(bench: Bench) -> None:
 
     assert settled == ([], [])
     assert all(bench.status(job_id) is Status.SUCCEEDED for job_id in ids)
+
+
+# Follow-ups
+
+
+@pytest.mark.parametrize("settle", [done, failed, cancelled])
+def test_a_follow_up_is_stored_with_the_outcome(bench: Bench, settle) -> None:
+    """It is a job like any other, and may be fetched in the same step."""
+    delivery = bench.running()
+    envelopes = (bench.envelope(message=b"[1]"), bench.envelope(delay=1_000))
+
+    settled = bench.settle(settle(delivery, follow_ups=envelopes), then_fetch=5)
+
+    assert [next_.id for next_ in settled.deliveries] == [envelopes[0].id]
+    assert bench.record(envelopes[0].id).message == b"[1]"
+    assert bench.status(envelopes[1].id) is Status.SCHEDULED
+
+
+def test_a_follow_up_of_a_refused_settlement_is_not_stored(bench: Bench) -> None:
+    """The run that did count says what follows; the others of the batch are not touched."""
+    old = bench.running("w1")
+    bench.engine.workers.hand_back("w1", [], "killed by signal 9")
+    bench.claim("w2")
+    other = bench.running("w1", queue="other")
+    envelopes = [bench.envelope(), bench.envelope()]
+
+    settled = bench.settle(
+        done(old, follow_ups=(envelopes[0],)), done(other, follow_ups=(envelopes[1],))
+    )
+
+    assert settled.stale == [old]
+    assert bench.engine.jobs.get(envelopes[0].id) is None
+    assert bench.status(envelopes[1].id) is Status.QUEUED
+
+
+def test_of_two_settlements_in_one_batch_the_first_is_followed(bench: Bench) -> None:
+    """The second is a stale one."""
+    delivery = bench.running()
+    first, second = bench.envelope(), bench.envelope()
+
+    bench.settle(done(delivery, follow_ups=(first,)), failed(delivery, follow_ups=(second,)))
+
+    assert bench.status(first.id) is Status.QUEUED
+    assert bench.engine.jobs.get(second.id) is None
+
+
+def test_a_follow_up_that_exists_is_passed_over(bench: Bench) -> None:
+    """A call whose outcome is unknown can be repeated."""
+    envelope = bench.envelope()
+    bench.settle(done(bench.running(), follow_ups=(envelope,)))
+    first = bench.claim()
+
+    assert bench.settle(done(first, follow_ups=(envelope,))).stale == []
+
+    assert bench.status(envelope.id) is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("kind", ["retry", "given back", "put off", "snoozed"])
+def test_nothing_follows_a_run_that_was_cancelled_instead(bench: Bench, kind: str) -> None:
+    """The outcome that it belongs to did not come about."""
+    delivery = bench.running()
+    bench.engine.jobs.cancel(delivery.id)
+    envelope = bench.envelope()
+    settlement = settlements(bench)[kind](delivery)
+
+    bench.settle(msgspec.structs.replace(settlement, follow_ups=(envelope,)))
+
+    assert bench.status(delivery.id) is Status.CANCELLED
+    assert bench.engine.jobs.get(envelope.id) is None
+
+
+def test_a_follow_up_wakes_who_waits_for_its_queue(live: Bench) -> None:
+    """Like a job that is sent."""
+    delivery = live.running("w1")
+    envelope = live.envelope(queue="other")
+    consumer = live.worker("w2", ["other"])
+    fetched = []
+    thread = threading.Thread(target=lambda: fetched.extend(consumer.fetch(1, 30_000)))
+    thread.start()
+
+    live.settle(done(delivery, follow_ups=(envelope,)))
+
+    thread.join(10)
+    assert [delivery.id for delivery in fetched] == [envelope.id]

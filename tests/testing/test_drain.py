@@ -7,6 +7,7 @@ from flask import Flask
 from flask import g
 from flask_sqlalchemy import SQLAlchemy
 
+from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq import TaskQ
 from flask_taskq.errors import ConfigurationError
@@ -306,3 +307,22 @@ def test_ctrl_c_in_a_job_ends_the_test_and_not_the_job(app, taskq):
             drain(app)
         assert job.refresh().status is Status.QUEUED
         assert job.record.attempt == 0
+
+
+def test_callbacks_run_too(taskq, app):
+    """Like anything that a job sends; hooks hear that they were stored."""
+    stored = []
+
+    class Listening(Middleware):
+        def after_enqueue(self, broker, message, delay):
+            stored.append(message.actor_name)
+
+    taskq.broker_for(app).add_middleware(Listening())
+    told = []
+    taskq.actor(lambda message, result: told.append(result), actor_name="tell")
+    taskq.actor(lambda: 5, actor_name="five", on_success="tell")
+    with app.app_context():
+        taskq.broker.get_actor("five").send()
+    assert [job.record.actor for job in drain(app)] == ["five", "tell"]
+    assert told == [5]
+    assert stored == ["five", "tell"]

@@ -233,14 +233,14 @@ def test_middleware_is_added_at_the_end(broker):
 
 def test_middleware_can_be_added_before_another():
     """The place is given by class."""
-    broker = make_broker(None)
+    broker = make_broker(None, habits=(CurrentJob, Retries))
     broker.add_middleware(Cycles(), before=Retries)
     assert [type(one) for one in broker.middleware] == [CurrentJob, Cycles, Retries]
 
 
 def test_middleware_can_be_added_after_another():
     """The place is given by class."""
-    broker = make_broker(None)
+    broker = make_broker(None, habits=(CurrentJob, Retries))
     broker.add_middleware(Cycles(), after=CurrentJob)
     assert [type(one) for one in broker.middleware] == [CurrentJob, Cycles, Retries]
 

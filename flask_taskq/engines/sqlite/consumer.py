@@ -26,6 +26,8 @@ from ..base import Settlement
 from .database import Handle
 from .doorbell import Listener
 from .records import to_attempts
+from .sender import Row
+from .sender import to_row
 from .store import Store
 from .store import take_places
 from .workers import is_alive
@@ -56,6 +58,7 @@ class _Step(NamedTuple):
     statement: str
     values: Values
     otherwise: tuple[str, Values] | None = None
+    follow_ups: Sequence[Row] = ()
 
 
 class _NotAllHeldError(Exception):
@@ -101,6 +104,12 @@ class SQLiteConsumer(Consumer):
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         now = self._store.clock.now()
         steps = [self._step(settlement, now) for settlement in settlements]
+        has_follow_ups = False
+        for place, settlement in enumerate(settlements):
+            if settlement.follow_ups:
+                has_follow_ups = True
+                rows = [to_row(envelope, now) for envelope in settlement.follow_ups]
+                steps[place] = steps[place]._replace(follow_ups=rows)
 
         def settle_together(connection: sqlite3.Connection) -> Settled:
             self._settle_together(connection, steps)
@@ -127,7 +136,7 @@ class SQLiteConsumer(Consumer):
             settled = self._handle.write(settle_one_by_one)
         if settled.deliveries:
             self._found_at = self._store.clock.monotonic()
-        if any(isinstance(settlement, (Retry, GivenBack)) for settlement in settlements):
+        if has_follow_ups or any(isinstance(one, (Retry, GivenBack)) for one in settlements):
             self._store.doorbell.ring()
             self._listener.wake()
         return settled
@@ -255,9 +264,14 @@ class SQLiteConsumer(Consumer):
             settled += connection.executemany(statement, values).rowcount
         if settled != len(steps):
             raise _NotAllHeldError
+        follow_ups = [row for step in steps for row in step.follow_ups]
+        if follow_ups:
+            connection.executemany(self._store.statements.insert, follow_ups)
 
     def _settle_one(self, connection: sqlite3.Connection, step: _Step) -> bool:
         done = connection.execute(step.statement, step.values).rowcount == 1
+        if done and step.follow_ups:
+            connection.executemany(self._store.statements.insert, step.follow_ups)
         if not done and step.otherwise is not None:
             done = connection.execute(*step.otherwise).rowcount == 1
         return done

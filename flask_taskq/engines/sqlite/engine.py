@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from ...clock import Clock
 from ...config import Settings
-from ...record import Status
 from ..base import Consumer
 from ..base import Engine
 from ..base import Envelope
 from .consumer import SQLiteConsumer
 from .records import SQLiteJobs
 from .records import SQLiteQueues
-from .sender import Row
+from .sender import to_row
 from .store import Store
 from .workers import SQLiteWorkers
 
@@ -38,7 +37,7 @@ class SQLiteEngine(Engine):
     def enqueue(self, envelopes: Sequence[Envelope]) -> None:
         if envelopes:
             now = self.clock.now()
-            self._store.sender.insert([_row(envelope, now) for envelope in envelopes])
+            self._store.sender.insert([to_row(envelope, now) for envelope in envelopes])
 
     def consumer(
         self, queues: Sequence[str], worker: str, *, isolated: bool = False
@@ -47,20 +46,3 @@ class SQLiteEngine(Engine):
 
     def close(self) -> None:
         self._store.close()
-
-
-def _row(envelope: Envelope, now: int) -> Row:
-    due_at = envelope.due_at
-    later = due_at is not None and due_at > now
-    return (
-        envelope.id,
-        envelope.queue,
-        envelope.actor,
-        envelope.priority,
-        Status.SCHEDULED.value if later else Status.QUEUED.value,
-        due_at if later else None,
-        envelope.max_attempts,
-        envelope.created_at,
-        now,
-        envelope.message,
-    )

@@ -17,6 +17,8 @@ from typing import Final
 from typing import TypeVar
 
 from ...errors import BrokerConnectionError
+from ...record import Status
+from ..base import Envelope
 from .database import Database
 from .database import Handle
 from .doorbell import Doorbell
@@ -175,3 +177,21 @@ class Sender(Handle):
         self._waiting.clear()  # their threads are not here
         self._led = 1
         self._gathered = _Bell()
+
+
+def to_row(envelope: Envelope, now: int) -> Row:
+    """A job's values for the statement ``insert``."""
+    due_at = envelope.due_at
+    later = due_at is not None and due_at > now
+    return (
+        envelope.id,
+        envelope.queue,
+        envelope.actor,
+        envelope.priority,
+        Status.SCHEDULED.value if later else Status.QUEUED.value,
+        due_at if later else None,
+        envelope.max_attempts,
+        envelope.created_at,
+        now,
+        envelope.message,
+    )

@@ -1,0 +1,73 @@
+"""Another job when one has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from typing import Final
+
+from ..broker import Broker
+from ..errors import Shutdown
+from ..errors import Snooze
+from ..hooks import MessageProxy
+from ..hooks import Middleware
+
+#: How much of an error's text a callback gets, in characters.
+_MAX_TEXT: Final = 8_192
+
+
+class Callbacks(Middleware):
+    """``on_success`` and ``on_failure``: an actor, or its name, that is sent a message when
+    the job has ended. They are options of an actor or of a message.
+
+    ``on_success`` gets the message as a dict, and the result; ``on_failure`` the message and
+    ``{"type": ..., "message": ...}``, once, when the job has failed for good.
+
+    The callback is stored in one step with the outcome: whoever sees the one will see the
+    other, and a run whose outcome is refused calls nobody. Nobody is called where the actor
+    did not run: after :exc:`SkipMessage`, and when a job fails because its message is damaged,
+    its actor stays unknown, or its worker died too often. Nor when a job is cancelled or given
+    up. A callback that cannot be sent, because its actor is unknown here or because message
+    and result are together over ``TASKQ_MAX_MESSAGE_SIZE``, is an error in the log, and the
+    outcome stands.
+
+    In the list of middleware it stands before whatever decides whether a job runs again, so
+    that its ``after_`` hook is called later.
+    """
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"on_success", "on_failure"}
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        outcome: Any
+        if exception is None:
+            name, outcome = broker.option(message, "on_success"), result
+        elif _is_final_failure(message, exception):
+            name, outcome = broker.option(message, "on_failure"), _describe(exception)
+        else:
+            return
+        if name is not None:
+            broker.follow_up(message, name, message.asdict(), outcome)
+
+
+def _is_final_failure(message: MessageProxy, exception: BaseException) -> bool:
+    runs_again = message.retry_delay is not None or isinstance(exception, (Shutdown, Snooze))
+    return not runs_again and not message.discarded
+
+
+def _describe(exception: BaseException) -> Mapping[str, str]:
+    try:
+        text = str(exception)
+    except Exception:
+        text = "(its text could not be read)"
+    # Half a surrogate pair cannot be written as JSON.
+    text = text[:_MAX_TEXT].encode("utf-8", "backslashreplace").decode()
+    return {"type": type(exception).__name__, "message": text}
