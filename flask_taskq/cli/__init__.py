@@ -16,6 +16,7 @@ from flask.cli import ScriptInfo
 from flask.cli import with_appcontext
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOG_FORMATS = ("text", "json")
 
 
 @click.group()
@@ -70,6 +71,13 @@ def taskq() -> None:
     help="What is logged. At info, a line for each job.",
 )
 @click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS, case_sensitive=False),
+    default="text",
+    show_default=True,
+    help="How it is logged: lines for people, or a JSON object on each line.",
+)
+@click.option(
     "--pid-file",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
@@ -85,6 +93,7 @@ def worker(
     grace: int | None,
     connect_timeout: int,
     log_level: str,
+    log_format: str,
     pid_file: Path | None,
     check: bool,
 ) -> None:
@@ -99,9 +108,9 @@ def worker(
     from .logs import configure_logging
     from .pid_file import write_pid_file
 
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     options = SupervisorOptions(
-        command=_child_command(context.ensure_object(ScriptInfo), log_level),
+        command=_child_command(context.ensure_object(ScriptInfo), log_level, log_format),
         processes=processes or _count_cpus(),
         threads=threads,
         queues=None if queues is None else _split_queues(queues),
@@ -143,8 +152,9 @@ def actors() -> None:
 _HOW_TO = "call TaskQ(app) or taskq.init_app(app) in the factory"
 
 
-def _child_command(info: ScriptInfo, log_level: str) -> list[str]:
-    command = [sys.executable, "-m", f"{__name__}.child", "--log-level", log_level]
+def _child_command(info: ScriptInfo, log_level: str, log_format: str) -> list[str]:
+    command = [sys.executable, "-m", f"{__name__}.child"]
+    command += ["--log-level", log_level, "--log-format", log_format]
     if info.app_import_path:
         return [*command, "--app", info.app_import_path]
     if info.create_app is not None:

@@ -47,7 +47,7 @@ def main() -> None:
     """Build the app, and work for the supervisor until it says otherwise."""
     process.ignore_signals()
     arguments = _parse_arguments()
-    configure_logging(arguments.log_level)
+    configure_logging(arguments.log_level, arguments.log_format)
     spec = msgspec.json.decode(arguments.spec, type=ChildSpec)
     link = _open_link(spec)
     try:
@@ -74,6 +74,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A process of flask taskq worker.")
     parser.add_argument("--app")
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", default="text")
     parser.add_argument("--spec", required=True)
     return parser.parse_args()
 

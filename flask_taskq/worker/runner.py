@@ -259,10 +259,16 @@ class Runner:
             run.delivery.attempt,
             self._clock.monotonic() - run.began,
             exc_info=_exc_info(run) if shows_error else None,
+            extra=_fields(run.delivery),
         )
 
     def _bury(self, delivery: Delivery, error: DecodeError) -> Settlement:
-        logger.error("job %s failed: its stored message is damaged: %s", delivery.id, error)
+        logger.error(
+            "job %s failed: its stored message is damaged: %s",
+            delivery.id,
+            error,
+            extra=_fields(delivery),
+        )
         return Failed(
             delivery=delivery,
             error=JobError(type="DecodeError", message=_cut(str(error)), code="malformed"),
@@ -274,11 +280,19 @@ class Runner:
         now, limit = self._clock.now(), self._settings.unknown_actor_ttl
         text = f"no actor is named {delivery.actor!r} in this worker"
         if delivery.released_since is not None and now - delivery.released_since >= limit:
-            logger.error("job %s failed: %s, nor has been for %d ms", delivery.id, text, limit)
+            logger.error(
+                "job %s failed: %s, nor has been for %d ms",
+                delivery.id,
+                text,
+                limit,
+                extra=_fields(delivery),
+            )
             error = JobError(type="ActorNotFound", message=text, code="unknown_actor")
             return Failed(delivery=delivery, error=error)
         delay = min(_MIN_RELEASE * 2 ** min(delivery.releases, 10), _MAX_RELEASE)
-        logger.warning("job %s put off for %d ms: %s", delivery.id, delay, text)
+        logger.warning(
+            "job %s put off for %d ms: %s", delivery.id, delay, text, extra=_fields(delivery)
+        )
         return GivenBack(delivery=delivery, at=now + delay, reason="unknown_actor")
 
 
@@ -321,6 +335,11 @@ _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
     Cancelled: (logging.INFO, "cancelled"),
     GivenBack: (logging.INFO, "given back"),
 }
+
+
+def _fields(delivery: Delivery) -> dict[str, Any]:
+    # These lines are logged around the job and not in it: there is no current job.
+    return {"job_id": delivery.id, "actor": delivery.actor, "attempt": delivery.attempt}
 
 
 def _describe(exception: BaseException, code: str) -> JobError:

@@ -142,7 +142,9 @@ def started(monkeypatch):
             return 2
 
     monkeypatch.setattr(supervisor, "Supervisor", Supervisor)
-    monkeypatch.setattr("flask_taskq.cli.logs.configure_logging", lambda level: None)
+    monkeypatch.setattr(
+        "flask_taskq.cli.logs.configure_logging", lambda level, log_format: None
+    )
     return found
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -104,6 +105,12 @@ def crash() -> None:
     tell("start")
     os.kill(os.getpid(), signal.SIGKILL)
     threading.Event().wait()
+
+
+@taskq.actor
+def log(text: str) -> None:
+    """A job in which a library logs something."""
+    logging.getLogger("some.library").info(text)
 
 
 @taskq.actor
