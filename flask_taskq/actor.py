@@ -40,6 +40,8 @@ PRIORITIES = range(-9, 10)
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
 #: Options that name another actor.
 _CALLBACKS: Final = frozenset({"on_success", "on_failure", "on_retry_exhausted"})
 
@@ -91,7 +93,8 @@ class Actor(Generic[P, R]):
         self.queue_name = check_queue_name(queue_name)
         self.priority = check_priority(priority, actor_name)
         self.options = {
-            name: _name_actor(name, value) for name, value in (options or {}).items()
+            name: _since_epoch(name, _name_actor(name, value))
+            for name, value in (options or {}).items()
         }
         self.is_async = inspect.iscoroutinefunction(fn)
         self.signature = inspect.signature(fn)
@@ -142,8 +145,9 @@ class Actor(Generic[P, R]):
         :param queue_name: in place of the actor's own. A worker serves a queue that is no
             actor's own only if ``--queues`` names it.
         :param options: what overrides the actor's own options; a duration is milliseconds
-            or a timedelta.
+            or a timedelta, a moment an aware datetime or milliseconds since the epoch.
         :raises BadArguments: the arguments do not fit the function.
+        :raises ValueError: an option is a datetime without a time zone.
         :raises TypeError: an option that names an actor is neither one nor a name.
         :raises ValueError: the queue's name, the priority or the time is not valid, or there
             are both a delay and an eta.
@@ -151,7 +155,8 @@ class Actor(Generic[P, R]):
         kwargs = dict(kwargs or {})
         self.check_arguments(args, kwargs)
         options = {
-            name: milliseconds(_name_actor(name, value)) for name, value in options.items()
+            name: milliseconds(_since_epoch(name, _name_actor(name, value)))
+            for name, value in options.items()
         }
         if delay is not None:
             options["delay"] = check_delay(milliseconds(delay))
@@ -286,3 +291,15 @@ def _name_actor(name: str, value: Any) -> Any:
     if isinstance(value, Actor):
         return value.actor_name
     raise TypeError(f"{name} is {value!r}; it is an actor or the name of one")
+
+
+def _since_epoch(name: str, value: Any) -> Any:
+    """The value of an option, in milliseconds where it is a datetime."""
+    if not isinstance(value, datetime):
+        return value
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"{name} is {value!r}, without a time zone: it would be another moment on another"
+            " machine; take datetime.now(UTC) or value.astimezone()"
+        )
+    return (value - _EPOCH) // timedelta(milliseconds=1)

@@ -26,26 +26,40 @@ class MessageProxy:
     :param message: the message.
     :param attempt: the number of this run, from 1.
     :param crashes: how many runs of the job ended with the death of their process.
+    :param created_at: when the job was sent, milliseconds since the epoch; by default, when
+        its message was made.
     """
 
     __slots__ = (
         "attempt",
         "crashes",
+        "created_at",
         "discarded",
+        "expired",
         "failed",
         "follow_ups",
         "message",
         "retry_delay",
     )
 
-    def __init__(self, message: Message, *, attempt: int = 1, crashes: int = 0) -> None:
+    def __init__(
+        self,
+        message: Message,
+        *,
+        attempt: int = 1,
+        crashes: int = 0,
+        created_at: int | None = None,
+    ) -> None:
         self.message = message
+        self.created_at = message.message_timestamp if created_at is None else created_at
         self.attempt = attempt
         self.crashes = crashes
         #: Whether the job fails for good with this run.
         self.failed = False
         #: Whether the job ends with this run as cancelled, which is no failure.
         self.discarded = False
+        #: Whether the job is too old to run.
+        self.expired = False
         #: Milliseconds until the job runs again, if it does.
         self.retry_delay: int | None = None
         #: Jobs that are stored together with the job's outcome. See ``Broker.follow_up()``.
@@ -65,6 +79,10 @@ class MessageProxy:
         """Give the job up with this run: it ends as cancelled, and that is no failure."""
         self.failed, self.discarded = False, True
         self.retry_delay = None
+
+    def expire(self) -> None:
+        """Let the job end as expired, for a hook that then raises :exc:`SkipMessage`."""
+        self.expired = True
 
     def retry(self, delay: int) -> None:
         """Let the job run again.
@@ -181,7 +199,7 @@ class Middleware:
         """
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        """A job was ended by :exc:`SkipMessage`."""
+        """A job was ended by :exc:`SkipMessage`, or has expired."""
 
     def before_ack(self, broker: Broker, message: MessageProxy) -> None:
         """The outcome of a job that did not fail for good is about to be stored."""

@@ -19,7 +19,7 @@ class Status(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"  #: the dead letter: kept whole, with its last error
     CANCELLED = "cancelled"
-    EXPIRED = "expired"
+    EXPIRED = "expired"  #: was too old when its turn came
 
     @property
     def is_final(self) -> bool:
@@ -61,6 +61,7 @@ TRANSITIONS: Final = (
     Transition("retry", Status.RUNNING, Status.SCHEDULED, "holder", _TOKEN),
     Transition("fail", Status.RUNNING, Status.FAILED, "holder", _TOKEN),
     Transition("give up", Status.RUNNING, Status.CANCELLED, "holder", _TOKEN),
+    Transition("expire", Status.RUNNING, Status.EXPIRED, "holder", _TOKEN),
     Transition("give back", Status.RUNNING, Status.QUEUED, "holder", _TOKEN),
     Transition("put off", Status.RUNNING, Status.SCHEDULED, "holder", _TOKEN),
     Transition("reclaim", Status.RUNNING, Status.QUEUED, "supervisor", _OVER),
@@ -80,7 +81,7 @@ class JobError(msgspec.Struct, frozen=True):
     :param message: the exception's text.
     :param code: a word for programs: ``exception``, ``bad_arguments``, ``bad_result``,
         ``malformed``, ``unknown_actor`` or ``worker_lost``; of a job that was given up,
-        ``cancelled`` or ``discarded``.
+        ``cancelled`` or ``discarded``; of one that was too old to run, ``expired``.
     :param traceback: the traceback as text, without the values of variables.
     """
 

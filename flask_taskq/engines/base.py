@@ -66,6 +66,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     :param attempt: the number that this run has if it is charged, from 1.
     :param claim: how often the job has been handed over, this time included.
+    :param created_at: when the job was sent, milliseconds since the epoch.
     :param released_since: since when the job has been put off without having begun to run,
         or None if this worker is the first to see it.
     :param releases: how often it has been put off since then.
@@ -80,6 +81,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     attempt: int
     claim: int
+    created_at: int
     crashes: int = 0
     released_since: int | None = None
     releases: int = 0
@@ -121,6 +123,15 @@ class Cancelled(Settlement, frozen=True, kw_only=True):
     """The run gave the job up and is charged; none follows, and it is no failure.
 
     :param error: why.
+    """
+
+    error: JobError
+
+
+class Expired(Settlement, frozen=True, kw_only=True):
+    """The job was too old to run: it is not charged, and it ends.
+
+    :param error: how so.
     """
 
     error: JobError

@@ -24,6 +24,7 @@ from .base import Delivery
 from .base import Done
 from .base import Engine
 from .base import Envelope
+from .base import Expired
 from .base import Failed
 from .base import GivenBack
 from .base import HOUSEKEEPING_LIMIT
@@ -262,6 +263,7 @@ class _Consumer(Consumer):
             worker=self._worker,
             attempt=record.attempt,
             claim=job.claim,
+            created_at=record.created_at,
             crashes=record.crashes,
             released_since=job.released_since,
             releases=job.releases,
@@ -310,6 +312,9 @@ class _Consumer(Consumer):
                 finish(job, Status.FAILED, **charged)
             case Cancelled():
                 finish(job, Status.CANCELLED, **charged)
+            case Expired():
+                attempt = job.record.attempt - 1
+                finish(job, Status.EXPIRED, error=settlement.error, attempt=attempt)
             case Retry() if job.record.cancel_requested:
                 finish(job, Status.CANCELLED, **charged)
             case Retry():

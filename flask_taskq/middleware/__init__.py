@@ -9,9 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 from ..hooks import Middleware
+from .age_limit import AgeLimit
 from .callbacks import Callbacks
 from .current_job import CurrentJob
 from .retries import Retries
 
 #: What every app has, in the order in which their ``before_`` hooks run.
-DEFAULT: Final[tuple[type[Middleware], ...]] = (CurrentJob, Callbacks, Retries)
+DEFAULT: Final[tuple[type[Middleware], ...]] = (
+    CurrentJob,
+    AgeLimit,
+    Callbacks,
+    Retries,
+)

@@ -21,6 +21,7 @@ from ..encoding import encode_value
 from ..engines.base import Cancelled
 from ..engines.base import Delivery
 from ..engines.base import Done
+from ..engines.base import Expired
 from ..engines.base import Failed
 from ..engines.base import GivenBack
 from ..engines.base import Retry
@@ -39,6 +40,7 @@ from ..errors import Snooze
 from ..errors import TaskQError
 from ..hooks import MessageProxy
 from ..interrupt import Gate
+from ..message import Message
 from ..record import JobError
 
 logger = logging.getLogger("flask_taskq.jobs")
@@ -121,7 +123,7 @@ class Runner:
         message = decode_message(delivery.message, self._settings.max_message_size)
         if message.message_id != delivery.id:
             raise DecodeError(f"the message of another job, {message.message_id}")
-        return MessageProxy(message, attempt=delivery.attempt, crashes=delivery.crashes)
+        return _proxy(message, delivery)
 
     def _call(self, run: Run) -> None:
         """Before hooks, the actor, and its value as JSON."""
@@ -215,6 +217,10 @@ class Runner:
         if isinstance(run.exception, Snooze):
             at = self._clock.now() + milliseconds(run.exception.delay)
             return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
+        if message.expired and isinstance(run.exception, SkipMessage):
+            text = _cut(str(run.exception))
+            error = JobError(type="Expired", message=text, code="expired")
+            return Expired(delivery=delivery, error=error)
         if run.exception is None or (
             isinstance(run.exception, SkipMessage) and not message.failed
         ):
@@ -323,9 +329,18 @@ def emit_outcomes(broker: Broker, when: str, settlements: Sequence[Settlement]) 
 def _message_of(settlement: Settlement, max_size: int) -> MessageProxy:
     delivery = settlement.delivery
     message = decode_message(delivery.message, max_size)
-    proxy = MessageProxy(message, attempt=delivery.attempt, crashes=delivery.crashes)
+    proxy = _proxy(message, delivery)
     proxy.failed = isinstance(settlement, Failed)
     return proxy
+
+
+def _proxy(message: Message, delivery: Delivery) -> MessageProxy:
+    return MessageProxy(
+        message,
+        attempt=delivery.attempt,
+        crashes=delivery.crashes,
+        created_at=delivery.created_at,
+    )
 
 
 _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
@@ -333,6 +348,7 @@ _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
     Retry: (logging.WARNING, "failed"),
     Failed: (logging.ERROR, "failed"),
     Cancelled: (logging.INFO, "cancelled"),
+    Expired: (logging.INFO, "expired"),
     GivenBack: (logging.INFO, "given back"),
 }
 

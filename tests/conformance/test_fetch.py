@@ -16,7 +16,9 @@ from tests.support.bench import retry
 
 def test_a_delivery_says_what_the_runner_needs(bench: Bench) -> None:
     """The message and its token, and nothing that must be looked up."""
+    created_at = bench.clock.now()
     job_id = bench.send(actor="greet", priority=2, message=b"[1]")
+    bench.clock.advance(7)
 
     delivery = bench.claim("w1")
 
@@ -29,6 +31,7 @@ def test_a_delivery_says_what_the_runner_needs(bench: Bench) -> None:
         worker="w1",
         attempt=1,
         claim=1,
+        created_at=created_at,
         handle=delivery.handle,
     )
 

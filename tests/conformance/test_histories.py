@@ -29,6 +29,7 @@ from flask_taskq.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import cancelled
 from tests.support.bench import done
+from tests.support.bench import expired
 from tests.support.bench import failed
 from tests.support.bench import given_back
 from tests.support.bench import retry
@@ -43,10 +44,20 @@ WORKERS = {"w1": ("a", False), "w2": ("a", False), "w3": ("b", False), "solo": (
 priorities = st.sampled_from([-1, 0, 0, 5])
 workers = st.sampled_from(sorted(WORKERS))
 kinds = st.sampled_from(
-    ["done", "followed", "failed", "cancelled", "retry", "given back", "put off", "snoozed"]
+    [
+        "done",
+        "followed",
+        "failed",
+        "cancelled",
+        "expired",
+        "retry",
+        "given back",
+        "put off",
+        "snoozed",
+    ]
 )
 rare = st.sampled_from([False, False, True])
-UNCHARGED = ("given back", "put off", "snoozed")
+UNCHARGED = ("expired", "given back", "put off", "snoozed")
 offsets = st.sampled_from([-1, 0, 1, 700, 2_500])
 
 
@@ -222,6 +233,8 @@ class Histories(RuleBasedStateMachine):
                 return failed(delivery)
             case "followed":
                 return done(delivery, started_at=now, follow_ups=(self.follow_up(delivery),))
+            case "expired":
+                return expired(delivery)
             case "cancelled":
                 return cancelled(delivery, started_at=now)
             case "snoozed":

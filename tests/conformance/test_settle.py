@@ -18,6 +18,7 @@ from tests.support.bench import Bench
 from tests.support.bench import cancelled
 from tests.support.bench import done
 from tests.support.bench import ERROR
+from tests.support.bench import expired
 from tests.support.bench import failed
 from tests.support.bench import given_back
 from tests.support.bench import retry
@@ -30,6 +31,7 @@ def settlements(bench: Bench):
         "done": done,
         "failed": failed,
         "cancelled": cancelled,
+        "expired": expired,
         "retry": lambda delivery: retry(delivery, at=later),
         "given back": given_back,
         "put off": lambda delivery: given_back(delivery, at=later, reason="why"),
@@ -37,7 +39,7 @@ def settlements(bench: Bench):
     }
 
 
-KINDS = ["done", "failed", "cancelled", "retry", "given back", "put off", "snoozed"]
+KINDS = ["done", "failed", "cancelled", "expired", "retry", "given back", "put off", "snoozed"]
 
 
 def test_a_job_that_is_done_has_succeeded(bench: Bench) -> None:
@@ -81,6 +83,22 @@ def test_a_job_that_was_given_up_is_cancelled_and_says_why(bench: Bench) -> None
     assert (record.started_at, record.finished_at) == (began + 50, began + 250)
     assert record.expires_at == began + 250 + bench.engine.settings.result_ttl
     assert (record.attempt, record.cancel_requested) == (1, False)
+
+
+def test_a_job_that_was_too_old_has_expired_and_is_not_charged(bench: Bench) -> None:
+    """It did not run: there is no attempt, and an earlier one stays."""
+    delivery = bench.running()
+    bench.settle(retry(delivery, at=bench.clock.now()))
+    other = bench.claim()
+    bench.clock.advance(250)
+
+    bench.settle(expired(other))
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.error, record.attempt) == (Status.EXPIRED, ERROR, 1)
+    assert [attempt.number for attempt in record.attempts] == [1]
+    assert record.finished_at == bench.clock.now()
+    assert record.expires_at == bench.clock.now() + bench.engine.settings.result_ttl
 
 
 def test_a_run_that_is_retried_is_charged(bench: Bench) -> None:
@@ -492,7 +510,7 @@ def test_a_thousand_settlements_fit_in_one_call(bench: Bench) -> None:
 # Follow-ups
 
 
-@pytest.mark.parametrize("settle", [done, failed, cancelled])
+@pytest.mark.parametrize("settle", [done, failed, cancelled, expired])
 def test_a_follow_up_is_stored_with_the_outcome(bench: Bench, settle) -> None:
     """It is a job like any other, and may be fetched in the same step."""
     delivery = bench.running()

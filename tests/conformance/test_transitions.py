@@ -14,6 +14,7 @@ from flask_taskq.record import TRANSITIONS
 from tests.support.bench import Bench
 from tests.support.bench import cancelled
 from tests.support.bench import done
+from tests.support.bench import expired
 from tests.support.bench import failed
 from tests.support.bench import given_back
 from tests.support.bench import retry
@@ -42,6 +43,7 @@ class Life:
             Status.SCHEDULED: self.put_off,
             Status.SUCCEEDED: self.succeed,
             Status.FAILED: self.fail,
+            Status.EXPIRED: self.expire,
             Status.CANCELLED: lambda: (self.give_back(), self.cancel()),
         }[status]()
         assert self.status is status
@@ -79,6 +81,9 @@ class Life:
 
     def give_up(self) -> None:
         self.bench.settle(cancelled(self.delivery))
+
+    def expire(self) -> None:
+        self.bench.settle(expired(self.delivery))
 
     def retry(self) -> None:
         self.bench.settle(retry(self.delivery, at=self.bench.clock.now() + DELAY))
@@ -149,6 +154,7 @@ WAYS: list[tuple[str, Status | Arrangement, Operation, Status]] = [
     ("retry", Status.RUNNING, Life.retry, Status.SCHEDULED),
     ("fail", Status.RUNNING, Life.fail, Status.FAILED),
     ("give up", Status.RUNNING, Life.give_up, Status.CANCELLED),
+    ("expire", Status.RUNNING, Life.expire, Status.EXPIRED),
     ("give back", Status.RUNNING, Life.give_back, Status.QUEUED),
     ("put off", Status.RUNNING, Life.put_off, Status.SCHEDULED),
     ("put off", Status.RUNNING, Life.snooze, Status.SCHEDULED),
@@ -175,6 +181,7 @@ OPERATIONS = [
     Life.succeed,
     Life.fail,
     Life.give_up,
+    Life.expire,
     Life.retry,
     Life.give_back,
     Life.put_off,
@@ -185,7 +192,7 @@ OPERATIONS = [
 ]
 
 #: No operation of an engine leads to these yet.
-UNREACHED = {Status.BLOCKED, Status.EXPIRED}
+UNREACHED = {Status.BLOCKED}
 
 
 def rows(name: str, source: Status | None, target: Status) -> list[Transition]:
@@ -252,7 +259,7 @@ def test_what_the_table_does_not_name_changes_nothing(
 
 @pytest.mark.parametrize(
     "late",
-    [Life.succeed, Life.fail, Life.give_up, Life.retry, Life.put_off, Life.snooze],
+    [Life.succeed, Life.fail, Life.give_up, Life.expire, Life.retry, Life.put_off, Life.snooze],
 )
 @pytest.mark.parametrize("first", [Life.die, Life.vanish])
 def test_who_lost_the_job_cannot_move_it(bench: Bench, first, late) -> None:

@@ -10,6 +10,7 @@ from flask import Flask
 
 from flask_taskq import current_job
 from flask_taskq import TaskQ
+from flask_taskq.errors import Cancel
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.http.resource import MAX_INLINE_RESULT
 from flask_taskq.message import generate_id
@@ -219,6 +220,33 @@ def test_a_job_that_was_cancelled_has_an_error(client, in_status):
     """So that a client which looks for a result finds out why there is none."""
     error = client.get(f"/jobs/{in_status('cancelled')}").json["error"]
     assert (error["code"], error["status"], error["detail"]) == ("cancelled", 409, None)
+
+
+def test_a_job_that_has_expired_has_an_error(app, client, taskq, clock, send):
+    """It says how old it was."""
+    taskq.actor(lambda: None, actor_name="old", max_age=1_000)
+    job_id = send("old")
+    clock.advance(2_000)
+    drain(app)
+    job = client.get(f"/jobs/{job_id}").json
+    assert (job["status"], job["done"], job["attempt"]) == ("expired", True, 0)
+    error = job["error"]
+    assert (error["code"], error["status"]) == ("expired", 410)
+    assert error["detail"] == "older than its max_age of 1000 ms"
+
+
+def test_a_job_that_was_given_up_tells_why(app, client, taskq, send):
+    """In the actor's words."""
+
+    def give_up():
+        raise Cancel("the account is closed")
+
+    taskq.actor(give_up, actor_name="give_up")
+    job_id = send("give_up")
+    drain(app)
+    job = client.get(f"/jobs/{job_id}").json
+    assert (job["status"], job["error"]["code"]) == ("cancelled", "cancelled")
+    assert job["error"]["detail"] == "the account is closed"
 
 
 def test_no_answer_shows_how_the_app_is_built(client, in_status):

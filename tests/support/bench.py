@@ -13,6 +13,7 @@ from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.base import Done
 from flask_taskq.engines.base import Engine
 from flask_taskq.engines.base import Envelope
+from flask_taskq.engines.base import Expired
 from flask_taskq.engines.base import Failed
 from flask_taskq.engines.base import GivenBack
 from flask_taskq.engines.base import Retry
@@ -124,6 +125,10 @@ def failed(delivery: Delivery, **fields: Any) -> Failed:
 
 def cancelled(delivery: Delivery, **fields: Any) -> Cancelled:
     return Cancelled(delivery=delivery, error=ERROR, **fields)
+
+
+def expired(delivery: Delivery, **fields: Any) -> Expired:
+    return Expired(delivery=delivery, error=ERROR, **fields)
 
 
 def retry(delivery: Delivery, at: int, **fields: Any) -> Retry:

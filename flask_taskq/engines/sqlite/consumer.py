@@ -17,6 +17,7 @@ from ..base import Cancelled
 from ..base import Consumer
 from ..base import Delivery
 from ..base import Done
+from ..base import Expired
 from ..base import Failed
 from ..base import GivenBack
 from ..base import HOUSEKEEPING_LIMIT
@@ -233,6 +234,7 @@ class SQLiteConsumer(Consumer):
             message,
             attempt,
             claim,
+            created_at,
             crashes,
             released_since,
             releases,
@@ -247,6 +249,7 @@ class SQLiteConsumer(Consumer):
             worker=self._worker,
             attempt=attempt,
             claim=claim,
+            created_at=created_at,
             crashes=crashes,
             released_since=released_since,
             releases=releases,
@@ -296,6 +299,9 @@ class SQLiteConsumer(Consumer):
             case Cancelled():
                 values = (*_charged(settlement, attempts, now), *final)
                 return _Step(delivery, statements.give_up, values)
+            case Expired():
+                values = (msgspec.json.encode(settlement.error), *final)
+                return _Step(delivery, statements.expire, values)
             case Retry():
                 charged = _charged(settlement, attempts, now)
                 again = (settlement.at, *charged, now, *token)

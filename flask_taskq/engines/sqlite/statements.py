@@ -20,7 +20,7 @@ RECORD: Final = (
 
 #: Columns of a claimed row, in the order in which ``Consumer._deliver`` reads them.
 CLAIMED: Final = (
-    "priority, place, seq, id, queue, actor, message, attempt, claim, crashes,"
+    "priority, place, seq, id, queue, actor, message, attempt, claim, created_at, crashes,"
     " released_since, releases, attempts"
 )
 
@@ -146,6 +146,9 @@ class Statements:
         self.fail = f"UPDATE {job} SET status = 'failed', {charged}, {final} {fence}"
         # error, attempts, started_at; now, now, expires_at; seq, id, worker, claim
         self.give_up = f"UPDATE {job} SET status = 'cancelled', {charged}, {final} {fence}"
+        # error; now, now, expires_at; seq, id, worker, claim
+        self.expire = f"""UPDATE {job} SET status = 'expired', error = ?,
+            attempt = attempt - 1, {final} {fence}"""
         # at; error, attempts, started_at; now; seq, id, worker, claim
         self.retry = f"""UPDATE {job} SET status = 'scheduled', due_at = ?,
             {charged}, updated_at = ?, released_since = NULL, releases = 0, worker = NULL,

@@ -22,6 +22,7 @@ def delivery(n=0, claim=1):
         worker="w",
         attempt=1,
         claim=claim,
+        created_at=0,
     )
 
 

@@ -282,6 +282,7 @@ def delivery(n=0):
         worker="w",
         attempt=1,
         claim=1,
+        created_at=0,
     )
 
 

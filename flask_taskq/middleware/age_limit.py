@@ -1,0 +1,65 @@
+"""Jobs that are not worth running any more when their turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from ..broker import Broker
+from ..config import milliseconds
+from ..errors import SkipMessage
+from ..hooks import MessageProxy
+from ..hooks import Middleware
+
+
+class AgeLimit(Middleware):
+    """``max_age`` and ``expires``: a job that is too old when its turn comes ends as expired,
+    and its actor does not run. Both are looked at before each run, retries included; a run
+    that has begun is not stopped.
+
+    ``max_age`` is how many milliseconds after it was sent a job may begin to run. ``expires``
+    is the moment after which it may not: an aware datetime, or milliseconds since the epoch.
+    Both are options of an actor or of a message; where both are given, the earlier one counts.
+
+    :param max_age: for all actors and messages that do not say it; None for no limit.
+    :raises ValueError: it is no number of milliseconds.
+    """
+
+    def __init__(self, *, max_age: int | timedelta | None = None) -> None:
+        self._max_age = max_age
+        self.check_options({"max_age": max_age})
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"max_age", "expires"}
+
+    @property
+    def option_defaults(self) -> dict[str, Any]:
+        return {"max_age": self._max_age, "expires": None}
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        max_age = milliseconds(options.get("max_age") or 0)
+        if type(max_age) is not int or max_age < 0:
+            raise ValueError(
+                f"max_age is {max_age!r}; it is milliseconds as an int from 0, or a timedelta"
+            )
+        expires = options.get("expires")
+        if expires is not None and type(expires) is not int:
+            raise ValueError(
+                f"expires is {expires!r}; it is an aware datetime, or milliseconds since the"
+                " epoch"
+            )
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        max_age = broker.option(message, "max_age")
+        expires = broker.option(message, "expires")
+        if max_age is None and expires is None:
+            return
+        now = broker.clock.now()
+        if max_age is not None and now - message.created_at > milliseconds(max_age):
+            message.expire()
+            raise SkipMessage(f"older than its max_age of {milliseconds(max_age)} ms")
+        if expires is not None and now > expires:
+            message.expire()
+            raise SkipMessage(f"its time to begin was over {now - expires} ms ago")
