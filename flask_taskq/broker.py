@@ -244,6 +244,8 @@ class Broker:
         :return: what the message says, else its actor, else the middleware that has the
             option, else the ``TASKQ_`` key of its name, else None.
         """
+        if isinstance(message, MessageProxy):
+            message = message.message  # asking through the proxy takes four times as long
         if name in message.options and name not in self._declared_options:
             return message.options[name]
         actor = self.actors.get(message.actor_name)

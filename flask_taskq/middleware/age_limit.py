@@ -28,6 +28,7 @@ class AgeLimit(Middleware):
 
     def __init__(self, *, max_age: int | timedelta | None = None) -> None:
         self._max_age = max_age
+        self._limited: set[str] = set()  # names of the actors that have an option of these
         self.check_options({"max_age": max_age})
 
     @property
@@ -51,11 +52,16 @@ class AgeLimit(Middleware):
                 " epoch"
             )
 
+    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
+        if not self.actor_options.isdisjoint(actor.options):
+            self._limited.add(actor.actor_name)
+
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        if not (message.message.options or self._max_age is not None):
+            if message.message.actor_name not in self._limited:
+                return  # most jobs, which it costs next to nothing
         max_age = broker.option(message, "max_age")
         expires = broker.option(message, "expires")
-        if max_age is None and expires is None:
-            return
         now = broker.clock.now()
         if max_age is not None and now - message.created_at > milliseconds(max_age):
             message.expire()

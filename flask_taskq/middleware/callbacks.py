@@ -35,9 +35,16 @@ class Callbacks(Middleware):
     that its ``after_`` hook is called later.
     """
 
+    def __init__(self) -> None:
+        self._calling: set[str] = set()  # names of the actors that have an option of these
+
     @property
     def actor_options(self) -> set[str]:
         return {"on_success", "on_failure"}
+
+    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
+        if not self.actor_options.isdisjoint(actor.options):
+            self._calling.add(actor.actor_name)
 
     def after_process_message(
         self,
@@ -47,6 +54,8 @@ class Callbacks(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
+        if not message.message.options and message.message.actor_name not in self._calling:
+            return  # most jobs, which it costs next to nothing
         outcome: Any
         if exception is None:
             name, outcome = broker.option(message, "on_success"), result

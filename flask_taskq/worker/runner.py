@@ -193,14 +193,15 @@ class Runner:
 
     def _tell(self, run: Run) -> None:
         """After hooks: they decide whether a failed job runs again."""
-        if isinstance(run.exception, Cancel):
-            run.message.discard()
-        if isinstance(run.exception, SkipMessage):
+        error = run.exception
+        if isinstance(error, SkipMessage):
             self._broker.emit_after("skip_message", run.message)
-        else:
-            self._broker.emit_after(
-                "process_message", run.message, result=run.value, exception=run.exception
-            )
+            return
+        if isinstance(error, Cancel):
+            run.message.discard()
+        self._broker.emit_after(
+            "process_message", run.message, result=run.value, exception=error
+        )
 
     def _settle(self, run: Run) -> Settlement:
         settlement = self._classify(run)
@@ -212,21 +213,22 @@ class Runner:
     def _classify(self, run: Run) -> Settlement:
         delivery, started_at, message = run.delivery, run.started_at, run.message
         after = message.follow_ups
+        if run.exception is None:
+            return Done(
+                delivery=delivery, started_at=started_at, follow_ups=after, result=run.result
+            )
         if isinstance(run.exception, Shutdown):
             return GivenBack(delivery=delivery, started_at=started_at)
         if isinstance(run.exception, Snooze):
             at = self._clock.now() + milliseconds(run.exception.delay)
             return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
-        if message.expired and isinstance(run.exception, SkipMessage):
-            text = _cut(str(run.exception))
-            error = JobError(type="Expired", message=text, code="expired")
-            return Expired(delivery=delivery, error=error)
-        if run.exception is None or (
-            isinstance(run.exception, SkipMessage) and not message.failed
-        ):
-            return Done(
-                delivery=delivery, started_at=started_at, follow_ups=after, result=run.result
-            )
+        if isinstance(run.exception, SkipMessage):
+            if message.expired:
+                text = _cut(_text(run.exception))
+                error = JobError(type="Expired", message=text, code="expired")
+                return Expired(delivery=delivery, error=error)
+            if not message.failed:
+                return Done(delivery=delivery, started_at=started_at, result=run.result)
         if message.discarded:
             code = "cancelled" if isinstance(run.exception, Cancel) else "discarded"
             error = _describe(run.exception, code)
@@ -335,12 +337,8 @@ def _message_of(settlement: Settlement, max_size: int) -> MessageProxy:
 
 
 def _proxy(message: Message, delivery: Delivery) -> MessageProxy:
-    return MessageProxy(
-        message,
-        attempt=delivery.attempt,
-        crashes=delivery.crashes,
-        created_at=delivery.created_at,
-    )
+    attempt, crashes, created_at = delivery.attempt, delivery.crashes, delivery.created_at
+    return MessageProxy(message, attempt=attempt, crashes=crashes, created_at=created_at)
 
 
 _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {

@@ -105,15 +105,18 @@ class SQLiteConsumer(Consumer):
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         now = self._store.clock.now()
         steps = [self._step(settlement, now) for settlement in settlements]
-        has_follow_ups = False
-        for place, settlement in enumerate(settlements):
-            if settlement.follow_ups:
-                has_follow_ups = True
-                rows = [to_row(envelope, now) for envelope in settlement.follow_ups]
-                steps[place] = steps[place]._replace(follow_ups=rows)
+        follows = any([settlement.follow_ups for settlement in settlements])
+        if follows:
+            steps = [
+                step._replace(follow_ups=[to_row(one, now) for one in settlement.follow_ups])
+                for step, settlement in zip(steps, settlements, strict=True)
+            ]
 
         def settle_together(connection: sqlite3.Connection) -> Settled:
             self._settle_together(connection, steps)
+            if follows:
+                rows = [row for step in steps for row in step.follow_ups]
+                connection.executemany(self._store.statements.insert, rows)
             return then(connection, [])
 
         def settle_one_by_one(connection: sqlite3.Connection) -> Settled:
@@ -137,7 +140,7 @@ class SQLiteConsumer(Consumer):
             settled = self._handle.write(settle_one_by_one)
         if settled.deliveries:
             self._found_at = self._store.clock.monotonic()
-        if has_follow_ups or any(isinstance(one, (Retry, GivenBack)) for one in settlements):
+        if follows or any(isinstance(one, (Retry, GivenBack)) for one in settlements):
             self._store.doorbell.ring()
             self._listener.wake()
         return settled
@@ -267,9 +270,6 @@ class SQLiteConsumer(Consumer):
             settled += connection.executemany(statement, values).rowcount
         if settled != len(steps):
             raise _NotAllHeldError
-        follow_ups = [row for step in steps for row in step.follow_ups]
-        if follow_ups:
-            connection.executemany(self._store.statements.insert, follow_ups)
 
     def _settle_one(self, connection: sqlite3.Connection, step: _Step) -> bool:
         done = connection.execute(step.statement, step.values).rowcount == 1
