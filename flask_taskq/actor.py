@@ -40,8 +40,6 @@ PRIORITIES = range(-9, 10)
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
-
 #: Options that name another actor.
 _CALLBACKS: Final = frozenset({"on_success", "on_failure", "on_retry_exhausted"})
 
@@ -161,7 +159,7 @@ class Actor(Generic[P, R]):
         if delay is not None:
             options["delay"] = check_delay(milliseconds(delay))
         if eta is not None:
-            options["eta"] = check_eta(_since_epoch(eta))
+            options["eta"] = check_eta(_since_epoch("eta", eta))
         if "delay" in options and "eta" in options:
             raise ValueError("a message has a delay or an eta, not both")
         if priority is not None:
@@ -272,18 +270,6 @@ def check_eta(eta: object) -> int:
     return eta
 
 
-def _since_epoch(eta: int | datetime) -> int:
-    if not isinstance(eta, datetime):
-        return eta
-    if eta.utcoffset() is None:
-        raise ValueError(
-            f"eta is {eta!r}, without a time zone: it would be another moment on another"
-            " machine; take datetime.now(UTC) or eta.astimezone()"
-        )
-    # Rounded up: never before that moment.
-    return -((_EPOCH - eta) // timedelta(milliseconds=1))
-
-
 def _name_actor(name: str, value: Any) -> Any:
     """The value of an option, by name where it is an actor."""
     if name not in _CALLBACKS or value is None or isinstance(value, str):
@@ -300,6 +286,7 @@ def _since_epoch(name: str, value: Any) -> Any:
     if value.utcoffset() is None:
         raise ValueError(
             f"{name} is {value!r}, without a time zone: it would be another moment on another"
-            " machine; take datetime.now(UTC) or value.astimezone()"
+            f" machine; take datetime.now(UTC) or {name}.astimezone()"
         )
-    return (value - _EPOCH) // timedelta(milliseconds=1)
+    # Rounded up: never before that moment.
+    return -((_EPOCH - value) // timedelta(milliseconds=1))

@@ -89,6 +89,9 @@ class Broker:
         #: How a call of the engine is made. A worker routes it through threads of its own,
         #: because an exception that is raised into a job must not hit a connection.
         self.call_engine: Callable[..., Any] = _call
+        #: Runs jobs, by their ids, before whoever sent them goes on; None leaves them to
+        #: workers.
+        self.run_at_once: Callable[[list[str]], None] | None = None
         for one in middleware:
             self.add_middleware(one)
 
@@ -298,7 +301,11 @@ class Broker:
         self.call_engine(self.engine.enqueue, envelopes)
         for message, wait in zip(messages, waits, strict=True):
             self.emit_after("enqueue", message, wait)
-        return [Job(_first_record(envelope, now), self) for envelope in envelopes]
+        records = [_first_record(envelope, now) for envelope in envelopes]
+        if self.run_at_once is not None:
+            self.run_at_once([record.id for record in records])
+            records = [self.engine.jobs.get(record.id) or record for record in records]
+        return [Job(record, self) for record in records]
 
     def follow_up(self, message: MessageProxy, actor_name: str, *args: Any) -> None:
         """Send a message together with the outcome of a run, for ``after_`` hooks.

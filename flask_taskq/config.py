@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     middleware: tuple[Any, ...] = ()
     default_middleware: tuple[Any, ...] | None = None
     actors: tuple[str, ...] = ()
+    eager: bool = False
     jobs_url_prefix: _UrlPrefix | None = "/jobs"
     expose: tuple[Exposable, ...] = ("actor", "result", "error", "progress", "metadata")
 

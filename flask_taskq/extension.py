@@ -25,6 +25,7 @@ from .app_signals import AppSignals
 from .broker import Broker
 from .clock import Clock
 from .config import Settings
+from .eager import make_eager_broker
 from .encoding import JOB_ID
 from .engines import make_engine
 from .errors import ConfigurationError
@@ -76,13 +77,7 @@ class TaskQ:
                 "a TaskQ is set up for this app already: import and use that one"
             )
         settings = Settings.from_mapping(app.config.get_namespace("TASKQ_"), app.instance_path)
-        broker = Broker(
-            make_engine(settings, self._clock),
-            settings,
-            self._clock,
-            # Outermost, so that all others have the app, too.
-            [AppContext(app), AppSignals(app), *_load_middleware(settings)],
-        )
+        broker = self._make_broker(app, settings)
         self._adopt()
         for actor in self._actors.values():
             broker.declare_actor(actor)
@@ -92,6 +87,13 @@ class TaskQ:
         self._brokers[app] = broker
         app.extensions["taskq"] = self
         weakref.finalize(app, broker.close)
+
+    def _make_broker(self, app: Flask, settings: Settings) -> Broker:
+        # The app's context is outermost, so that all other middleware has the app, too.
+        chain = [AppContext(app), AppSignals(app), *_load_middleware(settings)]
+        if settings.eager:
+            return make_eager_broker(settings, self._clock, chain)
+        return Broker(make_engine(settings, self._clock), settings, self._clock, chain)
 
     # The current app's
 

@@ -106,6 +106,12 @@ def _find_broker(app: Flask) -> Broker:
         text = f"the app {app.name!r} has no TaskQ: call TaskQ(app) or taskq.init_app(app)"
         raise CannotWork(Refused("usage", text))
     broker = taskq.broker_for(app)
+    if broker.settings.eager:
+        text = (
+            "TASKQ_EAGER is on: jobs run where they are sent, and none is left for a worker."
+            " Turn it off in the app of the worker and in that of the web server"
+        )
+        raise CannotWork(Refused("usage", text))
     if not broker.engine.is_shared:
         url = redact_url(broker.settings.broker_url)
         text = (

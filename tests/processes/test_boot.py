@@ -68,6 +68,13 @@ def test_jobs_in_memory_have_no_worker(start_worker: START) -> None:
     assert "drain" in worker.log
 
 
+def test_eager_jobs_have_no_worker(start_worker: START) -> None:
+    """A worker would find nothing, for ever. The error tells what to do."""
+    worker = start_worker(FLASK_TASKQ_EAGER="true")
+    assert worker.wait() == 2
+    assert "TASKQ_EAGER is on" in worker.log
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_check_tells_whether_the_app_loads(broken: bool, start_worker: START) -> None:
     """Exit code 0 or 2, at once, and the traceback in the log."""
