@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import weakref
 from collections.abc import Callable
 from collections.abc import Coroutine
 from collections.abc import Iterable
 from typing import Any
+from typing import cast
 from typing import overload
 from typing import ParamSpec
 from typing import TypeVar
@@ -25,7 +27,6 @@ from .app_signals import AppSignals
 from .broker import Broker
 from .clock import Clock
 from .config import Settings
-from .eager import make_eager_broker
 from .encoding import JOB_ID
 from .engines import make_engine
 from .errors import ConfigurationError
@@ -92,7 +93,9 @@ class TaskQ:
         # The app's context is outermost, so that all other middleware has the app, too.
         chain = [AppContext(app), AppSignals(app), *_load_middleware(settings)]
         if settings.eager:
-            return make_eager_broker(settings, self._clock, chain)
+            # Imported on demand, like an engine: no other web server needs what runs jobs.
+            eager = importlib.import_module(".eager", __package__)
+            return cast(Broker, eager.make_eager_broker(settings, self._clock, chain))
         return Broker(make_engine(settings, self._clock), settings, self._clock, chain)
 
     # The current app's
