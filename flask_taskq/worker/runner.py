@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections.abc import Coroutine
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
@@ -133,7 +135,7 @@ class Runner:
             with self.gate:
                 value = run.actor.fn(*args, **kwargs)
                 if run.actor.is_async:
-                    value = asyncio.run(value)
+                    value = _run_coroutine(value)
                 run.value, run.has_ended = value, True
         except self._catches as error:
             # An interrupt that arrives when the actor has returned comes too late.
@@ -354,6 +356,17 @@ _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
 def _fields(delivery: Delivery) -> dict[str, Any]:
     # These lines are logged around the job and not in it: there is no current job.
     return {"job_id": delivery.id, "actor": delivery.actor, "attempt": delivery.attempt}
+
+
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # An async view, or an async test, that runs jobs itself: its thread has a loop already,
+    # and no thread can run two.
+    with ThreadPoolExecutor(1, "taskq-loop") as thread:
+        return thread.submit(copy_context().run, asyncio.run, coroutine).result()
 
 
 def _describe(exception: BaseException, code: str) -> JobError:

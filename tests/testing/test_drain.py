@@ -1,12 +1,15 @@
 """``drain()``: what is queued, here and now."""
 
+import asyncio
 import threading
 
 import pytest
+from flask import current_app
 from flask import Flask
 from flask import g
 from flask_sqlalchemy import SQLAlchemy
 
+from flask_taskq import current_job
 from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq import TaskQ
@@ -326,3 +329,36 @@ def test_callbacks_run_too(taskq, app):
     assert [job.record.actor for job in drain(app)] == ["five", "tell"]
     assert told == [5]
     assert stored == ["five", "tell"]
+
+
+def test_async_jobs_can_be_drained_by_a_coroutine(app, taskq):
+    """An async test has an event loop in its thread already; the job's contexts hold."""
+
+    @taskq.actor
+    async def look(n):
+        await asyncio.sleep(0)
+        return [n, current_app.name, current_job.attempt]
+
+    async def main():
+        with app.app_context():
+            job = look.send(1)
+        drain(app)
+        return job.get_result()
+
+    assert asyncio.run(main()) == [1, "app", 1]
+
+
+def test_an_async_job_that_fails_fails_the_same_for_a_coroutine(app, taskq):
+    """Its error is in the record."""
+
+    @taskq.actor(max_retries=0)
+    async def fail():
+        raise ValueError("no such month")
+
+    async def main():
+        with app.app_context():
+            fail.send()
+        return drain(app)
+
+    [job] = asyncio.run(main())
+    assert job.record.error.message == "no such month"

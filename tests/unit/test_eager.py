@@ -1,5 +1,6 @@
 """Jobs that run where they are sent."""
 
+import asyncio
 import datetime
 import threading
 
@@ -266,3 +267,16 @@ def test_the_resource_of_the_job_shows_the_outcome(app, taskq):
     assert response.status_code == 202
     assert response.json["status"] == "succeeded"
     assert app.test_client().get(response.location).json["result"] == 1
+
+
+def test_a_coroutine_can_send_async_jobs(app, taskq):
+    """As an async view does."""
+
+    @taskq.actor
+    async def double(n):
+        return 2 * n
+
+    async def view():
+        return double.send(4).get_result()
+
+    assert asyncio.run(view()) == 8
