@@ -1,6 +1,7 @@
 """Background jobs for Flask."""
 
 from .actor import Actor
+from .actor import AsyncActor
 from .extension import TaskQ
 from .generic import GenericActor
 from .hooks import Middleware
@@ -12,6 +13,7 @@ from .shared import shared_actor
 
 __all__ = [
     "Actor",
+    "AsyncActor",
     "GenericActor",
     "Job",
     "Message",

@@ -55,7 +55,7 @@ class ActorDecorator(Protocol):
     """What ``taskq.actor(...)`` returns: it takes a function and declares it."""
 
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Actor[P, R]: ...
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncActor[P, R]: ...
 
     @overload
     def __call__(self, fn: Callable[P, R]) -> Actor[P, R]: ...
@@ -240,6 +240,26 @@ class Actor(Generic[P, R]):
             f"Actor({self.fn!r}, queue_name={self.queue_name!r},"
             f" actor_name={self.actor_name!r})"
         )
+
+
+class AsyncActor(Actor[P, R]):
+    """An actor whose function is a coroutine function: called, it gives a coroutine."""
+
+    # What a checker objects to is the point: a job of it has an R, and a call has not yet.
+    def __call__(  # type: ignore[override]
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]:
+        """Make the coroutine of the function, to be awaited here and now."""
+        coroutine: Coroutine[Any, Any, R] = self.fn(*args, **kwargs)  # type: ignore[assignment]
+        return coroutine
+
+
+def make_actor(fn: Callable[..., Any], **fields: Any) -> Actor[..., Any]:
+    """An actor of the class that fits the function.
+
+    :param fields: the other arguments of :class:`Actor`.
+    """
+    return (AsyncActor if inspect.iscoroutinefunction(fn) else Actor)(fn, **fields)
 
 
 def check_priority(priority: object, actor_name: str) -> int:

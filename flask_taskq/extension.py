@@ -22,6 +22,8 @@ from flask import Response
 from . import middleware
 from .actor import Actor
 from .actor import ActorDecorator
+from .actor import AsyncActor
+from .actor import make_actor
 from .app_context import AppContext
 from .app_signals import AppSignals
 from .broker import Broker
@@ -173,7 +175,7 @@ class TaskQ:
     # Actors
 
     @overload
-    def actor(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Actor[P, R]: ...
+    def actor(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncActor[P, R]: ...
 
     @overload
     def actor(self, fn: Callable[P, R]) -> Actor[P, R]: ...
@@ -209,7 +211,7 @@ class TaskQ:
         """
 
         def declare(fn: Callable[..., Any]) -> Actor[..., Any]:
-            actor: Actor[..., Any] = Actor(
+            actor = make_actor(
                 fn,
                 resolver=lambda: self.broker,
                 actor_name=actor_name or fn.__name__,

@@ -16,6 +16,8 @@ from flask import has_app_context
 
 from .actor import Actor
 from .actor import ActorDecorator
+from .actor import AsyncActor
+from .actor import make_actor
 from .actor import Sender
 
 P = ParamSpec("P")
@@ -32,7 +34,7 @@ _declared: Final[dict[str, Actor[..., Any]]] = {}
 
 
 @overload
-def shared_actor(fn: Callable[P, Coroutine[Any, Any, R]]) -> Actor[P, R]: ...
+def shared_actor(fn: Callable[P, Coroutine[Any, Any, R]]) -> AsyncActor[P, R]: ...
 
 
 @overload
@@ -70,7 +72,7 @@ def shared_actor(
     """
 
     def declare(fn: Callable[..., Any]) -> Actor[..., Any]:
-        actor: Actor[..., Any] = Actor(
+        actor = make_actor(
             fn,
             resolver=_find_sender,
             actor_name=actor_name or fn.__name__,

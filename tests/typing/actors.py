@@ -76,6 +76,15 @@ def check_calling() -> None:
     assert_type(called(1), dict[str, int])
 
 
+async def check_awaiting() -> None:
+    """So is one of a coroutine function, which is awaited as ever."""
+    assert_type(await bare_async("a"), int)
+    assert_type(await called_async("a"), int)
+    await bare_async(1)  # type: ignore[arg-type]
+    anything: Actor[..., int] = bare_async
+    assert_type(anything.send("a"), Job[int])
+
+
 async def check_results(job: Job[int]) -> None:
     """They have the type of the job."""
     assert_type(job.get_result(), int)

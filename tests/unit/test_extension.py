@@ -1,5 +1,6 @@
 """``TaskQ``: actors of the extension, brokers of apps."""
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -9,6 +10,8 @@ from flask import Blueprint
 from flask import current_app
 from flask import Flask
 
+from flask_taskq import Actor
+from flask_taskq import AsyncActor
 from flask_taskq import Message
 from flask_taskq import Status
 from flask_taskq import TaskQ
@@ -39,6 +42,21 @@ def test_an_app_can_be_given_at_once():
     app.config["TASKQ_BROKER_URL"] = "memory://"
     taskq = TaskQ(app)
     assert app.extensions["taskq"] is taskq
+
+
+def test_the_class_of_an_actor_is_what_checkers_are_told(taskq):
+    """A coroutine function's actor gives a coroutine when it is called."""
+
+    async def waits(n):
+        return n
+
+    def works(n):
+        return n
+
+    assert type(taskq.actor(works)) is Actor
+    actor = taskq.actor(actor_name="other")(waits)
+    assert type(actor) is AsyncActor
+    assert asyncio.run(actor(3)) == 3
 
 
 def test_an_app_can_be_given_later(taskq):

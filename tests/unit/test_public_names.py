@@ -9,6 +9,7 @@ from flask_taskq import errors
 
 PUBLIC = [
     "Actor",
+    "AsyncActor",
     "GenericActor",
     "Job",
     "Message",
