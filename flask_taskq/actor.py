@@ -121,7 +121,8 @@ class Actor(Generic[P, R]):
 
         :raises BadArguments: the arguments do not fit the function.
         """
-        return self.message_with_options(args=args, kwargs=kwargs)
+        self.check_arguments(args, kwargs)
+        return Message(self.queue_name, self.actor_name, args, kwargs, {})
 
     def message_with_options(
         self,

@@ -282,30 +282,33 @@ class Broker:
             what the messages say.
         :raises BadArguments, PayloadTooLarge, ValueError, BrokerError: as :meth:`enqueue`.
         """
-        messages = list(messages)
-        for message in messages:
-            if message.options:
-                owner = f"a message for actor {message.actor_name!r}"
-                known = self.actor_options | _MESSAGE_OPTIONS
-                self._refuse_declared_options(message)
-                self._check_options(owner, message.options, known)
         given = None if delay is None else check_delay(milliseconds(delay))
         now = self.clock.now()
-        waits = [_find_wait(message, now) if given is None else given for message in messages]
-        for message, wait in zip(messages, waits, strict=True):
+        sent = [
+            # Most messages have no options, and pay nothing for those of others.
+            (message, self._read_options(message, given, now) if message.options else given)
+            for message in messages
+        ]
+        for message, wait in sent:
             self.emit_before("enqueue", message, wait)
         envelopes = [
-            self._seal(message, now, now + wait if wait else None)
-            for message, wait in zip(messages, waits, strict=True)
+            self._seal(message, now, now + wait if wait else None) for message, wait in sent
         ]
         self.call_engine(self.engine.enqueue, envelopes)
-        for message, wait in zip(messages, waits, strict=True):
+        for message, wait in sent:
             self.emit_after("enqueue", message, wait)
-        records = [_first_record(envelope, now) for envelope in envelopes]
-        if self.run_at_once is not None:
-            self.run_at_once([record.id for record in records])
-            records = [self.engine.jobs.get(record.id) or record for record in records]
+        if self.run_at_once is None:
+            return [Job(_first_record(envelope, now), self) for envelope in envelopes]
+        self.run_at_once([envelope.id for envelope in envelopes])
+        records = [self.engine.jobs.get(one.id) or _first_record(one, now) for one in envelopes]
         return [Job(record, self) for record in records]
+
+    def _read_options(self, message: Message, given: int | None, now: int) -> int | None:
+        """Check a message's options; how long it must wait, in milliseconds."""
+        self._refuse_declared_options(message)
+        owner = f"a message for actor {message.actor_name!r}"
+        self._check_options(owner, message.options, self.actor_options | _MESSAGE_OPTIONS)
+        return _find_wait(message, now) if given is None else given
 
     def follow_up(self, message: MessageProxy, actor_name: str, *args: Any) -> None:
         """Send a message together with the outcome of a run, for ``after_`` hooks.
@@ -324,16 +327,16 @@ class Broker:
 
     def _seal(self, message: Message, now: int, due_at: int | None) -> Envelope:
         # A message may be made, or changed, by hand. A worker would refuse it.
-        self.declare_queue(check_queue_name(message.queue_name))
+        if message.queue_name not in self._queues:
+            self.declare_queue(check_queue_name(message.queue_name))
         check_actor_name(message.actor_name)
         if not JOB_ID.fullmatch(message.message_id):
             raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
         actor = self.actors.get(message.actor_name)
         parameters = actor.parameters if actor else ()
-        if "priority" in message.options:
+        priority = actor.priority if actor else 0
+        if message.options and "priority" in message.options:
             priority = check_priority(message.options["priority"], message.actor_name)
-        else:
-            priority = actor.priority if actor else 0
         if due_at is not None and due_at > _END_OF_TIME:
             raise ValueError(
                 "a job cannot wait beyond the year 9999: is its delay in milliseconds?"
