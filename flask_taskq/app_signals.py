@@ -16,6 +16,7 @@ from .broker import Broker
 from .encoding import decode_message
 from .errors import Shutdown
 from .errors import SkipMessage
+from .errors import Snooze
 from .hooks import MessageProxy
 from .hooks import Middleware
 from .message import Message
@@ -65,8 +66,10 @@ class AppSignals(Middleware):
         if exception is None:
             if signals.job_succeeded.receivers:
                 self._send(signals.job_succeeded, message=message)
-        elif isinstance(exception, Shutdown):
-            pass  # given back, whatever the others decided: it is no outcome
+        elif isinstance(exception, (Shutdown, Snooze)):
+            pass  # it goes back, whatever the others decided: it is no outcome
+        elif message.discarded:
+            self._send(signals.job_cancelled, message=message)
         elif message.retry_delay is None:
             self._send(signals.job_failed, message=message, exception=exception)
         else:
@@ -74,7 +77,9 @@ class AppSignals(Middleware):
             self._send(signals.job_retried, message=message, exception=exception, delay=delay)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        if message.failed:
+        if message.expired:
+            self._send(signals.job_expired, message=message)
+        elif message.failed:
             error = SkipMessage("the job was skipped after a hook had failed it")
             self._send(signals.job_failed, message=message, exception=error)
         else:

@@ -62,10 +62,18 @@ is damaged.
 """
 
 job_cancelled: Final = _signals.signal("job-cancelled")
-"""A job that was waiting was cancelled. Sent by whoever called ``cancel()``. For a job that
-was running, and does not run again because of it, nothing is sent.
+"""A job that was waiting was cancelled, or a run gave its job up: by ``Cancel``, or by an
+exception of ``discard_on``. Sent by whoever called ``cancel()``, or before the outcome of the
+run is stored. For a job that was running, and does not run again because somebody else
+cancelled it, nothing is sent.
 
-:param message: the :class:`~flask_taskq.Message`.
+:param message: the :class:`~flask_taskq.Message`, of a run as for :data:`job_started`.
+"""
+
+job_expired: Final = _signals.signal("job-expired")
+"""A job was too old when its turn came; its actor did not run. Sent before that is stored.
+
+:param message: as for :data:`job_started`.
 """
 
 worker_started: Final = _signals.signal("worker-started")

@@ -13,8 +13,10 @@ from flask_taskq import Middleware
 from flask_taskq import signals
 from flask_taskq import TaskQ
 from flask_taskq.clock import Clock
+from flask_taskq.errors import Cancel
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import SkipMessage
+from flask_taskq.errors import Snooze
 from flask_taskq.testing import drain
 from flask_taskq.worker.worker import Worker
 from tests.support.apps import Line
@@ -86,6 +88,7 @@ def test_the_names_have_dashes():
         "job-retried",
         "job-failed",
         "job-cancelled",
+        "job-expired",
         "worker-started",
         "worker-stopping",
         "child-died",
@@ -186,6 +189,47 @@ def test_a_job_that_is_given_back_has_no_outcome(app, taskq, ear):
         actor.send()
     Line(taskq.broker_for(app)).run_next()
     assert ear.names == ["job-enqueued", "job-started"]
+
+
+@pytest.mark.parametrize(
+    ("exception", "options"), [(Cancel("no"), {}), (KeyError("no"), {"discard_on": KeyError})]
+)
+def test_a_job_that_is_given_up_is_told_as_cancelled(app, taskq, ear, exception, options):
+    """Nobody needs to be alarmed."""
+
+    @taskq.actor(**options)
+    def give_up():
+        raise exception
+
+    with app.app_context():
+        job = give_up.send()
+    drain(app)
+    assert ear.names == ["job-enqueued", "job-started", "job-cancelled"]
+    assert ear["job-cancelled"]["message"].id == job.id
+
+
+def test_a_job_that_is_snoozed_has_no_outcome(app, taskq, ear):
+    """It starts once more, later."""
+
+    @taskq.actor(max_retries=0)
+    def snooze():
+        raise Snooze(1_000)
+
+    with app.app_context():
+        snooze.send()
+    drain(app)
+    assert ear.names == ["job-enqueued", "job-started"]
+
+
+def test_a_job_that_was_too_old_is_told_as_expired(app, taskq, ear, clock):
+    """It is no success, though it was skipped."""
+    actor = taskq.actor(lambda: None, actor_name="old", max_age=1_000)
+    with app.app_context():
+        job = actor.send()
+    clock.advance(2_000)
+    drain(app)
+    assert "job-succeeded" not in ear.names
+    assert ear["job-expired"]["message"].id == job.id
 
 
 def test_receivers_of_a_run_have_its_context(app, run):
