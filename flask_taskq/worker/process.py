@@ -108,6 +108,7 @@ def _wait_for_order(worker: Worker, link: Link, isolated: bool) -> Drain | Quit 
             return order
         if isolated and worker.is_idle:
             return None
+    worker.stop_fetching()
     logger.warning("the supervisor is gone: worker %s finishes its jobs and ends", worker.id)
     return None
 

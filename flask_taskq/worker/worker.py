@@ -162,6 +162,13 @@ class Worker:
         if self._is_hoarding():
             self._give_back_unstarted()
 
+    def stop_fetching(self) -> None:
+        """Start nothing more, and give back what has not started."""
+        self._stopping.set()
+        self._hungry.set()
+        self._consumer.interrupt()
+        self._give_back_unstarted()
+
     def stop(self, grace: int) -> None:
         """Stop fetching, let running jobs finish, give the others back, and end.
 
@@ -169,10 +176,7 @@ class Worker:
             is raised in them and they are given back.
         """
         self.broker.emit_before("worker_shutdown", self)
-        self._stopping.set()
-        self._hungry.set()
-        self._consumer.interrupt()
-        self._give_back_unstarted()
+        self.stop_fetching()
         for _ in self._threads:
             self._deliveries.put(None)
         if not self._wait_for_runners(grace):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,24 @@ from flask_taskq import Status
 from flask_taskq import TaskQ
 
 from . import app as jobs
+from .harness import is_stopped
+from .harness import processes_of_session
 from .harness import Recorder
 from .harness import WorkerCommand
 from .test_killed_child import assert_all_succeeded
 
 START = Callable[..., WorkerCommand]
+
+
+def freeze_outside_of_transactions(worker: WorkerCommand, database: Path) -> None:
+    """Whoever is frozen in the midst of writing holds SQLite's lock until it goes on."""
+    locker = sqlite3.connect(database, isolation_level=None, timeout=60)
+    locker.execute("BEGIN IMMEDIATE")
+    worker.signal_all(signal.SIGSTOP)
+    while not all(map(is_stopped, processes_of_session(worker.process.pid))):
+        pass
+    locker.execute("ROLLBACK")
+    locker.close()
 
 
 def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
@@ -29,7 +43,7 @@ def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
     frozen.wait_until_ready(1)
     job = jobs.wait_for_line.send(str(fifo))
     recorder.wait_for("start", 1)
-    frozen.signal_all(signal.SIGSTOP)
+    freeze_outside_of_transactions(frozen, folder / "taskq.sqlite3")
     other = start_worker("-p", "1", "-t", "2")
     recorder.wait_for("start", 2)  # the second run begins when the lease is over
     with open(fifo, "w") as writer:
