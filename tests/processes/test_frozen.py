@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from .harness import WorkerCommand
 from .test_killed_child import assert_all_succeeded
 
 START = Callable[..., WorkerCommand]
+
+TWICE_THE_LEASE = 4.0
 
 
 def freeze_outside_of_transactions(worker: WorkerCommand, database: Path) -> None:
@@ -44,12 +47,14 @@ def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
     job = jobs.wait_for_line.send(str(fifo))
     recorder.wait_for("start", 1)
     freeze_outside_of_transactions(frozen, folder / "taskq.sqlite3")
+    frozen_until = time.monotonic() + TWICE_THE_LEASE
     other = start_worker("-p", "1", "-t", "2")
     recorder.wait_for("start", 2)  # the second run begins when the lease is over
     with open(fifo, "w") as writer:
         writer.write("second\n")
     assert job.get_result(block=True, timeout=30_000)
     before = job.refresh().record
+    threading.Event().wait(frozen_until - time.monotonic())  # the time is the subject
     frozen.signal_all(signal.SIGCONT)
     with open(fifo, "w") as writer:
         writer.write("first\n")
@@ -76,7 +81,7 @@ def test_a_child_that_is_stopped_alone_keeps_its_jobs(
     [started] = recorder.wait_for("start", 1)
     stopped = started["pid"]
     os.kill(stopped, signal.SIGSTOP)
-    threading.Event().wait(4)  # twice the lease: the time itself is the subject
+    threading.Event().wait(TWICE_THE_LEASE)  # the time is the subject
     os.kill(stopped, signal.SIGCONT)
     assert_all_succeeded(taskq, [job.id])
     assert recorder.runs()[job.id] == 1
