@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -164,10 +163,3 @@ def processes_of_session(leader: int) -> list[int]:
         if int(fields[3]) == leader and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
-
-
-def elapsed(action: Callable[[], object]) -> float:
-    """How many seconds something takes."""
-    began = time.monotonic()
-    action()
-    return time.monotonic() - began
