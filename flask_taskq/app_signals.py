@@ -14,6 +14,7 @@ from flask import Flask
 from . import signals
 from .broker import Broker
 from .encoding import decode_message
+from .errors import LeaseLost
 from .errors import Shutdown
 from .errors import SkipMessage
 from .errors import Snooze
@@ -66,7 +67,7 @@ class AppSignals(Middleware):
         if exception is None:
             if signals.job_succeeded.receivers:
                 self._send(signals.job_succeeded, message=message)
-        elif isinstance(exception, (Shutdown, Snooze)):
+        elif isinstance(exception, (LeaseLost, Shutdown, Snooze)):
             pass  # it goes back, whatever the others decided: it is no outcome
         elif message.discarded:
             self._send(signals.job_cancelled, message=message)

@@ -116,6 +116,21 @@ class Broker:
         self.actor_options.update(middleware.actor_options)
         self._declared_options.update(middleware.declared_options)
         self._option_defaults.update(middleware.option_defaults)
+        self._collect_hooks()
+        for actor in self.actors.values():
+            middleware.after_declare_actor(self, actor)
+        for queue_name in self._queues:
+            middleware.after_declare_queue(self, queue_name)
+
+    def remove_middleware(self, middleware: Middleware) -> None:
+        """Take a middleware out again. The options that it brought stay known.
+
+        :raises ValueError: it is not among the broker's.
+        """
+        self.middleware.remove(middleware)
+        self._collect_hooks()
+
+    def _collect_hooks(self) -> None:
         self._hooks.clear()
         for name in HOOKS:
             for one in self.middleware:
@@ -127,10 +142,6 @@ class Broker:
                 self._after[name.removeprefix("after_")] = self._hooks[name]
             elif name.startswith("before_"):
                 self._before[name.removeprefix("before_")] = self._hooks[name]
-        for actor in self.actors.values():
-            middleware.after_declare_actor(self, actor)
-        for queue_name in self._queues:
-            middleware.after_declare_queue(self, queue_name)
 
     def _position(self, before: type[Middleware] | None, after: type[Middleware] | None) -> int:
         if before and after:
@@ -176,7 +187,9 @@ class Broker:
         stack = ExitStack()
         try:
             for around in self._hooks["around_process_message"]:
-                stack.enter_context(around(self, message))
+                context = around(self, message)
+                if context is not None:
+                    stack.enter_context(context)
         except BaseException:
             # Not "with" and pop_all(), whose second stack costs each run a microsecond.
             stack.__exit__(*sys.exc_info())

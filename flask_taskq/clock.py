@@ -25,6 +25,13 @@ class Clock:
         """
         return time.monotonic_ns() / 1_000_000
 
+    def adopt(self, time: int) -> int:
+        """What time it is for an engine whose server says that it is ``time``.
+
+        Machines that share a server agree on its time. A clock of a test brings its own.
+        """
+        return time
+
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         """Wait on a held condition for at most ``timeout`` milliseconds.
 

@@ -45,6 +45,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: Annotated[int, Meta(ge=0)] | None = 3
     min_backoff: _Duration = 15_000
     max_backoff: _Duration = 7 * 24 * 3600 * 1000
+    time_limit: Annotated[int, Meta(ge=1)] | None = 600_000
+    hard_limit_grace: _Duration = 10_000
+    async_concurrency: Annotated[int, Meta(ge=1)] = 100
     max_crashes: Annotated[int, Meta(ge=1)] = 3
     result_ttl: _Duration = 24 * 3600 * 1000
     failed_ttl: _Duration = 7 * 24 * 3600 * 1000
@@ -55,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_middleware: tuple[Any, ...] | None = None
     actors: tuple[str, ...] = ()
     eager: bool = False
+    keep_logs: bool = False
     jobs_url_prefix: _UrlPrefix | None = "/jobs"
     expose: tuple[Exposable, ...] = ("actor", "result", "error", "progress", "metadata")
 

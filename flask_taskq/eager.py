@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any
 from typing import Final
 
 import msgspec
@@ -22,7 +20,6 @@ from .engines.base import Retry
 from .engines.memory import MemoryEngine
 from .errors import Interrupt
 from .hooks import Middleware
-from .record import Status
 from .worker.runner import emit_outcomes
 from .worker.runner import Runner
 from .worker.worker import generate_worker_id
@@ -61,22 +58,6 @@ class EagerEngine(MemoryEngine):
         super().enqueue([msgspec.structs.replace(one, due_at=None) for one in envelopes])
 
 
-class _OneJob(MemoryEngine):
-    """An engine as its consumer sees it when a thread runs one job: with nothing else in it.
-
-    So a sender runs its own job, and not what another thread has just sent. A lock around
-    each send would do that, too, and stop for ever when a job waits for a thread that sends.
-    """
-
-    def __init__(self, engine: MemoryEngine, job_id: str) -> None:
-        vars(self).update(vars(engine))
-        self._job_id = job_id
-
-    def with_status(self, *statuses: Status) -> Iterator[Any]:
-        job = self.table.get(self._job_id)
-        return iter([job] if job is not None and job.record.status in statuses else [])
-
-
 class EagerRunner:
     """Runs the jobs of a broker in the thread that sends them.
 
@@ -111,7 +92,10 @@ class EagerRunner:
         workers = self._engine.workers
         worker = generate_worker_id()
         queues = sorted(self._broker.get_declared_queues())
-        consumer = _OneJob(self._engine, job_id).consumer(queues, worker)
+        # So a sender runs its own job, and not what another thread has just sent. A lock
+        # around each send would do that, too, and stop for ever when a job waits for a thread
+        # that sends.
+        consumer = self._engine.consumer(queues, worker, only=job_id)
         try:
             for _ in range(MAX_RUNS):
                 workers.register(worker)

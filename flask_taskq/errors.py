@@ -15,7 +15,6 @@
     │   └── BrokerConnectionError
     │       ├── ConnectionFailed    the engine cannot be reached or opened
     │       └── ConnectionClosed    it was reached, and is gone or locked now
-    ├── LeaseLost               a worker no longer owns what it fetched
     ├── Retry                   raised by an actor: run the job again, this is no error
     ├── ResultError
     │   ├── ResultMissing       the job has not finished
@@ -27,7 +26,10 @@
         └── Cancel              likewise: end the job as cancelled
 
     Interrupt (BaseException)   raised into a running actor from outside
-    └── Shutdown                the worker stops and the grace time is over
+    ├── Shutdown                the worker stops and the grace time is over
+    ├── TimeLimitExceeded       the run has taken longer than its time limit
+    ├── JobCancelled            somebody has cancelled the job
+    └── LeaseLost               the worker no longer owns what it fetched
 
 ``Interrupt`` is no :exc:`Exception`, so that an actor's ``except Exception`` does not
 swallow it.
@@ -100,10 +102,6 @@ class ConnectionFailed(BrokerConnectionError):
 
 class ConnectionClosed(BrokerConnectionError):
     """The engine was open, and now it is gone, locked or replaced."""
-
-
-class LeaseLost(TaskQError):
-    """A worker's lease ran out: what it had fetched may run elsewhere by now."""
 
 
 class Retry(TaskQError):
@@ -184,6 +182,21 @@ class Interrupt(BaseException):
 
 class Shutdown(Interrupt):
     """The worker is stopping and the job's grace time is over; it will run again."""
+
+
+class TimeLimitExceeded(Interrupt):
+    """The run has taken longer than its ``time_limit``. It counts as failed."""
+
+
+class JobCancelled(Interrupt):
+    """Somebody has cancelled the job while it ran."""
+
+
+class LeaseLost(Interrupt):
+    """A worker's lease ran out: what it had fetched may run elsewhere by now.
+
+    A run that is told so has lost its job: whatever its outcome is, it is refused.
+    """
 
 
 def _check_delay(delay: int | timedelta) -> int | timedelta:

@@ -26,11 +26,15 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class _Performs(Protocol[P, R_co]):
+class Performs(Protocol[P, R_co]):
+    """A class with an actor's work in it."""
+
     def perform(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-class _PerformsAsync(Protocol[P, R_co]):
+class PerformsAsync(Protocol[P, R_co]):
+    """A class with the work of an async actor in it."""
+
     def perform(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
 
 
@@ -97,7 +101,7 @@ class GenericActor(metaclass=_ReadThrough):
         raise NotImplementedError(f"{type(self).__name__} has no perform()")
 
     @classmethod
-    def message(cls: type[_Performs[P, Any]], *args: P.args, **kwargs: P.kwargs) -> Message:
+    def message(cls: type[Performs[P, Any]], *args: P.args, **kwargs: P.kwargs) -> Message:
         """As :meth:`Actor.message`."""
         return _actor(cls).message(*args, **kwargs)
 
@@ -114,11 +118,11 @@ class GenericActor(metaclass=_ReadThrough):
 
     @overload
     @classmethod
-    def send(cls: type[_PerformsAsync[P, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def send(cls: type[PerformsAsync[P, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
 
     @overload
     @classmethod
-    def send(cls: type[_Performs[P, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def send(cls: type[Performs[P, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
 
     @classmethod
     def send(cls, *args: Any, **kwargs: Any) -> Any:
@@ -128,7 +132,7 @@ class GenericActor(metaclass=_ReadThrough):
     @overload
     @classmethod
     def send_with_options(
-        cls: type[_PerformsAsync[..., R]],
+        cls: type[PerformsAsync[..., R]],
         *,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -142,7 +146,7 @@ class GenericActor(metaclass=_ReadThrough):
     @overload
     @classmethod
     def send_with_options(
-        cls: type[_Performs[..., R]],
+        cls: type[Performs[..., R]],
         *,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,

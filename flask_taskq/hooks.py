@@ -10,13 +10,24 @@ from contextlib import AbstractContextManager
 from typing import Any
 from typing import TYPE_CHECKING
 
+from .clock import Clock
 from .engines.base import Envelope
+from .errors import Cancel
+from .errors import Interrupt
+from .errors import JobCancelled
+from .errors import LeaseLost
+from .errors import Shutdown
+from .errors import Snooze
 from .message import Message
+from .notes import Notes
 from .record import JobRecord
 
 if TYPE_CHECKING:
     from .broker import Broker
     from .worker.worker import Worker
+
+#: Exceptions of a run that say themselves what becomes of the job: it is no failure.
+DECIDED = (Cancel, JobCancelled, LeaseLost, Shutdown, Snooze)
 
 
 class MessageProxy:
@@ -28,9 +39,11 @@ class MessageProxy:
     :param crashes: how many runs of the job ended with the death of their process.
     :param created_at: when the job was sent, milliseconds since the epoch; by default, when
         its message was made.
+    :param clock: where the time of its log lines comes from.
     """
 
     __slots__ = (
+        "_clock",
         "attempt",
         "crashes",
         "created_at",
@@ -39,7 +52,10 @@ class MessageProxy:
         "failed",
         "follow_ups",
         "message",
+        "notes",
         "retry_delay",
+        "time_limit",
+        "told",
     )
 
     def __init__(
@@ -49,7 +65,9 @@ class MessageProxy:
         attempt: int = 1,
         crashes: int = 0,
         created_at: int | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock
         self.message = message
         self.created_at = message.message_timestamp if created_at is None else created_at
         self.attempt = attempt
@@ -62,13 +80,50 @@ class MessageProxy:
         self.expired = False
         #: Milliseconds until the job runs again, if it does.
         self.retry_delay: int | None = None
+        #: How long this run may take, in milliseconds; None for no limit. It is heeded if it
+        #: is set before the actor runs.
+        self.time_limit: int | None = None
+        #: What this run was told to end for, if it was.
+        self.told: type[Interrupt] | None = None
         #: Jobs that are stored together with the job's outcome. See ``Broker.follow_up()``.
         self.follow_ups: tuple[Envelope, ...] = ()
+        #: What the run has noted down for its record; None, as for most, if it never did.
+        self.notes: Notes | None = None
 
     @property
     def id(self) -> str:
         """The job's id."""
         return self.message.message_id
+
+    def progress(
+        self, current: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Tell how far the run has come. The record shows it within a second.
+
+        It costs next to nothing and may be called for each of a million rows: what was told
+        last is stored from time to time, and with the outcome.
+
+        :param current: in units of the actor's choice.
+        :param total: what ``current`` will be at the end, if that is known.
+        :param message: a few words for people; what is over 2,000 characters is cut.
+        :raises TypeError: ``current`` or ``total`` is no number, or ``message`` no text.
+        :raises ValueError: a number is not finite, or ``total`` is below 0.
+        """
+        (self.notes or self._begin_notes()).progress(current, total, message)
+
+    def log(self, text: str, level: str = "info") -> None:
+        """Add a line to the job's own log, of which the record keeps the last 100.
+
+        :param text: what is over 2,000 characters is cut.
+        :param level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
+        :raises TypeError: ``text`` is no text.
+        :raises ValueError: there is no such level.
+        """
+        (self.notes or self._begin_notes()).log(text, level)
+
+    def _begin_notes(self) -> Notes:
+        self.notes = Notes(self._clock or Clock(), self.attempt)
+        return self.notes
 
     def fail(self) -> None:
         """Let the job fail for good with this run."""
@@ -83,6 +138,20 @@ class MessageProxy:
     def expire(self) -> None:
         """Let the job end as expired, for a hook that then raises :exc:`SkipMessage`."""
         self.expired = True
+
+    def check_cancelled(self) -> None:
+        """End the run here if it was told to end: a good place for a long job to ask.
+
+        Where nothing is raised from outside, because the actor is ``cooperative``, this is
+        the only way to hear of it.
+
+        :raises JobCancelled: somebody has cancelled the job.
+        :raises TimeLimitExceeded: its time limit is over.
+        :raises Shutdown: its worker is stopping, and the job will run again.
+        :raises LeaseLost: its worker has lost the job, which may run elsewhere by now.
+        """
+        if self.told is not None:
+            raise self.told
 
     def retry(self, delay: int) -> None:
         """Let the job run again.
@@ -150,8 +219,9 @@ class Middleware:
 
     def around_process_message(
         self, broker: Broker, message: MessageProxy
-    ) -> AbstractContextManager[object]:
-        """A context that is open while the hooks and the actor of one job run.
+    ) -> AbstractContextManager[object] | None:
+        """A context that is open while the hooks and the actor of one job run; None for a
+        job that needs none.
 
         The first middleware's context is the outermost. An exception on the way in or out
         is an error of the run.
@@ -195,7 +265,7 @@ class Middleware:
         """An actor has run, or was kept from it by :exc:`Snooze` or :exc:`Cancel`.
 
         :meth:`MessageProxy.retry`, ``fail`` and ``discard`` say what follows an exception;
-        after a :exc:`Shutdown`, :exc:`Snooze` or :exc:`Cancel` that is said already.
+        after one of :data:`DECIDED` that is said already.
         """
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:

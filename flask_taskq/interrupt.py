@@ -2,19 +2,35 @@
 
 CPython delivers such an exception between two bytecodes, wherever the thread happens to
 be. A :class:`Gate` keeps it out of everything but the actor's own code: it is raised only
-while the gate is open, and one that was set but not yet delivered is withdrawn when the
-gate closes.
-
-It lets one exception in and is closed behind it. With two, the second could arrive while
-the first one is on its way out through ``__exit__``, and leave the gate open for good.
+while the actor runs, and one that was set but not yet delivered is withdrawn afterwards.
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Final
 
 from .errors import Interrupt
+
+#: How many exceptions come in during one call. :meth:`Gate.call` has one more level than
+#: that, and an actor that has swallowed so many will not heed another.
+MOST: Final = 2
+
+#: Functions that take something or let go of it, in modules of the standard library where
+#: they are Python code. An exception in the midst of one leaves a lock behind that nobody
+#: will ever release, such as that of a logging handler, for which the whole process waits.
+_HANDLING: Final = frozenset(
+    {"acquire", "release", "_acquireLock", "_releaseLock", "__enter__", "__exit__"}
+)
+_HANDLERS: Final = frozenset({"contextlib", "importlib._bootstrap", "logging", "threading"})
+
+_NOTHING: Final = object()
 
 
 def _set_async_exception(thread_id: int, exception: type[BaseException] | None) -> None:
@@ -25,47 +41,84 @@ def _set_async_exception(thread_id: int, exception: type[BaseException] | None) 
     )
 
 
+def _is_handling_locks(thread_id: int) -> bool:
+    # Its innermost frame says where the exception would be raised: a thread that does not
+    # have the interpreter's lock stands still, and gets it when it goes on from there.
+    frame = sys._current_frames().get(thread_id)
+    return (
+        frame is not None
+        and frame.f_code.co_name in _HANDLING
+        and frame.f_globals.get("__name__") in _HANDLERS
+    )
+
+
 class Gate:
-    """Where an exception from outside may enter one thread. Used as a context manager."""
+    """Where exceptions from outside may enter one thread: a call that it makes."""
 
     def __init__(self) -> None:
-        # Holds one entry while the gate is open. Whoever takes it out, which is one step of
-        # the list and so needs no lock, closes the gate: the thread, or who raises in it.
-        # A lock around this was rejected: the exception could arrive while it is taken.
-        self._open: list[tuple[int, threading.Lock]] = []
-        self._sent = threading.Lock()
+        # Taken by "with" alone, which an exception cannot leave half done: it is C code.
+        self._lock = threading.Lock()
+        #: The thread of the last call.
+        self.thread_id = 0
+        self._call: object = None  # which call it is open for
+        self._sent = 0
 
-    def __enter__(self) -> Gate:
-        self._sent = threading.Lock()
-        self._sent.acquire()
-        self._open.append((threading.get_ident(), self._sent))
-        return self
+    def call(
+        self,
+        key: object,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call a function, in which exceptions may be raised from outside.
 
-    def __exit__(self, *exc_info: object) -> None:
+        One that arrives when the function has returned came too late: the value counts.
+
+        :param key: what :meth:`raise_inside` must name, so that it does not hit a later call.
+        """
+        value = _NOTHING
+        # Closing the gate can be hit by an exception itself, and then it must be done again.
+        # There are as many levels as exceptions, and one more: the last is safe.
         try:
             try:
-                self._open.pop()
-            except IndexError:
-                self._sent.acquire()
-                _set_async_exception(threading.get_ident(), None)
-        except Interrupt:
-            # It came when the actor had ended already, and is not followed by another.
-            pass
+                try:
+                    self._sent, self.thread_id = 0, threading.get_ident()
+                    self._call = key
+                    value = function(*args, **kwargs)
+                    self._close()
+                except BaseException:
+                    self._close()
+                    raise
+            except BaseException:
+                self._close()
+                raise
+        except BaseException:
+            self._close()
+            if value is _NOTHING:
+                raise
+        return value
 
-    def raise_inside(self, exception: type[Interrupt]) -> bool:
-        """Raise ``exception`` in the thread if its gate is open, and close the gate.
+    def _close(self) -> None:
+        self._call = None
+        with self._lock:
+            # Whoever is raising one in here has done so; no other will.
+            pass
+        if self._sent:
+            _set_async_exception(self.thread_id, None)
+
+    def raise_inside(self, key: object, exception: type[Interrupt]) -> bool:
+        """Raise ``exception`` in the thread if it is in the call of this key.
 
         A thread that sits in a call of C code sees it when that call returns.
 
-        :return: whether the gate was open.
+        :return: whether it was in there, and had not been sent too many before. Neither is
+            one raised while the standard library takes or releases a lock for it.
         """
-        try:
-            thread_id, sent = self._open.pop()
-        except IndexError:
-            return False
-        try:
-            _set_async_exception(thread_id, exception)
-        finally:
-            # Also when it was raised here, in a thread that called this on itself.
-            sent.release()
-        return True
+        with self._lock:
+            if self._call is not key or self._sent == MOST:
+                return False
+            if _is_handling_locks(self.thread_id):
+                return False
+            self._sent += 1
+            _set_async_exception(self.thread_id, exception)
+            return True

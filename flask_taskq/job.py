@@ -14,10 +14,13 @@ from typing import Self
 from typing import TypeVar
 
 from .config import milliseconds
+from .encoding import decode_message
 from .errors import ResultFailure
 from .errors import ResultMissing
 from .errors import ResultTimeout
+from .message import Message
 from .record import JobRecord
+from .record import Progress
 from .record import Status
 
 R_co = TypeVar("R_co", covariant=True)
@@ -62,6 +65,20 @@ class Job(Generic[R_co]):
     def status(self) -> Status:
         """The status as it was last seen; no I/O. See :meth:`refresh`."""
         return self.record.status
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the current or last run had come, as it was last seen; no I/O. None if it
+        has not told. See :meth:`refresh`."""
+        return self.record.progress
+
+    @property
+    def message(self) -> Message:
+        """What was sent, read back from what was stored: the arguments are as JSON has them.
+
+        :raises DecodeError: what is stored is damaged.
+        """
+        return decode_message(self.record.message, len(self.record.message))
 
     def refresh(self) -> Self:
         """Read the record again.

@@ -105,6 +105,47 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error: JobError
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a run has come, as its actor has said.
+
+    :param current: in units of the actor's choice.
+    :param total: what ``current`` is at the end; None if nobody knows.
+    :param message: a few words for people.
+    :param updated_at: when it was noted, milliseconds since the epoch.
+    """
+
+    current: float
+    total: float | None
+    message: str | None
+    updated_at: int
+
+    @property
+    def fraction(self) -> float | None:
+        """How much is done, from 0 to 1; None if that cannot be told."""
+        if not self.total:
+            return None
+        return min(max(self.current / self.total, 0.0), 1.0)
+
+
+#: What the level of a log line may be.
+LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line of a job's own log.
+
+    :param at: when it was written, milliseconds since the epoch.
+    :param level: one of :data:`LEVELS`.
+    :param text: a long one is cut.
+    :param attempt: the number of the run that wrote it.
+    """
+
+    at: int
+    level: str
+    text: str
+    attempt: int
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine knows of a job. Times are milliseconds since the epoch.
 
@@ -124,6 +165,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     :param result: the encoded result of a job that succeeded.
     :param attempts: the last runs that ended with an error, the oldest first. One that
         succeeded is not among them: it is the record's own ``attempt`` and times.
+    :param progress: of the current or last run; None if it has told of none.
+    :param logs: the last lines of the job's own log, over all runs, the oldest first.
     """
 
     id: str
@@ -147,5 +190,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     result: bytes | None = None
     error: JobError | None = None
     attempts: tuple[Attempt, ...] = ()
+    progress: Progress | None = None
+    logs: tuple[LogLine, ...] = ()
     worker: str | None = None
     version: int = 1

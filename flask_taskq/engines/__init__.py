@@ -21,6 +21,10 @@ from .base import Engine
 ENGINES: Final = {
     "memory": ("memory", "MemoryEngine"),
     "sqlite": ("sqlite", "SQLiteEngine"),
+    "redis": ("redis", "RedisEngine"),
+    "rediss": ("redis", "RedisEngine"),
+    "unix": ("redis", "RedisEngine"),
+    "redis+sentinel": ("redis", "RedisEngine"),
 }
 
 

@@ -22,6 +22,8 @@ from ..config import Settings
 from ..record import Attempt
 from ..record import JobError
 from ..record import JobRecord
+from ..record import LogLine
+from ..record import Progress
 from ..record import Status
 
 #: How often a job may be held by a worker that vanished with its whole host.
@@ -37,6 +39,12 @@ KEPT_ATTEMPTS: Final = 5
 #: How much of each one's text it keeps, in characters: the last error is kept whole beside it.
 ATTEMPT_TEXT: Final = 1_000
 ATTEMPT_TRACEBACK: Final = 4_000
+
+#: How many lines of a job's own log its record keeps.
+KEPT_LOG_LINES: Final = 100
+
+#: How much of the text of each, and of that of a progress, it keeps, in characters.
+LINE_TEXT: Final = 2_000
 
 #: How many jobs one housekeeping call touches at most, so that none blocks for long.
 HOUSEKEEPING_LIMIT: Final = 500
@@ -93,11 +101,15 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
     :param started_at: when the run began, milliseconds since the epoch; None if it did not.
     :param follow_ups: new jobs, which are stored in the same step, if this outcome is.
+    :param progress: how far the run has come, if that is not stored yet.
+    :param logs: lines of the run that are not stored yet.
     """
 
     delivery: Delivery
     started_at: int | None = None
     follow_ups: tuple[Envelope, ...] = ()
+    progress: Progress | None = None
+    logs: tuple[LogLine, ...] = ()
 
 
 class Done(Settlement, frozen=True, kw_only=True):
@@ -160,6 +172,30 @@ class Settled(NamedTuple):
 
     stale: list[Delivery]
     deliveries: list[Delivery]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run that goes on has to tell.
+
+    :param progress: how far it has come; None if that is stored already.
+    :param logs: lines that are not stored yet.
+    """
+
+    delivery: Delivery
+    progress: Progress | None = None
+    logs: tuple[LogLine, ...] = ()
+
+
+class Reported(NamedTuple):
+    """What became of a call of :meth:`Consumer.report_if_held`.
+
+    :param stale: the deliveries that are no longer held under their token, of whose
+        reports nothing was stored.
+    :param cancelled: the deliveries that are held, and whose cancelling was asked for.
+    """
+
+    stale: list[Delivery]
+    cancelled: list[Delivery]
 
 
 class Verdict(NamedTuple):
@@ -238,6 +274,35 @@ def add_attempt(
     return (*attempts, attempt)[-KEPT_ATTEMPTS:]
 
 
+def add_lines(kept: Sequence[LogLine], lines: Sequence[LogLine]) -> tuple[LogLine, ...]:
+    """The lines that a record keeps once these are added.
+
+    :param kept: those that it has kept so far.
+    """
+    added = [
+        msgspec.structs.replace(line, text=cut_text(line.text, LINE_TEXT)) for line in lines
+    ]
+    return (*kept, *added)[-KEPT_LOG_LINES:]
+
+
+def cut_progress(progress: Progress) -> Progress:
+    """A progress as a record keeps it."""
+    if progress.message is None:
+        return progress
+    message = cut_text(progress.message, LINE_TEXT)
+    return msgspec.structs.replace(progress, message=message)
+
+
+def cut_text(text: str, length: int) -> str:
+    """A text that can be stored, cut to so many characters.
+
+    Half a surrogate pair, as in a file's name that is not UTF-8, cannot be stored: what it
+    stands in would be refused for ever.
+    """
+    text = text[: length + 1].encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 class Consumer(abc.ABC):
     """An engine's reading end, for one worker. Its methods may be called by two threads."""
 
@@ -257,10 +322,19 @@ class Consumer(abc.ABC):
 
         A settlement with an old token changes nothing and is reported, and its follow-ups
         are not stored. A job whose cancelling was asked for and that would run again is
-        cancelled instead, without follow-ups.
+        cancelled instead, without follow-ups. Progress and lines are stored first, as by
+        :meth:`report_if_held`.
 
         :param then_fetch: claim at most this many, without waiting; none are claimed if
             the worker's lease has run out.
+        """
+
+    @abc.abstractmethod
+    def report_if_held(self, reports: Sequence[Report]) -> Reported:
+        """Store what is still held under its token, in one atomic step; say what to stop.
+
+        Lines are added to those that the record has, of which the last
+        :data:`KEPT_LOG_LINES` stay. Where nothing is to be stored it only reads.
         """
 
     @abc.abstractmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+from bisect import bisect_left
+from bisect import insort
 from collections import Counter
 from collections.abc import Collection
 from collections.abc import Iterator
@@ -18,8 +20,10 @@ from ..errors import LeaseLost
 from ..record import JobRecord
 from ..record import Status
 from .base import add_attempt
+from .base import add_lines
 from .base import Cancelled
 from .base import Consumer
+from .base import cut_progress
 from .base import Delivery
 from .base import Done
 from .base import Engine
@@ -31,6 +35,8 @@ from .base import HOUSEKEEPING_LIMIT
 from .base import Jobs
 from .base import judge
 from .base import Queues
+from .base import Report
+from .base import Reported
 from .base import Retry
 from .base import Settled
 from .base import Settlement
@@ -39,20 +45,52 @@ from .base import Workers
 WAITING = (Status.QUEUED, Status.SCHEDULED)
 
 
+class _Order:
+    """The ids of jobs by status, and in each in the order of their turns.
+
+    Sorted at all times, because a fetch that sorted first would make a thousand waiting jobs
+    cost a million steps.
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[Status, list[tuple[int, int, str]]] = {one: [] for one in Status}
+
+    def ids(self, status: Status) -> Iterator[str]:
+        return (job_id for _, _, job_id in self._turns[status])
+
+    def put(self, job: _Job) -> None:
+        insort(self._turns[job.record.status], job.turn)
+
+    def drop(self, job: _Job) -> None:
+        turns = self._turns[job.record.status]
+        del turns[bisect_left(turns, job.turn)]
+
+
 @dataclass
 class _Job:
     """A record, and what the engine needs besides it."""
 
     record: JobRecord
+    order: _Order
+    number: int
     place: int = 0
     claim: int = 0
     isolated: bool = False
     released_since: int | None = None
     releases: int = 0
 
+    @property
+    def turn(self) -> tuple[int, int, str]:
+        record = self.record
+        if record.status is Status.QUEUED:
+            return (record.priority, self.place, record.id)
+        return (record.scheduled_for or 0, self.number, record.id)
+
     def update(self, **changes: object) -> None:
         version = self.record.version + 1
+        self.order.drop(self)
         self.record = msgspec.structs.replace(self.record, version=version, **changes)
+        self.order.put(self)
 
 
 class MemoryEngine(Engine):
@@ -65,6 +103,8 @@ class MemoryEngine(Engine):
         self.changed = threading.Condition()
         self.table: dict[str, _Job] = {}
         self.leases: dict[str, float] = {}
+        self.order = _Order()
+        self._numbers = itertools.count(1)
         self._places = itertools.count(1)
         self.jobs = _Jobs(self)
         self.queues = _Queues(self)
@@ -82,9 +122,33 @@ class MemoryEngine(Engine):
             self.changed.notify_all()
 
     def consumer(
-        self, queues: Sequence[str], worker: str, *, isolated: bool = False
+        self,
+        queues: Sequence[str],
+        worker: str,
+        *,
+        isolated: bool = False,
+        only: str | None = None,
     ) -> Consumer:
-        return _Consumer(self, queues, worker, isolated)
+        """A reading end for a registered worker.
+
+        :param isolated: fetch only the jobs that must run alone; otherwise only the rest.
+        :param only: fetch the job of this id and no other, wherever and how it must run.
+        """
+        return _Consumer(self, queues, worker, isolated, only)
+
+    def records(self, *statuses: Status) -> list[JobRecord]:
+        """The records of all jobs with one of these statuses, in the order of their sending."""
+        with self.changed:
+            jobs = sorted(self.with_status(*statuses), key=lambda job: job.number)
+            return [job.record for job in jobs]
+
+    def clear(self) -> None:
+        """Forget all jobs and all workers."""
+        with self.changed:
+            self.table.clear()
+            self.leases.clear()
+            self.order = _Order()
+            self.changed.notify_all()
 
     def _insert(self, envelope: Envelope) -> None:
         now = self.clock.now()
@@ -102,9 +166,12 @@ class MemoryEngine(Engine):
                 scheduled_for=envelope.due_at if later else None,
                 max_attempts=envelope.max_attempts,
             ),
+            order=self.order,
+            number=next(self._numbers),
             place=0 if later else next(self._places),
         )
         self.table[envelope.id] = job
+        self.order.put(job)
 
     # What follows is called with the condition held.
 
@@ -121,23 +188,23 @@ class MemoryEngine(Engine):
                 return None
         return job
 
-    def with_status(self, *statuses: Status) -> Iterator[_Job]:
-        return (job for job in self.table.values() if job.record.status in statuses)
+    def with_status(self, *statuses: Status) -> list[_Job]:
+        return [self.table[job_id] for one in statuses for job_id in self.order.ids(one)]
+
+    def remove(self, job: _Job) -> None:
+        self.order.drop(job)
+        del self.table[job.record.id]
 
     def promote(self) -> None:
         now = self.clock.now()
-        due = [
-            (job.record.scheduled_for or 0, n, job)
-            for n, job in enumerate(self.with_status(Status.SCHEDULED))
-            if (job.record.scheduled_for or 0) <= now
-        ]
-        for _, _, job in sorted(due):
+        while (due_at := self.next_due()) is not None and due_at <= now:
+            job = self.table[next(self.order.ids(Status.SCHEDULED))]
             job.place = next(self._places)
             job.update(status=Status.QUEUED, scheduled_for=None, updated_at=now)
 
     def next_due(self) -> int | None:
-        due = (job.record.scheduled_for for job in self.with_status(Status.SCHEDULED))
-        return min((at for at in due if at is not None), default=None)
+        job_id = next(self.order.ids(Status.SCHEDULED), None)
+        return None if job_id is None else self.table[job_id].record.scheduled_for
 
     def finish(self, job: _Job, status: Status, **changes: object) -> None:
         now = self.clock.now()
@@ -202,12 +269,18 @@ class MemoryEngine(Engine):
 
 class _Consumer(Consumer):
     def __init__(
-        self, engine: MemoryEngine, queues: Sequence[str], worker: str, isolated: bool
+        self,
+        engine: MemoryEngine,
+        queues: Sequence[str],
+        worker: str,
+        isolated: bool,
+        only: str | None,
     ) -> None:
         self._engine = engine
         self._queues = list(queues)
         self._worker = worker
         self._isolated = isolated
+        self._only = only
         self._interrupted = False
 
     def fetch(self, limit: int, timeout: int) -> list[Delivery]:
@@ -232,15 +305,19 @@ class _Consumer(Consumer):
 
     def _claim(self, limit: int) -> list[Delivery]:
         self._engine.promote()
-        ready = sorted(
-            (
-                job
-                for job in self._engine.with_status(Status.QUEUED)
-                if job.record.queue in self._queues and job.isolated is self._isolated
-            ),
-            key=lambda job: (job.record.priority, job.place),
-        )
-        return [self._deliver(job) for job in ready[:limit]]
+        ready = list(itertools.islice(self._ready(), limit))
+        return [self._deliver(job) for job in ready]
+
+    def _ready(self) -> Iterator[_Job]:
+        if self._only is not None:
+            job = self._engine.table.get(self._only)
+            if job is not None and job.record.status is Status.QUEUED:
+                yield job
+            return
+        for job_id in self._engine.order.ids(Status.QUEUED):
+            job = self._engine.table[job_id]
+            if job.record.queue in self._queues and job.isolated is self._isolated:
+                yield job
 
     def _deliver(self, job: _Job) -> Delivery:
         now = self._engine.clock.now()
@@ -252,6 +329,7 @@ class _Consumer(Consumer):
             started_at=now,
             updated_at=now,
             status_reason=None,
+            progress=None,
         )
         record = job.record
         return Delivery(
@@ -281,6 +359,7 @@ class _Consumer(Consumer):
                 else:
                     would_run_again = isinstance(settlement, (Retry, GivenBack))
                     is_stopped = job.record.cancel_requested and would_run_again
+                    self._keep(job, settlement)
                     self._settle(job, settlement)
                     if not is_stopped:
                         engine.insert_new(settlement.follow_ups)
@@ -289,6 +368,28 @@ class _Consumer(Consumer):
                 deliveries = self._claim(then_fetch)
             engine.changed.notify_all()
             return Settled(stale, deliveries)
+
+    def report_if_held(self, reports: Sequence[Report]) -> Reported:
+        stale, cancelled = [], []
+        with self._engine.changed:
+            for report in reports:
+                job = self._engine.table.get(report.delivery.id)
+                if job is None or not self._holds(job, report.delivery):
+                    stale.append(report.delivery)
+                    continue
+                self._keep(job, report)
+                if job.record.cancel_requested:
+                    cancelled.append(report.delivery)
+        return Reported(stale, cancelled)
+
+    def _keep(self, job: _Job, told: Report | Settlement) -> None:
+        record = job.record
+        if told.progress is not None or told.logs:
+            job.update(
+                progress=cut_progress(told.progress) if told.progress else record.progress,
+                logs=add_lines(record.logs, told.logs),
+                updated_at=self._engine.clock.now(),
+            )
 
     def _holds(self, job: _Job, delivery: Delivery) -> bool:
         return (
@@ -398,7 +499,7 @@ class _Jobs(Jobs):
             over = (job_id for job_id in engine.table if engine.find(job_id) is None)
             removed = list(itertools.islice(over, HOUSEKEEPING_LIMIT))
             for job_id in removed:
-                del engine.table[job_id]
+                engine.remove(engine.table[job_id])
             return len(removed)
 
 
@@ -414,9 +515,9 @@ class _Queues(Queues):
     def purge(self, queue: str) -> int:
         with self._engine.changed:
             waiting = self._engine.with_status(*WAITING)
-            removed = [job.record.id for job in waiting if job.record.queue == queue]
-            for job_id in removed:
-                del self._engine.table[job_id]
+            removed = [job for job in waiting if job.record.queue == queue]
+            for job in removed:
+                self._engine.remove(job)
             self._engine.changed.notify_all()
             return len(removed)
 

@@ -26,6 +26,9 @@ MAX_INLINE_RESULT: Final = 65_536
 #: The longest time that a client is asked to wait before it polls again, in seconds.
 MAX_RETRY_AFTER: Final = 30
 
+#: What a job that waits for its next attempt is shown as.
+RETRYING: Final = "retrying"
+
 _PROBLEM_TYPE: Final = "urn:flask-taskq:problem:"
 
 _ERROR_TITLES: Final = {
@@ -43,6 +46,12 @@ def job_url(job_id: str) -> str | None:
         return None
 
 
+def shown_status(record: JobRecord) -> str:
+    """The status as people see it: ``retrying`` is a job that waits for its next attempt."""
+    is_retrying = record.status is Status.SCHEDULED and record.attempt > 0
+    return RETRYING if is_retrying else record.status
+
+
 def job_response(
     record: JobRecord,
     *,
@@ -58,7 +67,7 @@ def job_response(
     :param url: where the job is shown.
     :param status: the HTTP status.
     """
-    body = msgspec.json.encode(_job_resource(record, expose, url))
+    body = msgspec.json.encode(job_resource(record, expose, url))
     response = Response(body, status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept, Authorization, Cookie"
@@ -91,10 +100,19 @@ def problem_response(status: int, kind: str, title: str, detail: str) -> Respons
     return response
 
 
-def _job_resource(
-    record: JobRecord, expose: Collection[str], url: str | None
+def job_resource(
+    record: JobRecord,
+    expose: Collection[str],
+    url: str | None,
+    max_inline_result: int | None = MAX_INLINE_RESULT,
 ) -> dict[str, Any]:
-    is_retrying = record.status is Status.SCHEDULED and record.attempt > 0
+    """The members of the resource, ready for :mod:`msgspec`.
+
+    :param expose: which of the optional members are let out.
+    :param url: where the job is shown.
+    :param max_inline_result: a result over this many bytes is not in it; None for no limit.
+    """
+    is_retrying = shown_status(record) == RETRYING
     links = {}
     if url is not None and not record.status.is_final:
         links["cancel"] = url
@@ -102,7 +120,7 @@ def _job_resource(
     if record.result is not None and "result" in expose:
         if url is not None:
             links["result"] = f"{url}/result"
-        if len(record.result) <= MAX_INLINE_RESULT:
+        if max_inline_result is None or len(record.result) <= max_inline_result:
             result = msgspec.Raw(record.result)
         else:
             result_url = links.get("result")
@@ -112,7 +130,7 @@ def _job_resource(
         "links": links,
         "actor": record.actor if "actor" in expose else None,
         "queue": record.queue if "queue" in expose else None,
-        "status": "retrying" if is_retrying else record.status,
+        "status": shown_status(record),
         "done": record.status.is_final,
         "status_reason": record.status_reason,
         "cancel_requested": record.cancel_requested,
@@ -125,13 +143,27 @@ def _job_resource(
         "attempt": record.attempt,
         "max_attempts": record.max_attempts,
         "next_attempt_at": _time(record.scheduled_for) if is_retrying else None,
-        "progress": None,
+        "progress": _progress(record) if "progress" in expose else None,
         "result": result,
         "result_url": result_url,
         "error": _error(record) if "error" in expose else None,
         "parent": None,
         "batch": None,
         "metadata": {},
+    }
+
+
+def _progress(record: JobRecord) -> dict[str, Any] | None:
+    progress = record.progress
+    if progress is None:
+        return None
+    return {
+        "current": progress.current,
+        "total": progress.total,
+        "fraction": progress.fraction,
+        "unit": None,
+        "message": progress.message,
+        "updated_at": _time(progress.updated_at),
     }
 
 

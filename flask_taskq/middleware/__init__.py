@@ -12,12 +12,18 @@ from ..hooks import Middleware
 from .age_limit import AgeLimit
 from .callbacks import Callbacks
 from .current_job import CurrentJob
+from .job_logs import JobLogs
 from .retries import Retries
+from .shutdown_notifications import ShutdownNotifications
+from .time_limit import TimeLimit
 
 #: What every app has, in the order in which their ``before_`` hooks run.
 DEFAULT: Final[tuple[type[Middleware], ...]] = (
     CurrentJob,
+    JobLogs,
     AgeLimit,
+    TimeLimit,
+    ShutdownNotifications,
     Callbacks,
     Retries,
 )

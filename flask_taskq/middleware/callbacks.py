@@ -7,8 +7,7 @@ from typing import Any
 from typing import Final
 
 from ..broker import Broker
-from ..errors import Shutdown
-from ..errors import Snooze
+from ..hooks import DECIDED
 from ..hooks import MessageProxy
 from ..hooks import Middleware
 
@@ -68,8 +67,9 @@ class Callbacks(Middleware):
 
 
 def _is_final_failure(message: MessageProxy, exception: BaseException) -> bool:
-    runs_again = message.retry_delay is not None or isinstance(exception, (Shutdown, Snooze))
-    return not runs_again and not message.discarded
+    if message.retry_delay is not None or message.discarded:
+        return False
+    return not isinstance(exception, DECIDED)
 
 
 def _describe(exception: BaseException) -> Mapping[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 from typing import Final
 
 from werkzeug.local import LocalProxy
@@ -16,9 +17,21 @@ from ..hooks import Middleware
 
 _running: Final[ContextVar[MessageProxy]] = ContextVar("flask_taskq.current_job")
 
+
+class _CurrentJob(LocalProxy[MessageProxy]):
+    """The proxy, with a short way to what is called for each of a million rows: the way of
+    all other attributes takes four times as long as the call itself."""
+
+    __slots__ = ()
+
+    @property
+    def progress(self) -> Callable[..., None]:
+        return self._get_current_object().progress
+
+
 #: The job that this thread or coroutine runs. Outside of one, using it is a
 #: :exc:`RuntimeError`, and ``bool(current_job)`` is false.
-current_job: MessageProxy = LocalProxy(  # type: ignore[assignment]
+current_job: MessageProxy = _CurrentJob(  # type: ignore[assignment]
     _running,
     unbound_message=(
         "Working outside of a job. current_job can only be used by an actor that a worker"
@@ -28,18 +41,40 @@ current_job: MessageProxy = LocalProxy(  # type: ignore[assignment]
 
 
 class CurrentJob(Middleware):
-    """Makes ``current_job`` known while an actor runs."""
+    """Makes ``current_job`` known while an actor runs.
+
+    An actor that is declared with ``cooperative=True`` is never interrupted by an exception
+    from outside: when it should end, it is told through ``current_job.check_cancelled()``.
+    """
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"cooperative"}
+
+    @property
+    def declared_options(self) -> set[str]:
+        return {"cooperative"}
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        if type(wanted := options["cooperative"]) is not bool:
+            raise ValueError(f"cooperative is {wanted!r}; it is True or False")
 
     def around_process_message(
         self, broker: Broker, message: MessageProxy
     ) -> AbstractContextManager[object]:
-        return _current(message)
+        return _Current(message)
 
 
-@contextmanager
-def _current(message: MessageProxy) -> Iterator[None]:
-    token = _running.set(message)
-    try:
-        yield
-    finally:
-        _running.reset(token)
+class _Current:
+    # A class, because what contextmanager() makes costs each run two microseconds.
+
+    __slots__ = ("_message", "_token")
+
+    def __init__(self, message: MessageProxy) -> None:
+        self._message = message
+
+    def __enter__(self) -> None:
+        self._token = _running.set(self._message)
+
+    def __exit__(self, *exc_info: object) -> None:
+        _running.reset(self._token)

@@ -13,18 +13,13 @@ from msgspec import UnsetType
 
 from ..broker import Broker
 from ..config import milliseconds
-from ..errors import Cancel
 from ..errors import Retry
-from ..errors import Shutdown
-from ..errors import Snooze
+from ..hooks import DECIDED
 from ..hooks import MessageProxy
 from ..hooks import Middleware
 
 #: Beyond this many doublings every backoff is over any maximum.
 _MAX_DOUBLINGS: Final = 40
-
-#: What says itself what becomes of the job.
-_DECIDED: Final = (Shutdown, Snooze, Cancel)
 
 #: What a row of ``retry_on`` may say.
 _PER_ERROR: Final = frozenset({"max_retries", "min_backoff", "max_backoff"})
@@ -105,7 +100,7 @@ class Retries(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if exception is None or isinstance(exception, _DECIDED):
+        if exception is None or isinstance(exception, DECIDED):
             return
         if message.failed or message.discarded:
             return

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: How often, in milliseconds, leases of other workers and isolated jobs are looked for.
 _LOOK_AROUND: Final = 1_000
 
+#: How long a process has, in milliseconds, to act itself when a job is over its hard limit.
+_LATENESS: Final = 2_000
+
 #: How often records past their retention are removed, in milliseconds, and how soon the
 #: rest is, when there are many.
 _PRUNE: Final = 60_000
@@ -32,9 +35,11 @@ _RETRY: Final = 500
 class LeaseKeeper:
     """A thread that makes all engine calls of a supervisor, so that none holds up signals.
 
-    :param engine: an engine of its own.
+    :param engine: an engine of its own, which it closes at its end.
     :param queues: the queues that this supervisor's workers serve.
     :param on_isolated: called when a job is due that must run alone in a process.
+    :param on_overdue: called with a worker and the jobs for which its process should have
+        been replaced, and which it does nothing about.
     """
 
     def __init__(
@@ -43,15 +48,20 @@ class LeaseKeeper:
         clock: Clock,
         queues: Sequence[str],
         on_isolated: Callable[[], None],
+        on_overdue: Callable[[str, list[str]], None],
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._queues = queues
         self._on_isolated = on_isolated
+        self._on_overdue = on_overdue
         self._watched: dict[str, SlotTable] = {}
         self._lock = threading.Lock()
         # What is to be done at once; None ends the thread.
         self._errands: SimpleQueue[Callable[[], float] | None] = SimpleQueue()
+        # How many are to be tried again, and whether it ends when there are none.
+        self._put_off = 0
+        self._is_ending = False
         self._thread = threading.Thread(target=self._keep, name="taskq-leases", daemon=True)
         self._lease = engine.settings.lease
         now = clock.monotonic()
@@ -62,6 +72,7 @@ class LeaseKeeper:
         self._chores: dict[Callable[[], float], float] = {
             self._renew: now,
             self._look_around: now,
+            self._check_limits: now,
             self._prune: now,
         }
         self._trouble = ""
@@ -88,28 +99,35 @@ class LeaseKeeper:
         """
         self._errands.put(lambda: self._hand_back(worker, started, cause))
 
-    def stop(self, timeout: float) -> bool:
-        """Do what is left to do, and end.
-
-        :param timeout: how long that may take, in milliseconds.
-        :return: whether it has ended, and the engine can be closed.
-        """
+    def end(self) -> None:
+        """Do what is left to do, and end. Does not wait for that."""
         self._errands.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended.
+
+        :param timeout: for how many milliseconds. An engine that is out of reach would be
+            waited for.
+        """
         self._thread.join(timeout / 1000)
-        return not self._thread.is_alive()
 
     def _keep(self) -> None:
-        while True:
+        while self._put_off or not self._is_ending:
             left = max(0.0, min(self._chores.values()) - self._clock.monotonic())
             try:
                 errand = self._errands.get(timeout=left / 1000)
             except Empty:
                 self._do_chores()
             else:
-                if errand is None:
-                    return
-                if self._do(errand) is None:
-                    self._later(errand)
+                self._run_errand(errand)
+        self._engine.close()
+
+    def _run_errand(self, errand: Callable[[], float] | None) -> None:
+        if errand is None:
+            self._is_ending = True
+        elif self._do(errand) is None:
+            self._put_off += 1
+            self._later(errand)
 
     def _do_chores(self) -> None:
         for chore, due in self._chores.items():
@@ -134,7 +152,11 @@ class LeaseKeeper:
         return again_in
 
     def _later(self, errand: Callable[[], float]) -> None:
-        timer = threading.Timer(_RETRY / 1000, self._errands.put, (errand,))
+        def again() -> float:
+            self._put_off -= 1
+            return errand()
+
+        timer = threading.Timer(_RETRY / 1000, self._errands.put, (again,))
         timer.daemon = True
         timer.start()
 
@@ -166,6 +188,20 @@ class LeaseKeeper:
         if self._engine.workers.has_isolated(self._queues):
             self._on_isolated()
         return min(_LOOK_AROUND, self._lease / 5)
+
+    def _check_limits(self) -> float:
+        # A process sees to its limits itself, unless it is stopped, or C code holds the
+        # interpreter's lock.
+        until = self._clock.monotonic() - _LATENESS
+        with self._lock:
+            overdue = {
+                worker: [job.job_id for job in slots.started() if job.kill_at < until]
+                for worker, slots in self._watched.items()
+            }
+        for worker, jobs in overdue.items():
+            if jobs:
+                self._on_overdue(worker, jobs)
+        return _LOOK_AROUND
 
     def _prune(self) -> float:
         # Some at a time, so that nothing more urgent has to wait.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 from typing import Final
 from typing import Literal
 
@@ -25,6 +26,8 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     :param grace: milliseconds that running jobs get if the supervisor dies; None for
         ``TASKQ_GRACE``.
     :param connect_timeout: milliseconds to reach the engine in; 0 for no limit.
+    :param max_jobs: about how many runs of jobs make it worn; None for no limit.
+    :param max_memory: how many bytes of resident memory do; None for no limit.
     :param isolated: whether it is there for one job that must run alone.
     :param check: build the app, say whether that worked, and end.
     """
@@ -36,6 +39,8 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str] | None
     grace: int | None
     connect_timeout: int
+    max_jobs: int | None = None
+    max_memory: int | None = None
     isolated: bool = False
     check: bool = False
 
@@ -62,10 +67,27 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-class Drain(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor: fetch nothing more, finish within ``grace`` milliseconds, end."""
+class Worn(msgspec.Struct, frozen=True, tag=True):
+    """Child: it wants to be replaced.
 
-    grace: int
+    :param reason: why, for the log.
+    :param urgent: it fetches nothing any more. Otherwise it goes on as before until it is
+        told to end, which is when another one is ready.
+    :param soon: it was worn so early that another one will be, too.
+    """
+
+    reason: str
+    urgent: bool = False
+    soon: bool = False
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: fetch nothing more, finish, end. A stricter order may follow.
+
+    :param grace: milliseconds that running jobs get; None for as long as they take.
+    """
+
+    grace: int | None
 
 
 class Quit(msgspec.Struct, frozen=True, tag=True):
@@ -84,7 +106,7 @@ class Died(msgspec.Struct, frozen=True, tag=True):
     jobs: list[str]
 
 
-Word = Configured | Ready | Refused | Drain | Quit | Died
+Word = Configured | Ready | Refused | Worn | Drain | Quit | Died
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[Word]] = msgspec.json.Decoder(Word)
@@ -96,6 +118,8 @@ class Link:
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._buffer = b""
+        # Several threads may have something to say.
+        self._lock = threading.Lock()
         #: Whether the other end may still say something.
         self.is_open = True
 
@@ -109,10 +133,12 @@ class Link:
 
     def send(self, word: Word) -> None:
         """Say something. If nobody listens any more, nothing happens."""
-        try:
-            self._socket.sendall(_encoder.encode(word) + b"\n")
-        except OSError:
-            self.is_open = False
+        line = _encoder.encode(word) + b"\n"
+        with self._lock:
+            try:
+                self._socket.sendall(line)
+            except OSError:
+                self.is_open = False
 
     def receive(self) -> list[Word]:
         """What the other end has said since; waits until it says something or closes."""

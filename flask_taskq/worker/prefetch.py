@@ -34,15 +34,11 @@ class Prefetch:
         self._lock = threading.Lock()
         self._held: dict[str, tuple[Delivery, float]] = {}  # and since when
         self._asked = 0  # for how many the fetcher is waiting
+        self._aside = 0  # how many of those that are held need no thread
         self._finished: deque[tuple[float, int]] = deque()  # when, how many
 
     def __len__(self) -> int:
         return len(self._held)
-
-    def get(self, job_id: str) -> Delivery | None:
-        """The delivery of this job, if it is held."""
-        held = self._held.get(job_id)
-        return None if held is None else held[0]
 
     def has_waited(self, milliseconds: int, besides: Collection[str]) -> bool:
         """Whether a delivery has been held so long, not counting these jobs' ones."""
@@ -91,7 +87,12 @@ class Prefetch:
         since = self._clock.monotonic() - _WINDOW
         lately = sum(count for at, count in self._finished if at > since)
         target = min(max(self._threads, lately), _MOST)
-        return max(0, target - held - self._asked)
+        return max(0, target - (held - self._aside) - self._asked)
+
+    def set_aside(self, difference: int) -> None:
+        """So many more, or fewer, of the jobs that are held run without a thread."""
+        with self._lock:
+            self._aside += difference
 
     def take_in(self, deliveries: Iterable[Delivery]) -> None:
         """These were fetched."""

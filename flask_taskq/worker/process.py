@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import math
 import os
 import select
 import signal
@@ -17,38 +18,44 @@ from .link import Drain
 from .link import Link
 from .link import Quit
 from .link import Ready
-from .slots import SlotTable
+from .link import Worn
+from .recycling import Wear
 from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_ORDERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: The supervisor blocks these until a child has said what they mean to it.
-LEFT_TO_THE_SUPERVISOR: Final = (*_STOP_SIGNALS, signal.SIGUSR1)
+LEFT_TO_THE_SUPERVISOR: Final = (*_ORDERS, signal.SIGUSR1)
 
 #: How often the worker is looked after, in seconds.
 _TICK: Final = 1.0
+
+#: How often a process that is to end looks whether its jobs have, in seconds.
+_PATIENCE: Final = 0.2
 
 #: How long a process for isolated jobs waits for another one, in seconds.
 _IDLE_TIME: Final = 5.0
 
 
 def ignore_signals() -> None:
-    """Leave SIGINT and SIGTERM to the supervisor, which gives its orders over the link.
+    """Leave some signals to the supervisor, which gives its orders over the link.
 
-    A terminal sends SIGINT to the whole process group: it must count once. A handler that
+    A terminal sends SIGINT and SIGHUP to the whole group: they must count once. A handler that
     does nothing is used because, unlike SIG_IGN, programs that a job starts do not inherit
     it. The supervisor starts its children with these signals blocked, so that none can hit
     before this was called.
     """
-    for number in _STOP_SIGNALS:
-        signal.signal(number, lambda *_: None)
+    for number in _ORDERS:
+        # What nohup has set is for those programs, too.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     # A process that a job forks inherits it all the same, and must end when it is told to,
     # even if that is before it could change the handlers.
     os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS),
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS),
         after_in_child=_heed_signals,
     )
     faulthandler.register(signal.SIGUSR1, all_threads=True)
@@ -58,7 +65,9 @@ def ignore_signals() -> None:
 def _heed_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)
 
 
 def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
@@ -68,21 +77,23 @@ def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
         queues=spec.queues,
         worker_threads=spec.threads,
         worker_id=spec.worker_id,
-        slots=SlotTable(spec.threads, spec.slots),
+        slots_fd=spec.slots,
         isolated=spec.isolated,
+        on_worn=lambda reason: link.send(Worn(reason, urgent=True)),
     )
+    wear = Wear(worker, spec.max_jobs, spec.max_memory, broker.clock)
     grace = broker.settings.grace if spec.grace is None else spec.grace
     # From the first job on, the supervisor must know that there is something to wait for.
     worker.start(announce=lambda: link.send(Ready()))
     # In a thread of its own, as it may have to wait for the engine and orders must not.
     threading.Thread(target=_look_after, args=(worker,), daemon=True).start()
-    order = _wait_for_order(worker, link, spec.isolated) or Drain(grace)
+    order = _wait_for_order(worker, link, spec.isolated, wear)
     threading.Thread(target=_keep_listening, args=(worker, link), daemon=True).start()
     if isinstance(order, Quit):
         worker.hurry()
         worker.stop(0)
     else:
-        worker.stop(order.grace)
+        worker.stop(grace if order.grace is None else order.grace)
 
 
 def _look_after(worker: Worker) -> None:
@@ -100,17 +111,34 @@ def _look_after(worker: Worker) -> None:
             os._exit(1)
 
 
-def _wait_for_order(worker: Worker, link: Link, isolated: bool) -> Drain | Quit | None:
-    """Wait until there is an order, nobody is left to give one, or nothing is to be done."""
+def _wait_for_order(worker: Worker, link: Link, isolated: bool, wear: Wear) -> Drain | Quit:
+    """Wait until it is time to end, because of an order or because nobody is left to give one.
+
+    An order without haste is followed here until no job is left, or until a stricter one.
+    """
+    is_leaving = False
     while link.is_open:
-        order = _listen(worker, link, _IDLE_TIME if isolated else None)
-        if order is not None:
+        order = _listen(worker, link, _look_again_in(is_leaving, isolated, wear))
+        if order == Drain(None):
+            is_leaving = True
+            worker.stop_fetching()
+        elif order is not None:
             return order
-        if isolated and worker.is_idle:
-            return None
+        if (is_leaving or isolated) and worker.is_idle:
+            return Drain(None)
+        if not is_leaving and (worn := wear.look()) is not None:
+            link.send(worn)
     worker.stop_fetching()
     logger.warning("the supervisor is gone: worker %s finishes its jobs and ends", worker.id)
-    return None
+    return Drain(None)
+
+
+def _look_again_in(is_leaving: bool, isolated: bool, wear: Wear) -> float | None:
+    if is_leaving:
+        return _PATIENCE
+    if isolated:
+        return _IDLE_TIME
+    return _TICK if wear.has_limits else None
 
 
 def _keep_listening(worker: Worker, link: Link) -> None:
@@ -130,7 +158,13 @@ def _listen(worker: Worker, link: Link, timeout: float | None = None) -> Drain |
         if isinstance(word, Died):
             _tell_app(worker.broker, word)
     orders = [word for word in words if isinstance(word, (Drain, Quit))]
-    return Quit() if Quit() in orders else next(iter(orders), None)
+    return min(orders, key=_time_left, default=None)
+
+
+def _time_left(order: Drain | Quit) -> float:
+    if isinstance(order, Quit):
+        return -1
+    return math.inf if order.grace is None else order.grace
 
 
 def _tell_app(broker: Broker, word: Died) -> None:

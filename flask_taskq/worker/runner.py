@@ -4,46 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
+import sys
+import threading
+from collections.abc import Callable
 from collections.abc import Coroutine
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 from typing import Final
 
 from ..actor import Actor
 from ..broker import Broker
-from ..config import milliseconds
+from ..clock import Clock
 from ..encoding import decode_message
 from ..encoding import encode_value
-from ..engines.base import Cancelled
 from ..engines.base import Delivery
-from ..engines.base import Done
-from ..engines.base import Expired
 from ..engines.base import Failed
 from ..engines.base import GivenBack
-from ..engines.base import Retry
 from ..engines.base import Settlement
 from ..errors import ActorNotFound
 from ..errors import BadArguments
 from ..errors import BadResult
-from ..errors import Cancel
 from ..errors import DecodeError
 from ..errors import Interrupt
 from ..errors import PayloadTooLarge
-from ..errors import Retry as RetryError
-from ..errors import Shutdown
 from ..errors import SkipMessage
-from ..errors import Snooze
 from ..errors import TaskQError
+from ..errors import TimeLimitExceeded
 from ..hooks import MessageProxy
 from ..interrupt import Gate
 from ..message import Message
 from ..record import JobError
+from .reports import add_news
+from .run import classify
+from .run import cut
+from .run import format_stack
+from .run import is_cancelled
+from .run import log_fields
+from .run import log_outcome
+from .run import Run
 
 logger = logging.getLogger("flask_taskq.jobs")
 
@@ -52,40 +53,27 @@ logger = logging.getLogger("flask_taskq.jobs")
 _MIN_RELEASE: Final = 1_000
 _MAX_RELEASE: Final = 60_000
 
-#: How much of a traceback and of an error's text a record keeps.
-_MAX_FRAMES: Final = 50
-_MAX_TEXT: Final = 32_768
-
-
-@dataclass(slots=True)
-class Run:
-    """One run of an actor, as far as it has come."""
-
-    delivery: Delivery
-    message: MessageProxy
-    actor: Actor[..., Any]
-    started_at: int
-    began: float
-    value: Any = None
-    has_ended: bool = False
-    result: bytes = b"null"
-    exception: BaseException | None = None
-    code: str = "exception"
-
 
 class Runner:
     """Runs deliveries, one at a time, in the thread that calls it.
 
     :param broker: of the app whose actors run.
     :param catches: which exceptions of an actor become the job's; others are raised.
+    :param on_start: called when an actor is about to run.
     """
 
     def __init__(
-        self, broker: Broker, catches: tuple[type[BaseException], ...] = (BaseException,)
+        self,
+        broker: Broker,
+        catches: tuple[type[BaseException], ...] = (BaseException,),
+        on_start: Callable[[Run], None] | None = None,
     ) -> None:
-        #: Where exceptions from other threads may enter: the actor's own code.
-        self.gate = Gate()
+        #: The run that is under way. Other threads read it, and it may have ended by then.
+        self.current: Run | None = None
+        # Where exceptions from other threads may enter: the actor's own code.
+        self._gate = Gate()
         self._catches = catches
+        self._on_start = on_start
         self._broker = broker
         self._settings = broker.settings
         self._clock = broker.clock
@@ -95,69 +83,103 @@ class Runner:
         # In a copy, so that no context variable that a job sets is seen by the next one.
         return copy_context().run(self._run, delivery)
 
+    def interrupt(self, run: Run, exception: type[Interrupt]) -> bool:
+        """Raise an exception in a run, if its actor's code is being run at this moment."""
+        return self._gate.raise_inside(run, exception)
+
+    def abandon(self, run: Run) -> Settlement:
+        """Settle, from another thread, a run that does not end when its time is over.
+
+        Should it end after all, its own settlement comes too late and is refused.
+        """
+        # Not the run itself, which its own thread may go on with at any moment.
+        given_up = self._begin(run.delivery)
+        if not isinstance(given_up, Run):
+            return given_up
+        given_up.started_at, given_up.began = run.started_at, run.began
+        given_up.told, given_up.message.time_limit = run.told, run.message.time_limit
+        given_up.message.notes = run.message.notes
+        given_up.exception, given_up.stack = TimeLimitExceeded(), self._stack(run)
+        try:
+            with self._broker.contexts(given_up.message):
+                self._tell(given_up)
+        except self._catches as error:
+            self._check_context(given_up, error)
+        return self._settle(given_up)
+
+    def _stack(self, run: Run) -> str:
+        """Where a run is at this moment."""
+        return format_stack(sys._current_frames().get(self._gate.thread_id))
+
     def _run(self, delivery: Delivery) -> Settlement:
+        run = self._begin(delivery)
+        if not isinstance(run, Run):
+            return run
+        self.current = run
+        try:
+            with self._broker.contexts(run.message):
+                self._call(run)
+                self._conclude(run)
+        except self._catches as error:
+            self._check_context(run, error)
+        finally:
+            self.current = None
+        return self._settle(run)
+
+    def _begin(self, delivery: Delivery) -> Run | Settlement:
         try:
             message = self._decode(delivery)
-            actor = self._broker.get_actor(message.actor_name)
+            actor = self._broker.get_actor(message.message.actor_name)
         except DecodeError as error:
-            return self._bury(delivery, error)
+            return _bury(delivery, error)
         except ActorNotFound:
             return self._put_off(delivery)
-        run = Run(delivery, message, actor, self._clock.now(), self._clock.monotonic())
-        try:
-            with self._broker.contexts(message):
-                self._call(run)
-                self._tell(run)
-                if run.exception is not None:
-                    # The contexts see it on their way out: one that holds a database
-                    # transaction must know whether to commit.
-                    raise run.exception
-        except self._catches as error:
-            if error is not run.exception:
-                # A context failed on its way in or out, and the run with it. After hooks
-                # hear of it, a second time where the actor itself had ended well.
-                run.exception = error
-                run.message.discarded, run.message.follow_ups = False, ()
-                self._tell(run)
-        return self._settle(run)
+        return Run(delivery, message, actor, self._clock.now(), self._clock.monotonic())
 
     def _decode(self, delivery: Delivery) -> MessageProxy:
         message = decode_message(delivery.message, self._settings.max_message_size)
         if message.message_id != delivery.id:
             raise DecodeError(f"the message of another job, {message.message_id}")
-        return _proxy(message, delivery)
+        return _proxy(message, delivery, self._clock)
 
     def _call(self, run: Run) -> None:
         """Before hooks, the actor, and its value as JSON."""
         try:
-            self._broker.emit_before("process_message", run.message)
-            args, kwargs = self._arguments(run)
-            with self.gate:
-                value = run.actor.fn(*args, **kwargs)
-                if run.actor.is_async:
-                    value = _run_coroutine(value)
-                run.value, run.has_ended = value, True
+            args, kwargs = self._prepare(run)
+            value = self._gate.call(run, run.actor.fn, args, kwargs)
+            if run.actor.is_async:
+                value = self._gate.call(run, _run_coroutine, (value,), {})
+            run.value = value
         except self._catches as error:
-            # An interrupt that arrives when the actor has returned comes too late.
-            if not (run.has_ended and isinstance(error, Interrupt)):
-                run.exception = error
-            if isinstance(error, TypeError):
-                self._check_arguments(run)
+            self._note(run, error)
         if run.exception is None:
             self._keep(run)
 
-    def _arguments(self, run: Run) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        args, kwargs = run.message.args, run.message.kwargs
-        convert = run.actor.convert_arguments
+    def _prepare(self, run: Run) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Before hooks; the actor's arguments."""
+        message = run.message
+        self._broker.emit_before("process_message", message)
+        if message.time_limit is not None:
+            run.limit_at = run.began + message.time_limit
+            run.kill_at = run.limit_at + self._settings.hard_limit_grace
+        if self._on_start is not None:
+            self._on_start(run)
+        # Not through the proxy, which takes ten times as long.
+        sent, convert = message.message, run.actor.convert_arguments
         if convert is None:
-            return args, kwargs
+            return sent.args, sent.kwargs
         try:
-            return convert(args, kwargs)
+            return convert(sent.args, sent.kwargs)
         except BadArguments:
             # They will not fit the next time either.
-            run.message.fail()
+            message.fail()
             run.code = "bad_arguments"
             raise
+
+    def _note(self, run: Run, error: BaseException) -> None:
+        run.exception = error
+        if isinstance(error, TypeError):
+            self._check_arguments(run)
 
     def _check_arguments(self, run: Run) -> None:
         # Binding arguments costs microseconds, so it is not done before each call, but
@@ -193,96 +215,40 @@ class Runner:
             )
         return result
 
+    def _conclude(self, run: Run) -> None:
+        self._tell(run)
+        if run.exception is not None:
+            # The contexts see it on their way out: one that holds a database transaction
+            # must know whether to commit.
+            raise run.exception
+
+    def _check_context(self, run: Run, error: BaseException) -> None:
+        if error is not run.exception:
+            # A context failed on its way in or out, and the run with it. After hooks hear
+            # of it, a second time where the actor itself had ended well.
+            run.exception = error
+            run.message.discarded, run.message.follow_ups = False, ()
+            self._tell(run)
+
     def _tell(self, run: Run) -> None:
         """After hooks: they decide whether a failed job runs again."""
         error = run.exception
         if isinstance(error, SkipMessage):
             self._broker.emit_after("skip_message", run.message)
             return
-        if isinstance(error, Cancel):
+        if error is not None and is_cancelled(run):
             run.message.discard()
         self._broker.emit_after(
             "process_message", run.message, result=run.value, exception=error
         )
 
     def _settle(self, run: Run) -> Settlement:
-        settlement = self._classify(run)
-        self._log(run, settlement)
+        settlement = classify(run, self._clock)
+        log_outcome(run, settlement, self._clock)
         # The traceback refers to frames that refer to the run.
         run.exception = None
-        return settlement
-
-    def _classify(self, run: Run) -> Settlement:
-        delivery, started_at, message = run.delivery, run.started_at, run.message
-        after = message.follow_ups
-        if run.exception is None:
-            return Done(
-                delivery=delivery, started_at=started_at, follow_ups=after, result=run.result
-            )
-        if isinstance(run.exception, Shutdown):
-            return GivenBack(delivery=delivery, started_at=started_at)
-        if isinstance(run.exception, Snooze):
-            at = self._clock.now() + milliseconds(run.exception.delay)
-            return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
-        if isinstance(run.exception, SkipMessage):
-            if message.expired:
-                text = _cut(_text(run.exception))
-                error = JobError(type="Expired", message=text, code="expired")
-                return Expired(delivery=delivery, error=error)
-            if not message.failed:
-                return Done(delivery=delivery, started_at=started_at, result=run.result)
-        if message.discarded:
-            code = "cancelled" if isinstance(run.exception, Cancel) else "discarded"
-            error = _describe(run.exception, code)
-            return Cancelled(
-                delivery=delivery, started_at=started_at, follow_ups=after, error=error
-            )
-        error = _describe(run.exception, run.code)
-        if message.retry_delay is None:
-            return Failed(
-                delivery=delivery, started_at=started_at, follow_ups=after, error=error
-            )
-        at = self._clock.now() + message.retry_delay
-        return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
-
-    def _log(self, run: Run, settlement: Settlement) -> None:
-        # Arguments and results may be secrets: no line here has any.
-        level, outcome = _OUTCOMES[type(settlement)]
-        if not logger.isEnabledFor(level):
-            return
-        shows_error = isinstance(settlement, (Failed, Retry))
-        if isinstance(settlement, Retry):
-            outcome = f"failed, runs again in {run.message.retry_delay} ms"
-            if isinstance(run.exception, RetryError):
-                level, shows_error = logging.INFO, False
-                outcome = f"runs again in {run.message.retry_delay} ms"
-        elif isinstance(settlement, GivenBack) and settlement.at is not None:
-            outcome = f"put off: {settlement.reason}"
-        elif isinstance(settlement, Cancelled):
-            outcome = f"{settlement.error.code} by {settlement.error.type}"
-        logger.log(
-            level,
-            "job %s %s: actor=%s attempt=%d duration=%.1fms",
-            run.delivery.id,
-            outcome,
-            run.actor.actor_name,
-            run.delivery.attempt,
-            self._clock.monotonic() - run.began,
-            exc_info=_exc_info(run) if shows_error else None,
-            extra=_fields(run.delivery),
-        )
-
-    def _bury(self, delivery: Delivery, error: DecodeError) -> Settlement:
-        logger.error(
-            "job %s failed: its stored message is damaged: %s",
-            delivery.id,
-            error,
-            extra=_fields(delivery),
-        )
-        return Failed(
-            delivery=delivery,
-            error=JobError(type="DecodeError", message=_cut(str(error)), code="malformed"),
-        )
+        notes = run.message.notes
+        return settlement if notes is None else add_news(settlement, notes)
 
     def _put_off(self, delivery: Delivery) -> Settlement:
         # A deploy may have brought the job before the worker that knows its actor, so it
@@ -295,15 +261,79 @@ class Runner:
                 delivery.id,
                 text,
                 limit,
-                extra=_fields(delivery),
+                extra=log_fields(delivery),
             )
             error = JobError(type="ActorNotFound", message=text, code="unknown_actor")
             return Failed(delivery=delivery, error=error)
         delay = min(_MIN_RELEASE * 2 ** min(delivery.releases, 10), _MAX_RELEASE)
         logger.warning(
-            "job %s put off for %d ms: %s", delivery.id, delay, text, extra=_fields(delivery)
+            "job %s put off for %d ms: %s",
+            delivery.id,
+            delay,
+            text,
+            extra=log_fields(delivery),
         )
         return GivenBack(delivery=delivery, at=now + delay, reason="unknown_actor")
+
+
+class AsyncRunner(Runner):
+    """Runs deliveries of async actors, one at a time, in tasks of an event loop."""
+
+    _task: asyncio.Task[Any] | None = None
+    _thread_id = 0
+
+    async def run_async(self, delivery: Delivery) -> Settlement:
+        """Run one job, in the task that awaits this, which has a context of its own."""
+        run = self._begin(delivery)
+        if not isinstance(run, Run):
+            return run
+        self._task, self.current = asyncio.current_task(), run
+        self._thread_id = threading.get_ident()
+        try:
+            with self._broker.contexts(run.message):
+                await self._await(run)
+                self._conclude(run)
+        except self._catches as error:
+            self._check_context(run, error)
+        finally:
+            self.current = None
+        return self._settle(run)
+
+    async def _await(self, run: Run) -> None:
+        try:
+            args, kwargs = self._prepare(run)
+            run.value = await run.actor.fn(*args, **kwargs)
+        except self._catches as error:
+            told = run.message.told
+            if isinstance(error, asyncio.CancelledError) and told is not None:
+                error = told().with_traceback(error.__traceback__)
+            self._note(run, error)
+        if run.exception is None:
+            self._keep(run)
+
+    def interrupt(self, run: Run, exception: type[Interrupt]) -> bool:
+        """Cancel the task of a run, soon; its coroutine sees no other exception."""
+        task = self._task
+        if self.current is not run or task is None:
+            return False
+        task.get_loop().call_soon_threadsafe(self._cancel, run)
+        return True
+
+    def _stack(self, run: Run) -> str:
+        awaited: Any = None if self._task is None else self._task.get_coro()
+        frames = []
+        while (frame := getattr(awaited, "cr_frame", None)) is not None:
+            frames.append(frame)
+            if awaited.cr_running:
+                # Whatever it calls holds up the loop.
+                return format_stack(sys._current_frames().get(self._thread_id))
+            awaited = awaited.cr_await
+        return "".join(line for frame in frames for line in format_stack(frame, 1))
+
+    def _cancel(self, run: Run) -> None:
+        # In the loop's own thread, where no run begins or ends meanwhile.
+        if self.current is run and self._task is not None:
+            self._task.cancel()
 
 
 def emit_outcomes(broker: Broker, when: str, settlements: Sequence[Settlement]) -> None:
@@ -338,24 +368,27 @@ def _message_of(settlement: Settlement, max_size: int) -> MessageProxy:
     return proxy
 
 
-def _proxy(message: Message, delivery: Delivery) -> MessageProxy:
-    attempt, crashes, created_at = delivery.attempt, delivery.crashes, delivery.created_at
-    return MessageProxy(message, attempt=attempt, crashes=crashes, created_at=created_at)
+def _proxy(message: Message, delivery: Delivery, clock: Clock | None = None) -> MessageProxy:
+    return MessageProxy(
+        message,
+        attempt=delivery.attempt,
+        crashes=delivery.crashes,
+        created_at=delivery.created_at,
+        clock=clock,
+    )
 
 
-_OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
-    Done: (logging.INFO, "succeeded"),
-    Retry: (logging.WARNING, "failed"),
-    Failed: (logging.ERROR, "failed"),
-    Cancelled: (logging.INFO, "cancelled"),
-    Expired: (logging.INFO, "expired"),
-    GivenBack: (logging.INFO, "given back"),
-}
-
-
-def _fields(delivery: Delivery) -> dict[str, Any]:
-    # These lines are logged around the job and not in it: there is no current job.
-    return {"job_id": delivery.id, "actor": delivery.actor, "attempt": delivery.attempt}
+def _bury(delivery: Delivery, error: DecodeError) -> Settlement:
+    logger.error(
+        "job %s failed: its stored message is damaged: %s",
+        delivery.id,
+        error,
+        extra=log_fields(delivery),
+    )
+    return Failed(
+        delivery=delivery,
+        error=JobError(type="DecodeError", message=cut(str(error)), code="malformed"),
+    )
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -367,45 +400,3 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     # and no thread can run two.
     with ThreadPoolExecutor(1, "taskq-loop") as thread:
         return thread.submit(copy_context().run, asyncio.run, coroutine).result()
-
-
-def _describe(exception: BaseException, code: str) -> JobError:
-    return JobError(
-        type=type(exception).__name__,
-        message=_cut(_text(exception)),
-        code=code,
-        traceback=_cut(_format_traceback(exception)),
-    )
-
-
-def _text(exception: BaseException) -> str:
-    try:
-        return str(exception)
-    except Exception:
-        return "(its text could not be read)"
-
-
-def _exc_info(run: Run) -> tuple[Any, Any, Any]:
-    error = run.exception
-    return type(error), error, None if error is None else _actors_frames(error)
-
-
-def _format_traceback(exception: BaseException) -> str:
-    frames = _actors_frames(exception)
-    lines = traceback.format_exception(type(exception), exception, frames, -_MAX_FRAMES)
-    return "".join(lines)
-
-
-def _actors_frames(exception: BaseException) -> TracebackType | None:
-    # The outermost frames are this module's.
-    frames = exception.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    return frames
-
-
-def _cut(text: str) -> str:
-    # Half a surrogate pair, as in a file's name that is not UTF-8, cannot be stored: the
-    # settlement would be refused for ever.
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

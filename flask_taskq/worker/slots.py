@@ -1,4 +1,4 @@
-"""What the threads of a process are doing, in memory that its supervisor reads.
+"""What the runs of a process are doing, in memory that its supervisor reads.
 
 A child writes here which jobs it has started; the supervisor knows them even after the
 child was killed in the middle. The other way round, the supervisor writes when it last
@@ -7,6 +7,7 @@ renewed the child's lease.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -15,46 +16,88 @@ from typing import NamedTuple
 
 #: Bytes per slot. The first one is the header.
 _SIZE: Final = 64
-_DOUBLES: Final = _SIZE // 8
 
 # Offsets within a slot. The flag is written last on the way in and first on the way out,
 # so that whoever reads it set can trust the rest.
 _FLAG: Final = 0
-_STARTED_AT: Final = 1  # in doubles
+_STARTED_AT: Final = 8
+_KILL_AT: Final = 16
 _JOB_ID: Final = 24
 _JOB_ID_LENGTH: Final = 32
 
 
 class StartedJob(NamedTuple):
-    """A job that a thread is running.
+    """A job that is being run. Times are milliseconds of the monotonic clock.
 
-    :param started_at: milliseconds of the monotonic clock.
+    :param kill_at: when its process has to be replaced if it still runs.
     """
 
     job_id: str
     started_at: float
+    kill_at: float
+
+
+class Slot:
+    """Where one thread, or one of the coroutines at once, says what it runs."""
+
+    __slots__ = ("_flag", "_job_id", "_numbers")
+
+    def __init__(self, memory: memoryview) -> None:
+        # Views of the parts, so that a job costs no arithmetic.
+        self._flag = memory[_FLAG : _FLAG + 1]
+        self._numbers = memory[_STARTED_AT:_JOB_ID].cast("d")
+        self._job_id = memory[_JOB_ID : _JOB_ID + _JOB_ID_LENGTH]
+
+    def start(self, job_id: str, started_at: float) -> None:
+        """A job is about to run. :param started_at: milliseconds of the monotonic clock."""
+        self._numbers[0] = started_at
+        self._numbers[1] = math.inf
+        self._job_id[:] = job_id.encode()
+        self._flag[0] = 1
+
+    def limit(self, kill_at: float) -> None:
+        """When the process has to be replaced if the job still runs by then."""
+        self._numbers[1] = kill_at
+
+    def end(self) -> None:
+        """The job has ended, whatever its outcome."""
+        self._flag[0] = 0
+
+    def read(self) -> StartedJob | None:
+        """The job that is running, or was when the process died."""
+        if not self._flag[0]:
+            return None
+        started_at, kill_at = self._numbers
+        return StartedJob(bytes(self._job_id).decode(), started_at, kill_at)
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        for view in (self._flag, self._numbers, self._job_id):
+            view.release()
 
 
 class SlotTable:
-    """One slot for each runner thread of a process, behind a header.
+    """A slot for each run that a process can have at the same time, behind a header.
 
-    :param threads: how many slots.
-    :param fd: a file of :meth:`size_for` bytes, or None for memory of this process alone.
+    :param size: how many slots; a file that has room for fewer is made larger. None for as
+        many as the file has.
+    :param fd: a file from :meth:`open_file`, or None for memory of this process alone.
     """
 
-    def __init__(self, threads: int, fd: int | None = None) -> None:
-        self.threads = threads
-        self._memory = mmap.mmap(-1 if fd is None else fd, self.size_for(threads))
-        self._bytes = memoryview(self._memory)
-        self._doubles = self._bytes.cast("d")
+    def __init__(self, size: int | None, fd: int | None = None) -> None:
+        if fd is not None:
+            there = os.fstat(fd).st_size // _SIZE - 1
+            size = there if size is None else max(size, there)
+            os.truncate(fd, _bytes_of(size))
+        self._memory = mmap.mmap(-1 if fd is None else fd, _bytes_of(size or 0))
+        self._view = memoryview(self._memory)
+        self._header = self._view[:8].cast("d")
+        self.slots = [
+            Slot(self._view[at : at + _SIZE]) for at in range(_SIZE, len(self._view), _SIZE)
+        ]
 
     @staticmethod
-    def size_for(threads: int) -> int:
-        """How many bytes a table has."""
-        return _SIZE * (threads + 1)
-
-    @classmethod
-    def open_file(cls, threads: int) -> int:
+    def open_file() -> int:
         """A nameless file for a table, to be handed to a child.
 
         :return: its descriptor, which the caller closes.
@@ -64,45 +107,31 @@ class SlotTable:
         else:
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
-        os.truncate(fd, cls.size_for(threads))
+        os.truncate(fd, _bytes_of(0))
         return fd
 
     @property
     def renewed_at(self) -> float:
         """When the lease was last renewed, in milliseconds of the monotonic clock."""
-        return self._doubles[0]
+        return self._header[0]
 
     @renewed_at.setter
     def renewed_at(self, monotonic: float) -> None:
-        self._doubles[0] = monotonic
-
-    def start(self, slot: int, job_id: str, started_at: float) -> None:
-        """A thread is about to run a job."""
-        self._doubles[(slot + 1) * _DOUBLES + _STARTED_AT] = started_at
-        self._job_id(slot)[:] = job_id.encode()
-        self._bytes[(slot + 1) * _SIZE + _FLAG] = 1
-
-    def end(self, slot: int) -> None:
-        """The job of a thread has ended, whatever its outcome."""
-        self._bytes[(slot + 1) * _SIZE + _FLAG] = 0
+        self._header[0] = monotonic
 
     def started(self) -> list[StartedJob]:
         """The jobs that are running, or were when the process died."""
-        return [
-            StartedJob(
-                bytes(self._job_id(slot)).decode(),
-                self._doubles[(slot + 1) * _DOUBLES + _STARTED_AT],
-            )
-            for slot in range(self.threads)
-            if self._bytes[(slot + 1) * _SIZE + _FLAG]
-        ]
-
-    def _job_id(self, slot: int) -> memoryview:
-        offset = (slot + 1) * _SIZE + _JOB_ID
-        return self._bytes[offset : offset + _JOB_ID_LENGTH]
+        jobs = (slot.read() for slot in self.slots)
+        return [job for job in jobs if job is not None]
 
     def close(self) -> None:
         """Let go of the memory."""
-        self._doubles.release()
-        self._bytes.release()
+        for slot in self.slots:
+            slot.release()
+        self._header.release()
+        self._view.release()
         self._memory.close()
+
+
+def _bytes_of(slots: int) -> int:
+    return _SIZE * (slots + 1)

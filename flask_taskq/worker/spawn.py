@@ -22,31 +22,37 @@ from .process import LEFT_TO_THE_SUPERVISOR
 from .slots import SlotTable
 
 
-@dataclass
+@dataclass(eq=False)
 class Child:
     """A process of a supervisor. Times are of the monotonic clock, in milliseconds.
 
+    :param reload: the number of the reload that it came with, or after.
     :param ready_at: since when it fetches jobs.
-    :param kill_at: when it is killed, once it was told to end.
+    :param is_worn: whether it has asked to be replaced.
+    :param was_told: whether it was told to end.
+    :param kill_at: when it is killed, if it was told to end by a certain time.
     :param was_killed: whether it was killed for not ending.
+    :param overdue: jobs over their hard time limit, for which it is killed.
     """
 
     worker_id: str
     process: subprocess.Popen[bytes]
     link: Link
+    slots_fd: int
     slots: SlotTable
+    reload: int = 0
     ready_at: float | None = None
+    is_worn: bool = False
+    was_told: bool = False
     kill_at: float | None = None
     was_killed: bool = False
+    overdue: Sequence[str] = ()
 
-    @property
-    def was_told(self) -> bool:
-        """Whether it was told to end."""
-        return self.kill_at is not None
-
-    def tell(self, order: Drain | Quit, kill_at: float) -> None:
+    def tell(self, order: Drain | Quit, kill_at: float | None) -> None:
         """Tell it to end, at the latest then; an earlier time that was set stays."""
-        self.kill_at = kill_at if self.kill_at is None else min(self.kill_at, kill_at)
+        self.was_told = True
+        times = [at for at in (self.kill_at, kill_at) if at is not None]
+        self.kill_at = min(times, default=None)
         self.link.send(order)
 
     def kill(self) -> None:
@@ -54,16 +60,29 @@ class Child:
         self.was_killed = True
         self.process.kill()
 
+    def kill_for(self, jobs: Sequence[str], kill_at: float) -> None:
+        """Let it write down where it is, and then end it because of these jobs."""
+        self.overdue = jobs
+        self.kill_at = kill_at
+        self.process.send_signal(signal.SIGUSR1)
+
     def last_words(self) -> list[Word]:
         """What it has said and nobody has heard yet. Never waits."""
         if not self.link.is_open or not select.select([self.link], [], [], 0)[0]:
             return []
         return self.link.receive()
 
+    def note_ready(self, now: float) -> None:
+        """It fetches jobs from now on, and has made its slot table as large as it needs."""
+        self.ready_at = now
+        self.slots.close()
+        self.slots = SlotTable(None, self.slots_fd)
+
     def release(self) -> None:
         """Let go of what was shared with it."""
         self.link.close()
         self.slots.close()
+        os.close(self.slots_fd)
 
 
 def spawn(command: Sequence[str], spec: ChildSpec) -> Child:
@@ -74,16 +93,17 @@ def spawn(command: Sequence[str], spec: ChildSpec) -> Child:
     :raises OSError: the system has no room for another process, or its descriptors.
     """
     with ExitStack() as stack:
-        slots_fd = SlotTable.open_file(spec.threads)
-        stack.callback(os.close, slots_fd)
         ours, theirs = socket.socketpair()
         stack.enter_context(theirs)
         with ExitStack() as on_failure:
             on_failure.enter_context(ours)
+            slots_fd = SlotTable.open_file()
+            on_failure.callback(os.close, slots_fd)
             spec = msgspec.structs.replace(spec, link=theirs.fileno(), slots=slots_fd)
             process = _start([*command, "--spec", msgspec.json.encode(spec).decode()], spec)
             on_failure.pop_all()
-        return Child(spec.worker_id, process, Link(ours), SlotTable(spec.threads, slots_fd))
+        slots = SlotTable(None, slots_fd)
+        return Child(spec.worker_id, process, Link(ours), slots_fd, slots)
 
 
 def _start(command: Sequence[str], spec: ChildSpec) -> subprocess.Popen[bytes]:

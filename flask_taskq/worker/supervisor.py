@@ -7,24 +7,20 @@ harm the supervisor.
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import os
 import selectors
 import signal
-import socket
 from collections import deque
-from collections.abc import Iterator
 from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Final
 
 import msgspec
 
 from ..clock import Clock
 from ..engines import make_engine
-from ..engines.base import Engine
+from .crew import Crew
 from .lease_keeper import LeaseKeeper
 from .link import ChildSpec
 from .link import Configured
@@ -34,6 +30,9 @@ from .link import Quit
 from .link import Ready
 from .link import Refused
 from .link import Word
+from .link import Worn
+from .os_signals import catch_signals
+from .os_signals import SignalReader
 from .spawn import Child
 from .spawn import spawn
 from .worker import generate_worker_id
@@ -48,15 +47,12 @@ EXIT_SIGNALLED: Final = 128  # plus the number of the second signal
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
-#: A child that dies sooner than this after it was ready (ms) counts as dying at the start.
-_SETTLING_IN: Final = 5_000
-_MIN_BACKOFF: Final = 1_000
-_MAX_BACKOFF: Final = 60_000
-
 #: How much longer than the grace time a child may take to end, in milliseconds.
 _OVERTIME: Final = 3_000
 #: How long a child may take to end after it was told to end at once, in milliseconds.
 _QUIT_TIME: Final = 1_500
+#: How long a child has to write down where it is before it is killed, in milliseconds.
+_LAST_WORDS: Final = 300
 #: How long the jobs of dead children may take to hand back at the end, in milliseconds.
 _LAST_ERRANDS: Final = 1_000
 
@@ -73,6 +69,8 @@ class SupervisorOptions(msgspec.Struct, frozen=True, kw_only=True):
     :param queues: names of queues; None for those of all actors.
     :param grace: milliseconds that running jobs get at the end; None for ``TASKQ_GRACE``.
     :param connect_timeout: milliseconds to reach the engine in; 0 for no limit.
+    :param max_jobs: after about how many runs of jobs a child is replaced; None for never.
+    :param max_memory: at how many bytes of resident memory it is; None for never.
     """
 
     command: list[str]
@@ -81,19 +79,8 @@ class SupervisorOptions(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str] | None = None
     grace: int | None = None
     connect_timeout: int = 60_000
-
-
-@dataclass
-class _Place:
-    """Where a child belongs; it is replaced when it dies.
-
-    :param start_at: when the next child is due here, on the monotonic clock.
-    :param failures: how many children in a row died at the start.
-    """
-
-    child: Child | None = None
-    start_at: float | None = None
-    failures: int = 0
+    max_jobs: int | None = None
+    max_memory: int | None = None
 
 
 class Supervisor:
@@ -106,15 +93,16 @@ class Supervisor:
     def __init__(self, options: SupervisorOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._places = [_Place() for _ in range(options.processes)]
-        # The child that runs jobs which must run alone; it ends by itself.
-        self._isolated = _Place()
+        self._crew = Crew(options.processes, clock)
         self._configured: Configured | None = None
-        self._engine: Engine | None = None
+        # The last one is for new children; each has that of its own configuration.
         self._keeper: LeaseKeeper | None = None
+        self._keepers: dict[str, LeaseKeeper] = {}
         self._selector = selectors.DefaultSelector()
         # What no child could be told yet; the oldest are dropped should none live for long.
         self._deaths: deque[Died] = deque(maxlen=_MAX_DEATHS)
+        # Workers and jobs, put here by the lease keeper's thread.
+        self._overdue: SimpleQueue[tuple[str, list[str]]] = SimpleQueue()
         self._last_refusal = ""
         self._was_ready = False
         self._stop_signals = 0
@@ -125,14 +113,17 @@ class Supervisor:
 
         :return: the exit code of the command.
         """
-        with self._signals():
+        with catch_signals() as signals:
+            self._selector.register(signals, selectors.EVENT_READ)
             # The first child tells the configuration, and shows whether the app loads.
-            self._places[0].start_at = self._clock.monotonic()
-            while self._exit_code is None or self._children():
+            self._crew.places[0].call()
+            while self._exit_code is None or self._crew.children:
+                self._crew.go_on_reloading()
                 self._start_due()
                 self._wait()
                 self._bury_dead()
                 self._kill_overdue()
+            self._selector.unregister(signals)
             self._close()
         return self._exit_code
 
@@ -141,7 +132,7 @@ class Supervisor:
 
         :return: the exit code of the command.
         """
-        child = self._spawn(isolated=False, check=True)
+        child = self._spawn(check=True)
         words: list[Word] = []
         while child.link.is_open:
             words += child.link.receive()
@@ -155,25 +146,19 @@ class Supervisor:
             logger.error("the process that was to build the app ended: %s", _cause(code))
         return EXIT_USAGE if code else EXIT_OK
 
-    def _children(self) -> list[Child]:
-        places = [*self._places, self._isolated]
-        return [place.child for place in places if place.child is not None]
-
     # Starting
 
     def _start_due(self) -> None:
-        now = self._clock.monotonic()
-        for place in (*self._places, self._isolated):
-            due = place.start_at is not None and place.start_at <= now
-            if due and place.child is None and self._exit_code is None:
-                place.start_at = None
-                try:
-                    place.child = self._spawn(isolated=place is self._isolated)
-                except OSError as error:
-                    logger.error("a process cannot be started: %s", error)
-                    self._start_later(place, failed=True)
+        for place in self._crew.due():
+            try:
+                child = self._spawn(isolated=place is self._crew.isolated)
+            except OSError as error:
+                logger.error("a process cannot be started: %s", error)
+                place.call_later(failed=True)
+            else:
+                place.enter(child)
 
-    def _spawn(self, *, isolated: bool, check: bool = False) -> Child:
+    def _spawn(self, *, isolated: bool = False, check: bool = False) -> Child:
         options = self._options
         spec = ChildSpec(
             worker_id=generate_worker_id(),
@@ -181,10 +166,13 @@ class Supervisor:
             queues=options.queues,
             grace=options.grace,
             connect_timeout=options.connect_timeout,
+            max_jobs=None if isolated else options.max_jobs,
+            max_memory=None if isolated else options.max_memory,
             isolated=isolated,
             check=check,
         )
         child = spawn(options.command, spec)
+        child.reload = self._crew.reload
         self._selector.register(child.link, selectors.EVENT_READ, child)
         logger.debug("started process %d as worker %s", child.process.pid, child.worker_id)
         return child
@@ -193,17 +181,15 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Until a child says something, a signal comes, or something is due."""
-        due = [child.kill_at for child in self._children()]
-        if self._exit_code is None:
-            due += [place.start_at for place in (*self._places, self._isolated)]
+        due = [self._crew.next_due(), *(child.kill_at for child in self._crew.children)]
         times = [at for at in due if at is not None]
         now = self._clock.monotonic()
         timeout = max(0.0, min(times) - now) / 1000 if times else None
         for key, _ in self._selector.select(timeout):
             if isinstance(key.data, Child):
                 self._hear(key.data)
-            else:
-                key.data()
+            elif isinstance(key.fileobj, SignalReader):
+                self._heed_signals(key.fileobj)
 
     def _hear(self, child: Child) -> None:
         self._heed(child, child.link.receive())
@@ -215,38 +201,72 @@ class Supervisor:
         for word in words:
             match word:
                 case Configured():
-                    self._configure(word)
+                    self._configure(child, word)
                 case Ready():
                     self._note_ready(child)
                 case Refused():
-                    self._note_refusal(word)
+                    self._note_refusal(child, word)
+                case Worn():
+                    self._note_worn(child, word)
 
-    def _configure(self, word: Configured) -> None:
-        if self._configured is not None:
-            return
-        self._configured = word
-        self._engine = make_engine(word.settings, self._clock)
-        queues = self._options.queues or word.queues
-        self._keeper = LeaseKeeper(self._engine, self._clock, queues, self._call_isolated)
-        self._keeper.start()
+    def _configure(self, child: Child, word: Configured) -> None:
+        if self._keeper is None or word != self._configured:
+            # New code may come with another configuration, even with another broker.
+            engine = make_engine(word.settings, self._clock)
+            queues = self._options.queues or word.queues
+            former = self._keeper
+            self._keeper = LeaseKeeper(
+                engine, self._clock, queues, self._call_isolated, self._note_overdue
+            )
+            self._keeper.start()
+            self._configured = word
+            self._end_unless_needed(former)
+        self._keepers[child.worker_id] = self._keeper
 
     def _note_ready(self, child: Child) -> None:
-        child.ready_at = self._clock.monotonic()
+        child.note_ready(self._clock.monotonic())
         self._last_refusal = ""
-        if self._keeper is not None:
-            self._keeper.watch(child.worker_id, child.slots)
+        self._keepers[child.worker_id].watch(child.worker_id, child.slots)
+        logger.info("process %d is ready as worker %s", child.process.pid, child.worker_id)
+        if child.process.poll() is None:
+            self._let_serve(child)
         if not self._was_ready:
             self._was_ready = True
-            for place in self._places[1:]:
-                place.start_at = child.ready_at
-        logger.info("process %d is ready as worker %s", child.process.pid, child.worker_id)
+            for place in self._crew.places[1:]:
+                place.call()
         self._tell_deaths()
 
-    def _note_refusal(self, word: Refused) -> None:
+    def _let_serve(self, child: Child) -> None:
+        relieved = self._crew.place_of(child).settle(child)
+        if relieved is not None:
+            # One that is only worn may take its time: a job that wears out each process,
+            # and takes longer than the grace time, would never end.
+            has_time = relieved.is_worn and relieved.reload == self._crew.reload
+            self._dismiss(relieved, None if has_time else self._grace())
+
+    def _note_worn(self, child: Child, word: Worn) -> None:
+        if self._exit_code is not None:
+            return
+        logger.info("process %d is to be replaced: %s", child.process.pid, word.reason)
+        place = self._crew.place_of(child)
+        if word.urgent:
+            place.expel(child)
+            self._dismiss(child, self._grace())
+        elif child is place.serving:
+            child.is_worn = True
+            place.relieve(soon=word.soon)
+
+    def _dismiss(self, child: Child, grace: int | None) -> None:
+        kill_at = None if grace is None else self._clock.monotonic() + grace + _OVERTIME
+        child.tell(Drain(grace), kill_at)
+
+    def _note_refusal(self, child: Child, word: Refused) -> None:
         if word.reason == "usage" and not self._was_ready:
             self._refuse(word, EXIT_USAGE)
         elif word.reason == "engine" and not self._was_ready:
             self._refuse(word, EXIT_ENGINE)
+        elif self._crew.is_tried_by(child):
+            self._give_up_reload(word.text)
         elif word.text != self._last_refusal:
             # Once, not with every try.
             self._last_refusal = word.text
@@ -259,27 +279,32 @@ class Supervisor:
 
     def _call_isolated(self) -> None:
         # Called by the lease keeper's thread; a signal to itself is what wakes the loop.
-        if self._isolated.child is None and self._isolated.start_at is None:
-            self._isolated.start_at = self._clock.monotonic()
+        if self._crew.isolated.is_empty:
+            self._crew.isolated.call()
             os.kill(os.getpid(), signal.SIGCHLD)
+
+    def _note_overdue(self, worker: str, jobs: list[str]) -> None:
+        # As above.
+        self._overdue.put((worker, jobs))
+        os.kill(os.getpid(), signal.SIGCHLD)
 
     # The dead
 
     def _bury_dead(self) -> None:
-        for place in (*self._places, self._isolated):
-            child = place.child
-            if child is not None and child.process.poll() is not None:
+        for child in self._crew.children:
+            code = child.process.poll()
+            if code is not None:
                 self._heed(child, child.last_words())
-                place.child = None
+                if self._crew.is_tried_by(child):
+                    self._give_up_reload(f"process {child.process.pid}: {_cause(code)}")
+                self._crew.place_of(child).bury(child)
                 self._hand_back(child)
-                if place is not self._isolated or child.ready_at is None:
-                    self._schedule_replacement(place, child)
                 self._release(child)
                 self._tell_deaths()
 
     def _tell_deaths(self) -> None:
         """Let an app hear of deaths, in a child that lives: none is built here."""
-        for child in self._children():
+        for child in self._crew.children:
             lives = child.ready_at is not None and child.process.poll() is None
             # A frozen child does not read, and nothing may wait for one here.
             while lives and self._deaths and not child.was_told and child.link.is_read():
@@ -294,6 +319,10 @@ class Supervisor:
         # What it runs when it ends in order, or is killed for not ending, did nothing wrong.
         did_wrong = not child.was_killed and (code or not child.was_told)
         started = [job.job_id for job in child.slots.started()] if did_wrong else []
+        if child.overdue:
+            # The others that it was running did nothing wrong.
+            started, did_wrong = list(child.overdue), True
+            cause = f"{cause}, for a job over its hard time limit"
         if child.ready_at is not None and did_wrong and (code or started):
             logger.error(
                 "process %d (worker %s) died while it ran %d jobs: %s",
@@ -303,31 +332,31 @@ class Supervisor:
                 cause,
             )
             self._deaths.append(Died(child.worker_id, code, started))
-        if self._keeper is not None:
-            self._keeper.unwatch(child.worker_id)
-            self._keeper.hand_back(child.worker_id, started, cause)
+        keeper = self._keepers.pop(child.worker_id, self._keeper)
+        if keeper is not None:
+            keeper.unwatch(child.worker_id)
+            keeper.hand_back(child.worker_id, started, cause)
+        self._end_unless_needed(keeper)
 
-    def _schedule_replacement(self, place: _Place, child: Child) -> None:
-        """At once, unless children keep dying before they have done any good."""
-        was_ready = child.ready_at is not None
-        if was_ready and self._clock.monotonic() - (child.ready_at or 0) >= _SETTLING_IN:
-            place.failures = 0
-            place.start_at = self._clock.monotonic()
-        else:
-            # One early death may be a job's fault; only a second in a row is waited for.
-            self._start_later(place, failed=not was_ready)
-
-    def _start_later(self, place: _Place, *, failed: bool) -> None:
-        place.failures += 1
-        steps = place.failures if failed else place.failures - 1
-        delay = min(_MIN_BACKOFF * 2 ** (steps - 1), _MAX_BACKOFF) if steps else 0
-        place.start_at = self._clock.monotonic() + delay
-        if delay and self._exit_code is None:
-            logger.warning("starting another process in %d ms", delay)
+    def _end_unless_needed(self, keeper: LeaseKeeper | None) -> None:
+        if keeper is not None and keeper not in (self._keeper, *self._keepers.values()):
+            keeper.end()
 
     def _kill_overdue(self) -> None:
         now = self._clock.monotonic()
-        for child in self._children():
+        while not self._overdue.empty():
+            worker, jobs = self._overdue.get()
+            for child in self._crew.children:
+                if child.worker_id == worker and not child.overdue:
+                    logger.error(
+                        "process %d (worker %s) is stopped, or busy in C code: it does nothing"
+                        " about jobs over their hard time limit, and is killed: %s",
+                        child.process.pid,
+                        worker,
+                        ", ".join(jobs),
+                    )
+                    child.kill_for(jobs, now + _LAST_WORDS)
+        for child in self._crew.children:
             if child.kill_at is not None and child.kill_at <= now:
                 logger.error("process %d does not end: killing it", child.process.pid)
                 child.kill()
@@ -340,37 +369,30 @@ class Supervisor:
 
     # Signals
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-        handled = (*_STOP_SIGNALS, signal.SIGCHLD)
-        old_handlers = {number: signal.signal(number, lambda *_: None) for number in handled}
-        old_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        faulthandler.register(signal.SIGUSR1, all_threads=True, chain=False)
-        self._selector.register(
-            reader, selectors.EVENT_READ, lambda: self._take_signals(reader)
-        )
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(old_fd)
-            for number, handler in old_handlers.items():
-                signal.signal(number, handler)
-            faulthandler.unregister(signal.SIGUSR1)
-            self._selector.unregister(reader)
-            reader.close()
-            writer.close()
-
-    def _take_signals(self, reader: socket.socket) -> None:
-        try:
-            numbers = reader.recv(4096)
-        except BlockingIOError:
-            return
-        for number in numbers:
+    def _heed_signals(self, signals: SignalReader) -> None:
+        for number in signals.read():
             if number in _STOP_SIGNALS:
                 self._stop(number)
+            elif number == signal.SIGHUP:
+                self._reload()
+
+    def _reload(self) -> None:
+        if self._exit_code is not None:
+            return
+        logger.info("SIGHUP: replacing all processes, one after the other")
+        self._crew.begin_reload()
+        for child in self._crew.children:
+            if child.was_told:
+                # It had all the time that it needed. Now its code is old.
+                self._dismiss(child, self._grace())
+
+    def _give_up_reload(self, text: str) -> None:
+        self._crew.give_up_reload()
+        logger.error(
+            "the reload is given up, processes that were not replaced yet go on with what they"
+            " have loaded. Mend this and send SIGHUP again:\n%s",
+            text,
+        )
 
     def _stop(self, number: int) -> None:
         self._stop_signals += 1
@@ -391,7 +413,8 @@ class Supervisor:
         return 0 if self._configured is None else self._configured.settings.grace
 
     def _tell_all(self, word: Drain | Quit, patience: int) -> None:
-        for child in self._children():
+        self._crew.close()
+        for child in self._crew.children:
             self._heed(child, child.last_words())
             child.tell(word, self._clock.monotonic() + patience)
             if child.ready_at is None:
@@ -399,10 +422,9 @@ class Supervisor:
                 child.kill()
 
     def _close(self) -> None:
-        # An engine that is out of reach would be waited for.
-        if self._keeper is not None and self._keeper.stop(_LAST_ERRANDS):
-            if self._engine is not None:
-                self._engine.close()
+        if self._keeper is not None:
+            self._keeper.end()
+            self._keeper.join(_LAST_ERRANDS)
 
 
 def _name(number: int) -> str:

@@ -1,6 +1,7 @@
-"""The threads of one worker: one fetches, one settles, the others run jobs.
+"""The threads of one worker: one fetches, one settles, one watches, the others run jobs.
 
-Only the fetching and the settling thread touch the engine. Runner threads take deliveries
+Async actors share one thread, the event loop's. Only the fetching and the settling thread
+touch the engine. Runner threads take deliveries
 from a queue and put settlements on another, and so an exception that is raised into a job
 cannot hit a connection. What a job itself asks of the engine, such as sending another job,
 is done for it by the threads of ``relay.py``.
@@ -9,11 +10,12 @@ is done for it by the threads of ``relay.py``.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
+from functools import partial
 from queue import Empty
 from queue import SimpleQueue
 from typing import Any
@@ -21,29 +23,30 @@ from typing import Final
 
 from ..broker import Broker
 from ..engines.base import Delivery
-from ..engines.base import Failed
 from ..engines.base import GivenBack
 from ..engines.base import Settlement
-from ..errors import BrokerError
+from ..errors import Interrupt
 from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
-from ..record import JobError
+from ..hooks import MessageProxy
+from .backoff import Backoff
+from .backoff import log_failure
 from .lease import Lease
+from .loop import Loop
 from .prefetch import Prefetch
 from .relay import EngineRelay
-from .runner import emit_outcomes
+from .reports import add_news
+from .run import Run
+from .runner import AsyncRunner
 from .runner import Runner
+from .settler import defective
+from .settler import Settler
+from .slots import Slot
 from .slots import SlotTable
+from .watch import Watch
 
 logger = logging.getLogger(__name__)
-
-#: How many settlements go into one call of the engine at most.
-_MAX_BATCH: Final = 500
-
-#: A settlement that cannot be stored so often, though the engine works, is given up, and the
-#: job fails instead.
-_MAX_ODDITIES: Final = 3
 
 #: How long one waiting fetch lasts, in milliseconds. It is woken by new jobs.
 _FETCH_TIMEOUT: Final = 30_000
@@ -73,10 +76,13 @@ class Worker:
 
     :param broker: of the app whose actors run.
     :param queues: names of the queues; None takes those of all declared actors.
-    :param worker_threads: how many jobs run at the same time.
+    :param worker_threads: how many jobs run at the same time, besides those of async
+        actors, of which there are ``TASKQ_ASYNC_CONCURRENCY`` at once.
     :param worker_id: the name under which it is registered.
-    :param slots: where its threads note what they run.
-    :param isolated: run only the jobs that must run alone.
+    :param slots_fd: a file for the table of what it runs; None for memory of its own.
+    :param isolated: run only the jobs that must run alone, one at a time.
+    :param on_worn: called with the reason when this process should be replaced, because a
+        job does not end; None leaves it as it is.
     """
 
     def __init__(
@@ -86,36 +92,60 @@ class Worker:
         queues: Iterable[str] | None = None,
         worker_threads: int = 8,
         worker_id: str | None = None,
-        slots: SlotTable | None = None,
+        slots_fd: int | None = None,
         isolated: bool = False,
+        on_worn: Callable[[str], None] | None = None,
     ) -> None:
         self.broker = broker
         self.queues = sorted(broker.get_declared_queues() if queues is None else queues)
         self.worker_threads = worker_threads
         self.id = worker_id or generate_worker_id()
-        self.slots = slots or SlotTable(worker_threads)
         self._clock = broker.clock
         self._workers = broker.engine.workers
+        self._on_worn = on_worn
+        self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
+        coroutines = 1 if isolated else broker.settings.async_concurrency
+        if not any(one.is_async for one in broker.actors.values()):
+            coroutines = 0
+        self.slots = SlotTable(worker_threads + coroutines, slots_fd)
         self._lease = Lease(
             self._workers, self.id, broker.settings.lease, broker.clock, self.slots
         )
-        self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
-        self._runners = [Runner(broker) for _ in range(worker_threads)]
+        self._runners = [
+            Runner(broker, on_start=partial(self._note_limits, slot))
+            for slot in self.slots.slots[:worker_threads]
+        ]
+        self._async_runners = [
+            AsyncRunner(broker, on_start=partial(self._note_limits, slot))
+            for slot in self.slots.slots[worker_threads : worker_threads + coroutines]
+        ]
+        self._loop = (
+            Loop(coroutines, self._run_async, self._note_coroutines) if coroutines else None
+        )
+        self._watch = Watch([*self._runners, *self._async_runners], broker.clock, self._give_up)
+        # Runs that do not end, and have been settled without.
+        self._given_up: dict[Runner, Run] = {}
         self._call_engine = broker.call_engine
         self._relay = EngineRelay(self._call_engine, worker_threads)
-        # Fetcher and settler -> runners -> settler; None ends a thread.
+        # Fetcher and settler -> runners -> settler; None ends a runner.
         self._deliveries: SimpleQueue[Delivery | None] = SimpleQueue()
-        self._settlements: SimpleQueue[Settlement | None] = SimpleQueue()
         self._prefetch = Prefetch(worker_threads, broker.clock)
-        # How often a settlement could not be stored though the engine works.
-        self._odd: Counter[str] = Counter()
         self._hungry = threading.Event()
         self._stopping = threading.Event()
         self._hurrying = threading.Event()
         self._runners_left = worker_threads
         self._runners_ended = threading.Condition()
         self._fetcher = self._thread(self._fetch_until_stopped, "fetcher")
-        self._settler = self._thread(self._settle_until_stopped, "settler")
+        self._settler = Settler(
+            broker,
+            self._consumer,
+            self._prefetch,
+            self._watch,
+            running=self._running,
+            may_fetch=self._may_start,
+            on_settled=self._take_in_more,
+            hurrying=self._hurrying,
+        )
         self._threads = [
             self._thread(self._run_until_stopped, f"runner-{slot}", slot)
             for slot in range(worker_threads)
@@ -123,6 +153,11 @@ class Worker:
 
     def _thread(self, target: Callable[..., None], name: str, *args: Any) -> threading.Thread:
         return threading.Thread(target=target, args=args, name=f"taskq-{name}", daemon=True)
+
+    @property
+    def finished(self) -> int:
+        """How many runs have ended and were settled."""
+        return self._settler.finished
 
     @property
     def is_idle(self) -> bool:
@@ -134,8 +169,9 @@ class Worker:
     @property
     def is_broken(self) -> bool:
         """Whether a thread that it cannot do without has died, of a defect."""
-        threads = (self._fetcher, self._settler)
-        return not self._stopping.is_set() and not all(one.is_alive() for one in threads)
+        threads = (self._fetcher, self._settler, self._watch, self._loop)
+        is_whole = all(one.is_alive() for one in threads if one is not None)
+        return not self._stopping.is_set() and not is_whole
 
     def start(self, announce: Callable[[], None] = lambda: None) -> None:
         """Register under a lease and start the threads.
@@ -146,7 +182,11 @@ class Worker:
         self._lease.begin()
         self.broker.call_engine = self._relay.call
         announce()
-        for thread in (self._settler, *self._threads, self._fetcher):
+        self._watch.start()
+        if self._loop is not None:
+            self._loop.start()
+        self._settler.start()
+        for thread in (*self._threads, self._fetcher):
             thread.start()
         self._hungry.set()
         self.broker.emit_after("worker_boot", self)
@@ -159,8 +199,22 @@ class Worker:
         """
         if self._lease.is_neglected() and not self._lease.renew():
             self._recover_lease()
+        if self._running():
+            self._settler.report()
         if self._is_hoarding():
             self._give_back_unstarted()
+
+    def interrupt(
+        self, exception: type[Interrupt], wanted: Callable[[MessageProxy], bool]
+    ) -> None:
+        """Tell the runs whose message is wanted to end."""
+        for run in self._running():
+            if wanted(run.message):
+                self._watch.tell(run, exception)
+
+    def _running(self) -> list[Run]:
+        runs = [one.current for one in (*self._runners, *self._async_runners)]
+        return [run for run in runs if run is not None]
 
     def stop_fetching(self) -> None:
         """Start nothing more, and give back what has not started."""
@@ -175,8 +229,8 @@ class Worker:
         :param grace: how long running jobs may go on, in milliseconds. Then ``Shutdown``
             is raised in them and they are given back.
         """
-        self.broker.emit_before("worker_shutdown", self)
         self.stop_fetching()
+        self.broker.emit_before("worker_shutdown", self)
         for _ in self._threads:
             self._deliveries.put(None)
         if not self._wait_for_runners(grace):
@@ -184,7 +238,10 @@ class Worker:
         self._join(self._fetcher)
         self._give_back_unstarted()
         self._give_back_stuck()
-        self._settlements.put(None)
+        if self._loop is not None:
+            self._loop.stop(_HURRY)
+        self._watch.stop()
+        self._settler.end()
         if self._join(self._settler):
             self._deregister()
             self._consumer.close()
@@ -205,11 +262,16 @@ class Worker:
     def _wait_for_runners(self, timeout: int) -> bool:
         with self._runners_ended:
             self._runners_ended.wait_for(
-                lambda: self._runners_left == 0 or self._hurrying.is_set(), timeout / 1000
+                lambda: self._have_ended() or self._hurrying.is_set(), timeout / 1000
             )
-            return self._runners_left == 0
+            return self._have_ended()
 
-    def _join(self, thread: threading.Thread) -> bool:
+    def _have_ended(self) -> bool:
+        given_up = [one for one, run in self._given_up.items() if one.current is run]
+        coroutines = 0 if self._loop is None else len(self._loop)
+        return self._runners_left + coroutines <= len(given_up)
+
+    def _join(self, thread: threading.Thread | Settler) -> bool:
         """Wait for a thread that may be waiting for the engine, though not for long.
 
         :return: whether it has ended.
@@ -222,17 +284,17 @@ class Worker:
         return not thread.is_alive()
 
     def _interrupt_runners(self) -> None:
-        for runner in self._runners:
-            runner.gate.raise_inside(Shutdown)
+        self.interrupt(Shutdown, lambda message: True)
         self._wait_for_runners(_INTERRUPT_TIME)
 
     def _give_back_stuck(self) -> None:
         # Jobs that cannot be interrupted. Should one end well after all, its own
         # settlement comes too late and is refused.
-        for job in self.slots.started():
-            delivery = self._prefetch.get(job.job_id)
-            if delivery is not None:
-                self._settlements.put(GivenBack(delivery=delivery))
+        for run in self._running():
+            if run not in self._given_up.values():
+                back = GivenBack(delivery=run.delivery)
+                notes = run.message.notes
+                self._settler.put(back if notes is None else add_news(back, notes))
 
     def _deregister(self) -> None:
         try:
@@ -251,13 +313,14 @@ class Worker:
             len(self._prefetch),
         )
         self._give_back_unstarted()
+        self.interrupt(LeaseLost, lambda message: True)
         self._lease.begin()
 
     # Fetching
 
     def _fetch_until_stopped(self) -> None:
         self.broker.emit_after("consumer_thread_boot", threading.current_thread())
-        backoff = _Backoff(self._stopping)
+        backoff = Backoff(self._stopping)
         while not self._stopping.is_set():
             self._hungry.wait()
             self._hungry.clear()
@@ -273,33 +336,54 @@ class Worker:
                 except LeaseLost:
                     self._attempt(self._recover_lease, backoff)
                 except Exception as error:
-                    _log_failure("fetch", error)
+                    log_failure("fetch", error)
                     backoff.wait()
                 finally:
                     self._prefetch.answered()
         self.broker.emit_before("consumer_thread_shutdown", threading.current_thread())
 
-    def _attempt(self, action: Callable[[], None], backoff: _Backoff) -> None:
+    def _attempt(self, action: Callable[[], None], backoff: Backoff) -> None:
         try:
             action()
         except Exception as error:
-            _log_failure("register", error)
+            log_failure("register", error)
             backoff.wait()
 
     def _accept(self, deliveries: list[Delivery]) -> None:
         self._prefetch.take_in(deliveries)
+        if self._loop is not None:
+            for_loop = [one for one in deliveries if self._is_async(one)]
+            if for_loop:
+                self._loop.put(for_loop)
+                deliveries = [one for one in deliveries if not self._is_async(one)]
         for delivery in deliveries:
             self._deliveries.put(delivery)
 
+    def _is_async(self, delivery: Delivery) -> bool:
+        # Asked each time: an actor may have been declared since, as by a late import.
+        actor = self.broker.actors.get(delivery.actor)
+        return actor is not None and actor.is_async
+
+    def _take_in_more(self, deliveries: list[Delivery]) -> None:
+        """Settling has made room, and has brought these."""
+        self._accept(deliveries)
+        if self._prefetch.is_short():
+            # Nothing more was ready: from here on the fetcher waits for it. Asked anew after
+            # each settlement: a fetch that came back empty while one was in flight counted
+            # jobs that were still held, and the fetcher may have gone to sleep over it.
+            self._hungry.set()
+
     def _is_hoarding(self) -> bool:
-        if self._deliveries.empty():
+        busy = sum(runner.current is not None for runner in self._runners)
+        is_behind = busy == self.worker_threads and not self._deliveries.empty()
+        if not is_behind and not (self._loop is not None and self._loop.is_behind):
             return False
         started = {job.job_id for job in self.slots.started()}
-        return len(started) == self.worker_threads and self._prefetch.has_waited(
-            _HOARDING, besides=started
-        )
+        return self._prefetch.has_waited(_HOARDING, besides=started)
 
     def _give_back_unstarted(self) -> None:
+        for waiting in () if self._loop is None else self._loop.take_back():
+            self._settler.put(GivenBack(delivery=waiting))
         ends = 0
         try:
             while True:
@@ -307,144 +391,91 @@ class Worker:
                 if delivery is None:
                     ends += 1
                 else:
-                    self._settlements.put(GivenBack(delivery=delivery))
+                    self._settler.put(GivenBack(delivery=delivery))
         except Empty:
             for _ in range(ends):
                 self._deliveries.put(None)
 
     # Running
 
-    def _run_until_stopped(self, slot: int) -> None:
+    def _run_until_stopped(self, number: int) -> None:
         try:
             self.broker.emit_after("worker_thread_boot", threading.current_thread())
             self._relay.serve_this_thread()
-            runner = self._runners[slot]
+            runner, slot = self._runners[number], self.slots.slots[number]
             while (delivery := self._deliveries.get()) is not None:
-                self._settlements.put(self._run(slot, runner, delivery))
+                self._settler.put(self._run(slot, runner, delivery))
             self.broker.emit_before("worker_thread_shutdown", threading.current_thread())
         finally:
-            with self._runners_ended:
-                self._runners_left -= 1
-                self._runners_ended.notify_all()
+            self._note_ended(-1)
 
-    def _run(self, slot: int, runner: Runner, delivery: Delivery) -> Settlement:
-        if self._stopping.is_set() or not self._lease.is_trusted():
+    def _run(self, slot: Slot, runner: Runner, delivery: Delivery) -> Settlement:
+        if not self._may_start():
             return GivenBack(delivery=delivery)
         try:
-            self.slots.start(slot, delivery.id, self._clock.monotonic())
+            slot.start(delivery.id, self._clock.monotonic())
             return runner.run(delivery)
         except BaseException as error:
             # A defect of this package must not cost a thread, nor lose the job.
             logger.exception("job %s could not be run", delivery.id)
-            return _defective(delivery, error)
+            return defective(delivery, error)
         finally:
-            self.slots.end(slot)
+            slot.end()
 
-    # Settling
-
-    def _settle_until_stopped(self) -> None:
-        backoff = _Backoff(self._hurrying)
-        while True:
-            batch, is_last = self._collect()
-            while batch:
-                batch = self._settle(batch, backoff)
-                if self._hurrying.is_set():
-                    break
-            if is_last:
-                return
-
-    def _collect(self) -> tuple[list[Settlement], bool]:
-        # While one call of the engine is in flight the next batch forms by itself.
-        batch: list[Settlement] = []
-        settlement = self._settlements.get()
+    async def _run_async(self, number: int, delivery: Delivery) -> None:
+        runner = self._async_runners[number]
+        slot = self.slots.slots[self.worker_threads + number]
+        self._prefetch.set_aside(1)
+        settlement: Settlement = GivenBack(delivery=delivery)
         try:
-            while settlement is not None:
-                batch.append(settlement)
-                if len(batch) == _MAX_BATCH:
-                    return batch, False
-                settlement = self._settlements.get_nowait()
-        except Empty:
-            return batch, False
-        return batch, True
+            if self._may_start():
+                slot.start(delivery.id, self._clock.monotonic())
+                settlement = await runner.run_async(delivery)
+        except BaseException as error:
+            logger.exception("job %s could not be run", delivery.id)
+            settlement = defective(delivery, error)
+        finally:
+            slot.end()
+            self._prefetch.set_aside(-1)
+            self._settler.put(settlement)
 
-    def _settle(self, batch: list[Settlement], backoff: _Backoff) -> list[Settlement]:
-        """Settle a batch, and fetch with the same call.
-
-        :return: what is to be tried again: no settlement is given up while the worker lives.
-        """
-        # Jobs that are given back have not been finished: they must not come again at once.
-        finished = sum(not isinstance(one, GivenBack) for one in batch)
-        limit = self._prefetch.ask_along(finished, len(batch))
-        if self._stopping.is_set() or not self._lease.is_trusted():
-            limit = 0
-        emit_outcomes(self.broker, "before", batch)
-        try:
-            stale, deliveries = self._consumer.settle_if_held(batch, limit)
-        except Exception as error:
-            _log_failure("settle", error)
-            backoff.wait()
-            return batch if isinstance(error, BrokerError) else self._single_out(batch, error)
-        backoff.reset()
-        self._prefetch.let_go(settlement.delivery for settlement in batch)
-        self._accept(deliveries)
+    def _note_coroutines(self) -> None:
+        """Coroutines have started or ended."""
         if self._prefetch.is_short():
-            # Nothing more was ready: from here on the fetcher waits for it. Asked anew after
-            # each settlement: a fetch that came back empty while one was in flight counted
-            # jobs that were still held, and the fetcher may have gone to sleep over it.
             self._hungry.set()
-        for delivery in stale:
-            logger.warning(
-                "job %s: the settlement came too late and was refused; the job had been"
-                " taken from worker %s",
-                delivery.id,
-                self.id,
-            )
-        stored = [one for one in batch if one.delivery not in stale] if stale else batch
-        emit_outcomes(self.broker, "after", stored)
-        return []
+        if self._stopping.is_set():
+            self._note_ended()
 
-    def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:
-        # It is not the engine that is out of order but one of these, which must not hold
-        # up the others.
-        if len(batch) > 1:
-            backoff = _Backoff(self._hurrying)
-            return [left for one in batch for left in self._settle([one], backoff)]
-        delivery = batch[0].delivery
-        self._odd[delivery.id] += 1
-        if self._odd[delivery.id] < _MAX_ODDITIES:
-            return batch
-        del self._odd[delivery.id]
-        return [_defective(delivery, error)]
+    def _may_start(self) -> bool:
+        return not self._stopping.is_set() and self._lease.is_trusted()
 
+    def _note_ended(self, difference: int = 0) -> None:
+        with self._runners_ended:
+            self._runners_left += difference
+            self._runners_ended.notify_all()
 
-def _defective(delivery: Delivery, error: BaseException) -> Failed:
-    defect = JobError(type=type(error).__name__, message=str(error), code="internal")
-    return Failed(delivery=delivery, error=defect)
+    def _note_limits(self, slot: Slot, run: Run) -> None:
+        if run.kill_at != math.inf:
+            slot.limit(run.kill_at)
+            self._watch.expect(run.limit_at)
 
-
-def _log_failure(what: str, error: Exception) -> None:
-    if isinstance(error, BrokerError):
-        logger.error("cannot %s, will try again: %s", what, error)
-    else:
-        logger.error("cannot %s, will try again", what, exc_info=error)
-
-
-class _Backoff:
-    """Waits longer after each failure, up to a few seconds.
-
-    :param stop: ends a wait at once.
-    """
-
-    _MIN: Final = 0.05
-    _MAX: Final = 5.0
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self._delay = self._MIN
-
-    def wait(self) -> None:
-        self._stop.wait(self._delay)
-        self._delay = min(self._delay * 2, self._MAX)
-
-    def reset(self) -> None:
-        self._delay = self._MIN
+    def _give_up(self, runner: Runner, run: Run) -> None:
+        """A run has not ended long after its time limit, and holds a thread."""
+        settlement = runner.abandon(run)
+        reason = (
+            f"job {run.delivery.id} of actor {run.delivery.actor!r} does not end though it is"
+            f" {self.broker.settings.hard_limit_grace} ms over its time limit"
+        )
+        error = getattr(settlement, "error", None)
+        logger.critical("%s; it was here:\n%s", reason, error.traceback if error else "")
+        self._settler.put(settlement)
+        if runner.current is run:
+            # It was seen to. Had a hook kept this from coming so far, the supervisor would.
+            slot = self.slots.slots[[*self._runners, *self._async_runners].index(runner)]
+            slot.limit(math.inf)
+        with self._runners_ended:
+            self._given_up[runner] = run
+            self._runners_ended.notify_all()
+        if self._on_worn is not None:
+            self.stop_fetching()
+            self._on_worn(reason)

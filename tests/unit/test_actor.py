@@ -120,7 +120,9 @@ def test_arguments_that_do_not_fit_are_refused_when_a_message_is_made(add):
             make()
 
 
-@pytest.mark.parametrize("value", [object(), {1j}, float("nan"), [float("inf")], "\ud800"])
+@pytest.mark.parametrize(
+    "value", [object(), {1j}, float("nan"), [float("inf")], "\ud800"], ids=range(5)
+)
 def test_an_argument_that_is_not_json_is_refused_when_sent(add, value):
     """The error names the parameter."""
     with pytest.raises(BadArguments, match="argument 'b' of actor 'add'"):

@@ -13,6 +13,7 @@ from flask_taskq.errors import BadArguments
 from flask_taskq.errors import BrokerFull
 from flask_taskq.errors import JobNotFound
 from flask_taskq.errors import MiddlewareError
+from flask_taskq.hooks import MessageProxy
 from flask_taskq.middleware.current_job import CurrentJob
 from flask_taskq.middleware.retries import Retries
 from tests.support.apps import declare
@@ -172,6 +173,28 @@ def test_before_hooks_run_in_order_and_after_hooks_in_reverse(broker):
         "two.after_process_message",
         "one.after_process_message",
     ]
+
+
+def test_a_middleware_that_was_removed_hears_of_nothing_more(broker):
+    """The others do."""
+    removed, kept = Watcher(), Watcher()
+    broker.add_middleware(removed)
+    broker.add_middleware(kept)
+    removed.seen.clear()
+    kept.seen.clear()
+    broker.remove_middleware(removed)
+    broker.emit_before("ack", None)
+    sent = Message(queue_name="default", actor_name="nobody", args=(), kwargs={}, options={})
+    with broker.contexts(MessageProxy(sent)):
+        broker.emit_after("ack", None)
+    assert kept.seen == ["before_ack", "enter", "after_ack", "leave"]
+    assert removed.seen == []
+
+
+def test_a_middleware_that_is_not_there_cannot_be_removed(broker):
+    """It says so, as a list does."""
+    with pytest.raises(ValueError):
+        broker.remove_middleware(Watcher())
 
 
 def test_a_hook_that_fails_does_not_keep_others_from_running(broker, caplog):

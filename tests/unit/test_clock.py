@@ -10,6 +10,7 @@ import pytest
 
 from flask_taskq.clock import Clock
 from flask_taskq.testing.clock import ManualClock
+from flask_taskq.testing.clock import MovableClock
 
 
 def test_the_wall_clock_counts_milliseconds_since_the_epoch() -> None:
@@ -92,7 +93,7 @@ def test_a_step_moves_the_wall_clock_only(clock: ManualClock) -> None:
 class Sleeper:
     """A thread that waits on a clock until a deadline, as an engine does."""
 
-    def __init__(self, clock: ManualClock, timeout: int) -> None:
+    def __init__(self, clock: MovableClock, timeout: int) -> None:
         self.condition = threading.Condition()
         self.read = threading.Event()
         self.woken = threading.Event()
@@ -100,7 +101,7 @@ class Sleeper:
         self._thread.start()
         assert self.read.wait(20)
 
-    def _run(self, clock: ManualClock, timeout: int) -> None:
+    def _run(self, clock: MovableClock, timeout: int) -> None:
         until = clock.monotonic() + timeout
         self.read.set()
         with self.condition:
@@ -192,3 +193,77 @@ def test_who_waits_without_a_limit_on_a_manual_clock_is_woken_by_a_notice(
         thread.start()
         assert clock.wait(condition, None) is True
     thread.join()
+
+
+def test_a_movable_clock_begins_at_the_machines_time_and_stands_still() -> None:
+    """What a test sees on it does not depend on how fast the test is."""
+    before = Clock()
+    earliest = before.now(), before.monotonic()
+    clock = MovableClock()
+    latest = before.now(), before.monotonic()
+
+    wall, monotonic = clock.now(), clock.monotonic()
+    assert earliest[0] <= wall <= latest[0]
+    assert earliest[1] - 1 <= monotonic <= latest[1]
+    for _ in range(10_000):
+        assert (clock.now(), clock.monotonic()) == (wall, monotonic)
+    assert isinstance(wall, int)
+
+
+@pytest.mark.parametrize("amount", [3_600_000, timedelta(hours=1)])
+def test_a_movable_clock_moves_when_told(amount) -> None:
+    """Both of its times move by the same amount."""
+    clock = MovableClock()
+    wall, monotonic = clock.now(), clock.monotonic()
+    clock.advance(amount)
+    assert (clock.now() - wall, clock.monotonic() - monotonic) == (3_600_000, 3_600_000)
+    clock.step(-1_000)
+    assert (clock.now() - wall, clock.monotonic() - monotonic) == (3_599_000, 3_600_000)
+
+
+def test_a_movable_clock_goes_on_while_somebody_waits() -> None:
+    """Nobody has to move it; afterwards it stands still where it is."""
+    clock, condition = MovableClock(), threading.Condition()
+    began = clock.monotonic()
+    with condition:
+        assert clock.wait(condition, 5) is False
+    ended = clock.monotonic()
+    assert ended - began >= 5
+    assert clock.monotonic() == ended
+
+
+def test_a_movable_clock_goes_on_in_a_block() -> None:
+    """As the machine's does, and also after it was moved."""
+    clock, machine = MovableClock(), Clock()
+    began = clock.monotonic()
+    with clock.running(), clock.running():
+        before = machine.monotonic()
+        first = clock.monotonic()
+        clock.advance(1_000)
+        with clock.running():
+            pass
+        second = clock.monotonic()
+        after = machine.monotonic()
+    assert first >= began
+    assert 1_000 <= second - first <= 1_000 + after - before
+    ended = clock.monotonic()
+    assert ended >= second
+    assert clock.monotonic() == ended
+
+
+def test_who_waits_on_a_movable_clock_wakes_when_it_is_moved() -> None:
+    """An hour passes in no time."""
+    clock = MovableClock()
+    sleeper = Sleeper(clock, 3_600_000)
+    clock.advance(3_600_000)
+    sleeper.join()
+
+
+def test_no_advance_of_a_movable_clock_is_missed_by_who_is_about_to_wait() -> None:
+    """The wait counts from its reading, not from where the clock was moved to."""
+    for _ in range(100):
+        clock = MovableClock()
+        sleeper = Sleeper(clock, 3_600_000)
+        for _ in range(10):
+            clock.advance(360_000)
+        sleeper.join()

@@ -17,7 +17,6 @@ from flask_taskq import Status
 from flask_taskq import TaskQ
 from flask_taskq.errors import ConfigurationError
 from flask_taskq.errors import JobNotFound
-from flask_taskq.message import generate_id
 from flask_taskq.testing import drain
 from tests.support.apps import Line
 from tests.support.apps import make_app
@@ -281,7 +280,7 @@ def test_a_job_can_be_looked_up_by_its_id(app, taskq):
         assert job.get_result() == 1
 
 
-@pytest.mark.parametrize("job_id", [generate_id(), "7", "", "A" * 32, "0" * 32 + "\n", "../x"])
+@pytest.mark.parametrize("job_id", ["f" * 32, "7", "", "A" * 32, "0" * 32 + "\n", "../x"])
 def test_an_id_that_no_job_has_is_not_found(app, taskq, job_id):
     """Whatever its form."""
     with app.app_context(), pytest.raises(JobNotFound):

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import random
 import sys
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
+from typing import Final
 
 import pytest
 
 from flask_taskq.errors import Interrupt
 from flask_taskq.errors import Shutdown
+from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.interrupt import Gate
+from flask_taskq.interrupt import MOST
+
+KEY: Final = "the call"
 
 
 class Runner(threading.Thread):
@@ -26,13 +35,11 @@ class Runner(threading.Thread):
 
     def run(self) -> None:
         try:
-            with self.gate:
-                self._stay()
+            self.gate.call(KEY, self._stay, (), {})
         except BaseException as error:
             self.caught = error
 
     def _stay(self) -> None:
-        # A function of its own, as an actor is one.
         self.inside.set()
         while not self.leave:
             pass
@@ -47,97 +54,158 @@ def quick_switches() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
-def test_an_exception_is_raised_in_a_thread_whose_gate_is_open() -> None:
+def stands_in(thread: threading.Thread, name: str) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_name == name
+
+
+def call(gate: Gate, function: Callable[[], Any], key: object = KEY) -> Any:
+    return gate.call(key, function, (), {})
+
+
+def test_an_exception_is_raised_in_a_thread_that_is_in_the_call() -> None:
     """It ends a loop that would never end."""
     runner = Runner()
     runner.start()
     assert runner.inside.wait(20)
 
-    assert runner.gate.raise_inside(Shutdown) is True
+    assert runner.gate.raise_inside(KEY, Shutdown) is True
 
     runner.join(20)
     assert isinstance(runner.caught, Shutdown)
 
 
-def test_nothing_is_raised_before_the_gate_opens() -> None:
-    """And the caller is told."""
-    assert Gate().raise_inside(Shutdown) is False
+def test_nothing_is_raised_before_a_call() -> None:
+    """And who wanted to is told."""
+    assert Gate().raise_inside(KEY, Shutdown) is False
 
 
-def test_nothing_is_raised_after_the_gate_closed() -> None:
+def test_nothing_is_raised_after_a_call() -> None:
     """The thread goes on undisturbed."""
     gate = Gate()
-    with gate:
-        pass
+    call(gate, lambda: None)
 
-    assert gate.raise_inside(Shutdown) is False
+    assert gate.raise_inside(KEY, Shutdown) is False
 
 
-def test_one_exception_closes_the_gate() -> None:
-    """A second one would hit whoever handles the first."""
+def test_nothing_is_raised_in_another_call() -> None:
+    """The run that was meant has ended, and the thread has begun with the next job."""
     gate = Gate()
-    with pytest.raises(Shutdown):
-        with gate:
-            gate.raise_inside(Shutdown)
 
-    assert gate.raise_inside(Shutdown) is False
+    assert call(gate, lambda: gate.raise_inside("another", Shutdown)) is False
 
 
-def test_a_gate_may_be_opened_again() -> None:
+def test_the_function_gets_its_arguments_and_its_value_is_returned() -> None:
+    """Also a value that is false."""
+    gate = Gate()
+    assert gate.call(KEY, lambda *args, **kwargs: (args, kwargs), (1, 2), {"x": 3}) == (
+        (1, 2),
+        {"x": 3},
+    )
+    assert call(gate, lambda: None) is None
+
+
+def test_a_gate_may_be_used_again() -> None:
     """A runner has one for all of its jobs."""
     gate = Gate()
+
+    def end_itself() -> None:
+        gate.raise_inside(KEY, Shutdown)
+        raise AssertionError("it should have been raised by now")
+
     for _ in range(3):
         with pytest.raises(Shutdown):
-            with gate:
-                gate.raise_inside(Shutdown)
-                raise AssertionError("it should have been raised by now")
+            call(gate, end_itself)
 
 
 def test_the_actor_s_own_exception_passes() -> None:
-    """The gate swallows nothing that was raised inside."""
+    """The gate swallows nothing that was raised inside, and is closed."""
     gate = Gate()
 
-    with pytest.raises(LookupError):
-        with gate:
-            raise LookupError
+    def fail() -> None:
+        raise LookupError
 
-    assert gate.raise_inside(Shutdown) is False
+    with pytest.raises(LookupError):
+        call(gate, fail)
+
+    assert gate.raise_inside(KEY, Shutdown) is False
 
 
 def test_an_actor_may_handle_the_exception() -> None:
-    """It is an exception like any other, but no Exception."""
+    """It is an exception like any other, but no Exception; another one may follow."""
     gate = Gate()
     handled = []
 
-    with gate:
-        try:
-            gate.raise_inside(Shutdown)
-        except Exception:
-            handled.append("too much")
-        except Interrupt:
-            handled.append("interrupt")
+    def handle() -> str:
+        for exception in (TimeLimitExceeded, Shutdown):
+            try:
+                assert gate.raise_inside(KEY, exception)
+            except Exception:
+                handled.append("too much")
+            except Interrupt as error:
+                handled.append(type(error).__name__)
+        return "done"
 
-    assert handled == ["interrupt"]
+    assert call(gate, handle) == "done"
+    assert handled == ["TimeLimitExceeded", "Shutdown"]
+
+
+def test_an_actor_that_swallows_all_is_left_alone() -> None:
+    """There is a limit to how many exceptions may be on their way at the same time."""
+    gate = Gate()
+    answers = []
+
+    def swallow() -> None:
+        for _ in range(MOST + 2):
+            try:
+                answers.append(gate.raise_inside(KEY, Shutdown))
+            except Interrupt:
+                answers.append("raised")
+
+    call(gate, swallow)
+    assert answers.count("raised") == MOST
+    assert answers[-1] is False
+
+
+def test_an_exception_that_comes_when_the_function_has_returned_is_too_late() -> None:
+    """The job has done its work: its value counts."""
+
+    class Late(Gate):
+        closings = 0
+
+        def _close(self) -> None:
+            self.closings += 1
+            if self.closings <= MOST:
+                raise Shutdown
+            super()._close()
+
+    gate = Late()
+    assert call(gate, lambda: "value") == "value"
+    assert gate.raise_inside(KEY, Shutdown) is False
 
 
 def test_no_exception_ever_escapes_the_gate(quick_switches: None) -> None:
     """However many, at random moments: inside or not at all, and the thread lives."""
     gate = Gate()
     counts = {"inside": 0, "outside": 0, "left open": 0}
+    keys: list[object] = [None]
     over = threading.Event()
+    rng = random.Random(1)
+
+    def work() -> None:
+        for _ in range(rng.randrange(4_000)):
+            len("")
 
     def run_jobs() -> None:
-        rng = random.Random(1)
         try:
-            while counts["inside"] < 1_000:
+            while counts["inside"] < 2_000:
+                keys[0] = object()
                 try:
-                    with gate:
-                        for _ in range(rng.randrange(4_000)):
-                            len("")
+                    gate.call(keys[0], work, (), {})
                 except Interrupt:
                     counts["inside"] += 1
                 try:
-                    counts["left open"] += gate._open != []
+                    counts["left open"] += gate._call is not None
                     for _ in range(20):
                         len("")
                 except Interrupt:
@@ -147,12 +215,59 @@ def test_no_exception_ever_escapes_the_gate(quick_switches: None) -> None:
 
     thread = threading.Thread(target=run_jobs)
     thread.start()
-    rng = random.Random(2)
+    moments = random.Random(2)
     while not over.is_set():
-        gate.raise_inside(Shutdown)
-        for _ in range(rng.randrange(4_000)):
+        gate.raise_inside(keys[0], Shutdown)
+        for _ in range(moments.randrange(1_000)):
             pass
     thread.join(20)
 
-    assert counts["inside"] == 1_000, "the thread has died"
+    assert counts["inside"] >= 2_000, "the thread has died"
     assert (counts["outside"], counts["left open"]) == (0, 0)
+
+
+class Taker(Runner):
+    """Takes a lock and releases it, and stays."""
+
+    def __init__(self, take: Callable[[], Any]) -> None:
+        super().__init__()
+        self.take = take
+
+    def _stay(self) -> None:
+        self.take()
+        super()._stay()
+
+
+def check_lock(lock: Any, take: Callable[[], Any], taking: str) -> None:
+    lock.acquire()
+    taker = Taker(take)
+    taker.start()
+    while not stands_in(taker, taking):
+        pass
+    assert not taker.gate.raise_inside(KEY, TimeLimitExceeded)
+    lock.release()
+    assert taker.inside.wait(20)
+    assert taker.gate.raise_inside(KEY, TimeLimitExceeded)
+    taker.join(20)
+    assert isinstance(taker.caught, TimeLimitExceeded)
+    next_one = threading.Thread(target=lock.acquire, daemon=True)
+    next_one.start()
+    next_one.join(20)
+    assert not next_one.is_alive(), "it is held by a thread that has ended"
+
+
+def test_nothing_is_raised_while_a_condition_is_entered() -> None:
+    """It would be locked and never released, and all who want it would wait for ever."""
+    condition = threading.Condition(threading.Lock())
+
+    def take() -> None:
+        with condition:
+            pass
+
+    check_lock(condition, take, "__enter__")
+
+
+def test_nothing_is_raised_while_a_log_handler_is_taken() -> None:
+    """All threads of the process log by it."""
+    handler = logging.StreamHandler(io.StringIO())
+    check_lock(handler, lambda: handler.handle(logging.makeLogRecord({})), "acquire")

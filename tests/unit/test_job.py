@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from flask_taskq import current_job
 from flask_taskq import Status
 from flask_taskq.encoding import JOB_ID
 from flask_taskq.errors import JobNotFound
@@ -56,12 +57,31 @@ def test_the_status_after_sending_with_a_delay_is_scheduled(add):
     assert add.send_with_options(args=(1, 2), delay=1).status is Status.SCHEDULED
 
 
+def test_the_progress_is_the_last_that_was_seen(line):
+    """Looking again costs a read, and is for the caller to say."""
+    actor = declare(line.broker, lambda: current_job.progress(3, 4), actor_name="load")
+    job = actor.send()
+    line.run_next()
+
+    assert job.progress is None
+    assert job.refresh().progress.fraction == 0.75
+
+
 def test_the_first_record_is_the_one_that_the_engine_wrote(add):
     """The handle makes it up without a read, so the two must not drift apart."""
     for delay in (None, 0, 5_000):
         job = add.send_with_options(args=(1, 2), delay=delay, max_retries=7)
         made_up = job.record
         assert job.refresh().record == made_up
+
+
+def test_the_message_is_what_was_sent_as_json_has_it(add):
+    """Read from the record that the handle has."""
+    job = add.send_with_options(args=((1, 2),), kwargs={"b": timedelta(hours=1)}, priority=3)
+    message = job.message
+    assert (message.message_id, message.actor_name) == (job.id, "add")
+    assert (message.args, message.kwargs) == (([1, 2],), {"b": "PT3600S"})
+    assert message.options == {"priority": 3}
 
 
 def test_the_status_is_not_read_behind_the_callers_back(line, add):

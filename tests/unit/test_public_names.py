@@ -33,6 +33,7 @@ ERRORS = [
     "ConnectionFailed",
     "DecodeError",
     "Interrupt",
+    "JobCancelled",
     "JobNotFound",
     "LeaseLost",
     "MiddlewareError",
@@ -46,6 +47,7 @@ ERRORS = [
     "SkipMessage",
     "Snooze",
     "TaskQError",
+    "TimeLimitExceeded",
 ]
 
 

@@ -3,8 +3,8 @@
 The rooms, from the bottom up: ``files`` (where the file may be), ``faults`` (sqlite3's
 errors in our words), ``forks`` (what to do around ``os.fork``), ``statements`` (the schema
 and every statement), ``database`` (connections), ``doorbell`` (wake-ups), ``sender`` (group
-commit), ``store`` (what the parts share), ``workers``, ``records`` and ``consumer`` (the
-parts of the contract), and ``engine``, their front.
+commit), ``store`` (what the parts share), ``workers``, ``records``, ``reports`` and
+``consumer`` (the parts of the contract), and ``engine``, their front.
 """
 
 from __future__ import annotations

@@ -21,12 +21,18 @@ from ..base import Expired
 from ..base import Failed
 from ..base import GivenBack
 from ..base import HOUSEKEEPING_LIMIT
+from ..base import Report
+from ..base import Reported
 from ..base import Retry
 from ..base import Settled
 from ..base import Settlement
 from .database import Handle
 from .doorbell import Listener
 from .records import to_attempts
+from .reports import sort_out
+from .reports import tell
+from .reports import tells
+from .reports import token_of
 from .sender import Row
 from .sender import to_row
 from .store import Store
@@ -106,6 +112,7 @@ class SQLiteConsumer(Consumer):
         now = self._store.clock.now()
         steps = [self._step(settlement, now) for settlement in settlements]
         follows = any([settlement.follow_ups for settlement in settlements])
+        telling = [settlement for settlement in settlements if tells(settlement)]
         if follows:
             steps = [
                 step._replace(follow_ups=[to_row(one, now) for one in settlement.follow_ups])
@@ -113,6 +120,8 @@ class SQLiteConsumer(Consumer):
             ]
 
         def settle_together(connection: sqlite3.Connection) -> Settled:
+            for settlement in telling:
+                tell(connection, self._store.statements, settlement, now)
             self._settle_together(connection, steps)
             if follows:
                 rows = [row for step in steps for row in step.follow_ups]
@@ -120,7 +129,11 @@ class SQLiteConsumer(Consumer):
             return then(connection, [])
 
         def settle_one_by_one(connection: sqlite3.Connection) -> Settled:
-            held = [self._settle_one(connection, step) for step in steps]
+            held = []
+            for settlement, step in zip(settlements, steps, strict=True):
+                if tells(settlement):
+                    tell(connection, self._store.statements, settlement, now)
+                held.append(self._settle_one(connection, step))
             stale = [
                 step.delivery for step, is_held in zip(steps, held, strict=True) if not is_held
             ]
@@ -144,6 +157,21 @@ class SQLiteConsumer(Consumer):
             self._store.doorbell.ring()
             self._listener.wake()
         return settled
+
+    def report_if_held(self, reports: Sequence[Report]) -> Reported:
+        statements = self._store.statements
+        telling = [report for report in reports if tells(report)]
+
+        def look(connection: sqlite3.Connection) -> Reported:
+            return sort_out(connection, statements, reports)
+
+        def keep(connection: sqlite3.Connection) -> Reported:
+            now = self._store.clock.now()
+            for report in telling:
+                tell(connection, statements, report, now)
+            return look(connection)
+
+        return self._handle.write(keep) if telling else self._handle.read(look)
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -283,8 +311,8 @@ class SQLiteConsumer(Consumer):
         statements = self._store.statements
         delivery = settlement.delivery
         started_at = settlement.started_at
-        seq, attempts = delivery.handle
-        token = (seq, delivery.id, delivery.worker, delivery.claim)
+        attempts = delivery.handle[1]
+        token = token_of(delivery)
         final = (now, now, self._store.expires_at(now), *token)
         values: Values
         again: Values

@@ -7,12 +7,15 @@ import threading
 from collections import Counter
 from typing import Any
 from typing import Final
+from typing import TypeVar
 
 import msgspec
 
 from ...record import Attempt
 from ...record import JobError
 from ...record import JobRecord
+from ...record import LogLine
+from ...record import Progress
 from ...record import Status
 from ..base import HOUSEKEEPING_LIMIT
 from ..base import Jobs
@@ -34,6 +37,11 @@ VACUUMED_AT_ONCE: Final = 200
 
 _error_decoder = msgspec.json.Decoder(JobError)
 _attempts_decoder = msgspec.json.Decoder(tuple[Attempt, ...])
+_progress_decoder = msgspec.json.Decoder(Progress)
+_logs_decoder = msgspec.json.Decoder(tuple[LogLine, ...])
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 class SQLiteJobs(Jobs):
@@ -159,6 +167,8 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
         result,
         error,
         attempts,
+        progress,
+        logs,
         worker,
         version,
     ) = row
@@ -184,6 +194,8 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
         result=result,
         error=None if error is None else _error_decoder.decode(error),
         attempts=to_attempts(attempts),
+        progress=None if progress is None else _decode(_progress_decoder, progress, None),
+        logs=to_logs(logs),
         worker=worker,
         version=version,
     )
@@ -191,9 +203,16 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
 
 def to_attempts(data: bytes | None) -> tuple[Attempt, ...]:
     """The attempts in the column of this name."""
-    if data is None:
-        return ()
+    return () if data is None else _decode(_attempts_decoder, data, ())
+
+
+def to_logs(data: bytes | None) -> tuple[LogLine, ...]:
+    """The lines in the column of this name."""
+    return () if data is None else _decode(_logs_decoder, data, ())
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes, otherwise: D) -> T | D:
     try:
-        return _attempts_decoder.decode(data)
+        return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ()  # what is past must not keep an outcome from being stored
+        return otherwise  # what is past must not keep an outcome from being stored

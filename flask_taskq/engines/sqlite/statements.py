@@ -15,7 +15,7 @@ SCHEMA_VERSION: Final = 1
 RECORD: Final = (
     "id, queue, actor, priority, status, message, created_at, updated_at, due_at,"
     " started_at, finished_at, expires_at, attempt, max_attempts, crashes, suspects,"
-    " cancel_requested, status_reason, result, error, attempts, worker, version"
+    " cancel_requested, status_reason, result, error, attempts, progress, logs, worker, version"
 )
 
 #: Columns of a claimed row, in the order in which ``Consumer._deliver`` reads them.
@@ -72,7 +72,9 @@ class Statements:
                 message BLOB NOT NULL,
                 result BLOB,
                 error BLOB,
-                attempts BLOB
+                attempts BLOB,
+                progress BLOB,
+                logs BLOB
             )""",
             f"""CREATE INDEX {job}_ready ON {job} (queue, isolated, priority, place)
                 WHERE status = 'queued'""",
@@ -123,7 +125,7 @@ class Statements:
         # worker, now, now, queue, isolated, limit
         self.claim = f"""UPDATE {job} SET status = 'running', worker = ?, started_at = ?,
                 updated_at = ?, claim = claim + 1, attempt = attempt + 1,
-                status_reason = NULL, version = version + 1
+                status_reason = NULL, progress = NULL, version = version + 1
             WHERE seq IN (
                 SELECT seq FROM {job} WHERE status = 'queued' AND queue = ? AND isolated = ?
                 ORDER BY priority, place LIMIT ?
@@ -174,6 +176,16 @@ class Statements:
         # Instead of giving it back: now, now, expires_at; seq, id, worker, claim
         self.stop_uncharged = f"""UPDATE {job} SET status = 'cancelled',
             attempt = attempt - 1, {final} {fence} AND cancel_requested"""
+
+        # --- Jobs go on ---
+
+        # seq, id, worker, claim
+        self.is_cancelled = f"SELECT cancel_requested FROM {job} {fence}"
+        # seq, id, worker, claim
+        self.logs = f"SELECT logs FROM {job} {fence}"
+        # progress, logs, now; seq, id, worker, claim
+        self.tell = f"""UPDATE {job} SET progress = coalesce(?, progress),
+            logs = coalesce(?, logs), updated_at = ?, version = version + 1 {fence}"""
 
         # --- Records ---
 

@@ -15,6 +15,7 @@ from flask_taskq.worker.link import Link
 from flask_taskq.worker.link import Quit
 from flask_taskq.worker.link import Ready
 from flask_taskq.worker.link import Refused
+from flask_taskq.worker.link import Worn
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def ends():
         Configured(Settings(broker_url="memory://", max_retries=None), ["default", "slow"]),
         Ready(),
         Refused("usage", "no app\nat all: ü"),
+        Worn("it has run 7 jobs", soon=True),
         Drain(25_000),
+        Drain(None),
         Quit(),
         Died("w1", -9, ["0" * 32]),
     ],

@@ -98,8 +98,7 @@ def test_what_was_settled_is_not_held(prefetch):
     prefetch.take_in([first, second])
     prefetch.let_go([first])
     assert len(prefetch) == 1
-    assert prefetch.get(first.id) is None
-    assert prefetch.get(second.id) is second
+    assert prefetch.ask() == 3
 
 
 def test_a_late_settlement_does_not_let_go_of_a_newer_claim(prefetch):
@@ -108,4 +107,15 @@ def test_a_late_settlement_does_not_let_go_of_a_newer_claim(prefetch):
     prefetch.take_in([old])
     prefetch.take_in([new])
     prefetch.let_go([old])
-    assert prefetch.get(new.id) is new
+    assert len(prefetch) == 1
+
+
+def test_what_runs_without_a_thread_leaves_room(prefetch):
+    """A coroutine holds a job, and no thread."""
+    prefetch.take_in([delivery(n) for n in range(4)])
+    assert prefetch.ask() == 0
+    prefetch.set_aside(3)
+    assert prefetch.ask() == 3
+    prefetch.answered()
+    prefetch.set_aside(-1)
+    assert prefetch.ask() == 2

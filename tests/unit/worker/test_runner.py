@@ -5,6 +5,7 @@ import gc
 import logging
 import sys
 import threading
+import traceback
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -81,7 +82,9 @@ def test_a_false_value_is_a_result(line, value):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1j}, float("nan"), {"a": [float("inf")]}, "\ud800", threading.Lock()]
+    "value",
+    [object(), {1j}, float("nan"), {"a": [float("inf")]}, "\ud800", threading.Lock()],
+    ids=range(6),
 )
 def test_a_result_that_is_not_json_fails_the_job_once(line, value):
     """Running the actor again would not change it; nothing is stored in its place."""
@@ -500,6 +503,27 @@ def test_contexts_see_that_a_result_could_not_be_stored(line, watcher):
     assert type(watcher.given["leave"][0][0]).__name__ == "BadResult"
 
 
+def test_a_middleware_need_not_have_a_context_for_each_job(clock):
+    """None costs less than one that does nothing."""
+    seen = []
+
+    @contextmanager
+    def around(message):
+        seen.append(f"enter {message.actor_name}")
+        yield
+        seen.append(f"leave {message.actor_name}")
+
+    class Choosy(Middleware):
+        def around_process_message(self, broker, message):
+            return around(message) if message.actor_name == "dear" else None
+
+    line = Line(make_broker(clock, Choosy()))
+    for name in ("plain", "dear"):
+        record = run_one(line, lambda: seen.append("run"), actor_name=name)
+        assert record.status is Status.SUCCEEDED
+    assert seen == ["run", "enter dear", "run", "leave dear"]
+
+
 def test_a_context_that_swallows_the_exception_does_not_turn_it_into_success(line):
     """What it may undo is its own."""
 
@@ -657,3 +681,15 @@ def test_a_message_can_be_read_back_from_the_record(line):
     message = actor.message()
     job = line.broker.enqueue(message)
     assert line.run(job).message == encode_message(message, 10_000)
+
+
+def test_a_traceback_that_cannot_be_formatted_does_not_change_the_outcome(line, monkeypatch):
+    """Python parses source for it, which can fail; the record still says where it was."""
+
+    def fail(*args):
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    monkeypatch.setattr(traceback, "format_exception", fail)
+    record = run_one(line, raising(ValueError("oh")))
+    assert (record.status, record.error.message) == (Status.SCHEDULED, "oh")
+    assert record.error.traceback.endswith("in fail\nValueError\n")

@@ -293,19 +293,19 @@ def done(n=0):
 def test_settlements_form_batches_by_themselves(still):
     """All that came while a call was in flight go with the next one, in order."""
     for n in range(20):
-        still._settlements.put(done(n))
-    batch, is_last = still._collect()
+        still._settler.put(done(n))
+    batch, is_last = still._settler._collect()
     assert batch == [done(n) for n in range(20)]
     assert not is_last
 
 
 def test_a_batch_has_a_bound(still, monkeypatch):
     """No call of the engine blocks others for long."""
-    monkeypatch.setattr("flask_taskq.worker.worker._MAX_BATCH", 3)
+    monkeypatch.setattr("flask_taskq.worker.settler._MAX_BATCH", 3)
     for n in range(4):
-        still._settlements.put(done(n))
-    still._settlements.put(None)
-    assert [len(still._collect()[0]) for _ in range(2)] == [3, 1]
+        still._settler.put(done(n))
+    still._settler.end()
+    assert [len(still._settler._collect()[0]) for _ in range(2)] == [3, 1]
 
 
 def test_jobs_that_wait_behind_long_ones_are_given_back(start, broker, hold, monkeypatch):
@@ -584,6 +584,21 @@ def test_stopping_while_idle_is_quick(start, broker):
     assert not worker._fetcher.is_alive()
     assert not worker._settler.is_alive()
     assert not any(thread.is_alive() for thread in worker._threads)
+
+
+def test_nothing_is_started_while_hooks_hear_that_it_stops(start, broker, add):
+    """However long they take."""
+
+    class Late(Middleware):
+        def before_worker_shutdown(self, broker, worker):
+            job = add.send(1, 2)
+            self.record = broker.wait_for_record(job.id, 200)
+
+    late = Late()
+    broker.add_middleware(late)
+    worker = start()
+    worker.stop(LONG)
+    assert late.record.status is Status.QUEUED
 
 
 def test_stopping_signs_off(start, broker):

@@ -14,7 +14,6 @@ from flask_taskq.middleware import DEFAULT
 from flask_taskq.middleware.age_limit import AgeLimit
 from tests.support.apps import declare
 from tests.support.apps import Line
-from tests.support.apps import make_broker
 from tests.support.apps import messages
 from tests.support.apps import Watcher
 
@@ -25,8 +24,8 @@ def ran():
 
 
 @pytest.fixture
-def line(clock):
-    return Line(make_broker(clock, min_backoff=0))
+def line(clock, new_broker):
+    return Line(new_broker(clock, min_backoff=0))
 
 
 def noting(line, ran, **options):
@@ -100,9 +99,9 @@ def test_a_messages_maximum_beats_the_actors(line, clock, ran, actor, message, r
     assert (ran == [1]) is runs
 
 
-def test_the_middleware_can_have_a_maximum_for_all(clock, ran):
+def test_the_middleware_can_have_a_maximum_for_all(clock, ran, new_broker):
     """An actor's own is over it."""
-    line = Line(make_broker(clock, AgeLimit(max_age=1_000), habits=()))
+    line = Line(new_broker(clock, AgeLimit(max_age=1_000), habits=()))
     job = noting(line, ran).send()
     other = declare(line.broker, lambda: 1, actor_name="other", max_age=9_000).send()
     clock.advance(5_000)
@@ -182,10 +181,10 @@ def test_a_wrong_maximum_for_all_is_an_error_at_once():
         AgeLimit(max_age=-5)
 
 
-def test_without_the_middleware_its_options_are_unknown(clock, ran):
+def test_without_the_middleware_its_options_are_unknown(clock, ran, new_broker):
     """The rest works as if there were no limit."""
     habits = [habit for habit in DEFAULT if habit is not AgeLimit]
-    line = Line(make_broker(clock, habits=habits))
+    line = Line(new_broker(clock, habits=habits))
     with pytest.raises(ValueError, match="max_age"):
         noting(line, ran, max_age=1)
     assert line.run(noting(line, ran).send()).status is Status.SUCCEEDED

@@ -33,8 +33,8 @@ class SlowTimeout(Timeout):
 
 
 @pytest.fixture
-def line(clock):
-    return Line(make_broker(clock, min_backoff=0))
+def line(clock, new_broker):
+    return Line(new_broker(clock, min_backoff=0))
 
 
 def raising(line, *exceptions, **options):
@@ -104,7 +104,7 @@ def test_throws_comes_before_discard_on(line):
     assert line.run(actor.send()).status is Status.FAILED
 
 
-def test_a_context_that_fails_after_a_discarded_run_is_an_error_of_its_own(clock):
+def test_a_context_that_fails_after_a_discarded_run_is_an_error_of_its_own(clock, new_broker):
     """The table is asked about the new error."""
 
     class Failing(Middleware):
@@ -118,7 +118,7 @@ def test_a_context_that_fails_after_a_discarded_run_is_an_error_of_its_own(clock
 
             return Context()
 
-    line = Line(make_broker(clock, Failing()))
+    line = Line(new_broker(clock, Failing()))
     record = line.run(raising(line, Timeout(), discard_on=Timeout).send())
     assert (record.status, record.error.type) == (Status.SCHEDULED, "KeyError")
 
@@ -126,9 +126,9 @@ def test_a_context_that_fails_after_a_discarded_run_is_an_error_of_its_own(clock
 # retry_on
 
 
-def test_a_table_says_for_each_error_how_often_and_how_soon(clock):
+def test_a_table_says_for_each_error_how_often_and_how_soon(clock, new_broker):
     """What its row does not say is as for any other error."""
-    line = Line(make_broker(clock, max_retries=1, min_backoff=1_000, max_backoff=10_000))
+    line = Line(new_broker(clock, max_retries=1, min_backoff=1_000, max_backoff=10_000))
     table = {Timeout: {"max_retries": 2, "min_backoff": 50}, KeyError: {"max_retries": 0}}
     actor = raising(line, Timeout(), retry_on=table)
     record = line.run(actor.send())
@@ -191,10 +191,10 @@ def test_retry_when_decides_alone(line):
     assert asked == [(retries, "no") for retries in range(6)]
 
 
-def test_retry_when_can_be_given_to_the_middleware(clock):
+def test_retry_when_can_be_given_to_the_middleware(clock, new_broker):
     """For all actors that have none."""
     retries = Retries(min_backoff=0, retry_when=lambda retries, exception: retries < 1)
-    line = Line(make_broker(clock, retries, habits=()))
+    line = Line(new_broker(clock, retries, habits=()))
     assert run_to_the_end(line, raising(line, Timeout()).send()).attempt == 2
 
 
@@ -279,9 +279,9 @@ def test_an_actor_can_ask_to_run_again(line, caplog, clock):
     assert "Traceback" not in caplog.text
 
 
-def test_a_retry_without_a_delay_has_the_backoff(clock):
+def test_a_retry_without_a_delay_has_the_backoff(clock, new_broker):
     """As an error would."""
-    line = Line(make_broker(clock, min_backoff=1_000))
+    line = Line(new_broker(clock, min_backoff=1_000))
     record = line.run(raising(line, Retry()).send())
     assert 1_000 <= record.scheduled_for - clock.now() <= 2_000
 

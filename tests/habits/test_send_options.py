@@ -8,27 +8,14 @@ from datetime import UTC
 import pytest
 
 from flask_taskq import Status
-from flask_taskq.broker import Broker
-from flask_taskq.config import Settings
-from flask_taskq.engines import make_engine
-from flask_taskq.middleware import DEFAULT
 from tests.support.apps import declare
 from tests.support.apps import Line
-from tests.support.apps import make_broker
 from tests.support.apps import Watcher
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def broker(request, clock, tmp_path):
-    if request.param == "memory":
-        yield make_broker(clock)
-        return
-    settings = Settings(broker_url=f"sqlite:///{tmp_path}/taskq.sqlite3")
-    broker = Broker(
-        make_engine(settings, clock), settings, clock, [habit() for habit in DEFAULT]
-    )
-    yield broker
-    broker.close()
+@pytest.fixture
+def broker(new_broker, clock):
+    return new_broker(clock)
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ import pytest
 from flask_taskq import current_job
 from tests.support.apps import declare
 from tests.support.apps import Line
-from tests.support.apps import make_broker
 
 
 @pytest.fixture
-def line(clock):
-    return Line(make_broker(clock))
+def line(clock, new_broker):
+    return Line(new_broker(clock))
 
 
 def test_an_actor_sees_its_job(line):

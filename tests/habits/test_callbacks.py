@@ -14,13 +14,12 @@ from flask_taskq.middleware.callbacks import Callbacks
 from flask_taskq.middleware.retries import Retries
 from tests.support.apps import declare
 from tests.support.apps import Line
-from tests.support.apps import make_broker
 from tests.support.apps import Watcher
 
 
 @pytest.fixture
-def line(clock):
-    return Line(make_broker(clock, min_backoff=0, max_retries=2, max_message_size=2_000))
+def line(clock, new_broker):
+    return Line(new_broker(clock, min_backoff=0, max_retries=2, max_message_size=2_000))
 
 
 @pytest.fixture
@@ -128,7 +127,7 @@ def test_a_result_that_cannot_be_stored_calls_for_the_failure(line, calls):
     assert (name, error["type"]) == ("failed", "BadResult")
 
 
-def test_a_context_that_fails_at_the_end_calls_for_the_failure_alone(clock):
+def test_a_context_that_fails_at_the_end_calls_for_the_failure_alone(clock, new_broker):
     """A transaction that could not be committed takes the success with it."""
 
     class Failing(Middleware):
@@ -142,7 +141,7 @@ def test_a_context_that_fails_at_the_end_calls_for_the_failure_alone(clock):
 
             return Context()
 
-    line = Line(make_broker(clock, Failing(), max_retries=0))
+    line = Line(new_broker(clock, Failing(), max_retries=0))
     for name in ("succeeded", "failed"):
         declare(line.broker, lambda message, outcome: None, actor_name=name)
     acting(line, 1).send()
@@ -200,10 +199,10 @@ def test_a_callback_that_is_too_large_leaves_the_outcome_alone(line, calls, capl
     assert "TASKQ_MAX_MESSAGE_SIZE" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["no file \udcff", "x" * 100_000])
-def test_an_error_of_any_text_can_be_told(clock, text):
+@pytest.mark.parametrize("text", ["no file \udcff", "x" * 100_000], ids=ascii)
+def test_an_error_of_any_text_can_be_told(clock, text, new_broker):
     """It is escaped, and cut."""
-    line = Line(make_broker(clock, max_retries=0))
+    line = Line(new_broker(clock, max_retries=0))
     declare(line.broker, lambda message, outcome: None, actor_name="failed")
     acting(line, ValueError(text)).send()
     assert len(line.run_next().follow_ups) == 1
@@ -267,18 +266,18 @@ def test_callbacks_are_decided_after_retries():
     assert DEFAULT.index(Callbacks) < DEFAULT.index(Retries)
 
 
-def test_without_retries_a_failure_is_final(clock):
+def test_without_retries_a_failure_is_final(clock, new_broker):
     """The one habit does not need the other."""
-    line = Line(make_broker(clock, habits=(Callbacks,)))
+    line = Line(new_broker(clock, habits=(Callbacks,)))
     declare(line.broker, lambda message, outcome: None, actor_name="failed")
     acting(line, ValueError("no")).send()
     [envelope] = line.run_next().follow_ups
     assert envelope.actor == "failed"
 
 
-def test_without_callbacks_retries_go_on(clock):
+def test_without_callbacks_retries_go_on(clock, new_broker):
     """Nor the other way round; its options are unknown then."""
-    line = Line(make_broker(clock, habits=(Retries,)))
+    line = Line(new_broker(clock, habits=(Retries,)))
     with pytest.raises(ValueError, match="on_success"):
         acting(line, 1)
     job = declare(line.broker, lambda: 1 / 0, actor_name="fail").send()

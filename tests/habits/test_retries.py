@@ -11,14 +11,13 @@ from flask_taskq.middleware.retries import compute_backoff
 from flask_taskq.middleware.retries import Retries
 from tests.support.apps import declare
 from tests.support.apps import Line
-from tests.support.apps import make_broker
 
 DAY = 24 * 3600 * 1000
 
 
 @pytest.fixture
-def line(clock):
-    return Line(make_broker(clock))
+def line(clock, new_broker):
+    return Line(new_broker(clock))
 
 
 def failing(line, **options):
@@ -136,10 +135,10 @@ def test_a_job_that_succeeds_at_last_has_no_error(line, clock):
     ],
 )
 def test_a_messages_number_beats_the_actors_and_that_the_settings(
-    clock, settings, actor, message, runs
+    clock, settings, actor, message, runs, new_broker
 ):
     """Zero is a number like any other."""
-    line = Line(make_broker(clock, max_retries=settings, min_backoff=0))
+    line = Line(new_broker(clock, max_retries=settings, min_backoff=0))
     job = failing(line, **actor).send_with_options(**message)
     for _ in range(runs - 1):
         assert line.run(job).status is Status.SCHEDULED
@@ -160,10 +159,10 @@ def test_a_messages_number_beats_the_actors_and_that_the_settings(
     ],
 )
 def test_a_messages_backoff_beats_the_actors_and_that_the_settings(
-    clock, settings, actor, message, least
+    clock, settings, actor, message, least, new_broker
 ):
     """Milliseconds or a timedelta; zero is honoured."""
-    line = Line(make_broker(clock, min_backoff=settings))
+    line = Line(new_broker(clock, min_backoff=settings))
     job = failing(line, **actor).send_with_options(**message)
     assert least <= delay_after(line, job) <= 2 * least
 
@@ -177,27 +176,27 @@ def test_a_messages_maximum_beats_the_actors(clock, line):
     assert delay_after(line, actor.send_with_options(max_backoff=0)) == 0
 
 
-def test_retries_without_a_limit_go_on(clock):
+def test_retries_without_a_limit_go_on(clock, new_broker):
     """None is no limit."""
-    line = Line(make_broker(clock, max_retries=None, min_backoff=0))
+    line = Line(new_broker(clock, max_retries=None, min_backoff=0))
     job = failing(line).send()
     for attempt in range(1, 30):
         assert line.run(job).attempt == attempt
     assert (job.status, job.record.max_attempts) == (Status.SCHEDULED, None)
 
 
-def test_what_the_middleware_is_given_beats_the_settings(clock):
+def test_what_the_middleware_is_given_beats_the_settings(clock, new_broker):
     """Small explicit values, 0 included, are honoured."""
     retries = Retries(max_retries=1, min_backoff=0)
-    line = Line(make_broker(clock, retries, habits=(), max_retries=3))
+    line = Line(new_broker(clock, retries, habits=(), max_retries=3))
     job = failing(line).send()
     assert delay_after(line, job) == 0
     assert line.run(job).status is Status.FAILED
 
 
-def test_without_the_middleware_a_failed_job_fails(clock):
+def test_without_the_middleware_a_failed_job_fails(clock, new_broker):
     """The rest works as if retries did not exist."""
-    line = Line(make_broker(clock, habits=()))
+    line = Line(new_broker(clock, habits=()))
     job = failing(line).send()
     record = line.run(job)
     assert (record.status, record.max_attempts) == (Status.FAILED, 1)

@@ -1,0 +1,136 @@
+"""What a job logs, kept in its record."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from typing import Final
+
+from ..broker import Broker
+from ..engines.base import LINE_TEXT
+from ..hooks import MessageProxy
+from ..hooks import Middleware
+
+_OWN: Final = __name__.partition(".")[0]
+
+#: The job whose log the records of this thread or coroutine go to.
+_kept: Final[ContextVar[MessageProxy | None]] = ContextVar("flask_taskq.kept", default=None)
+
+
+class JobLogs(Middleware):
+    """``keep_logs``: whether what a job logs, by whatever logger of :mod:`logging`, is added
+    to its own log as by ``current_job.log()``. An option of an actor or of a message; where
+    neither says it, ``TASKQ_KEEP_LOGS`` does.
+
+    Kept is what reaches the root logger, so the levels of loggers hold as ever, and what is
+    logged in the job's own thread or in tasks of its event loop.
+    """
+
+    def __init__(self) -> None:
+        self._keeping: set[str] = set()  # names of the actors that have the option
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"keep_logs"}
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        keep_logs = options.get("keep_logs", False)
+        if not isinstance(keep_logs, bool):
+            raise ValueError(f"keep_logs is {keep_logs!r}; it is True or False")
+
+    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
+        if not self.actor_options.isdisjoint(actor.options):
+            self._keeping.add(actor.actor_name)
+
+    def around_process_message(
+        self, broker: Broker, message: MessageProxy
+    ) -> AbstractContextManager[object] | None:
+        sent = message.message
+        is_asked = sent.options or sent.actor_name in self._keeping or broker.settings.keep_logs
+        if is_asked and broker.option(message, "keep_logs"):
+            return _keep(message)
+        if _kept.get() is not None:
+            return _keep(None)  # it runs inside of another job, whose log this is not
+        return None
+
+
+@contextmanager
+def _keep(message: MessageProxy | None) -> Iterator[None]:
+    token = _kept.set(message)
+    _handler.begin()
+    try:
+        yield
+    finally:
+        _handler.end()
+        _kept.reset(token)
+
+
+class _Handler(logging.Handler):
+    """Stands on the root logger while any job of this process needs it."""
+
+    _formatter: Final = logging.Formatter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+        self._changing = threading.Lock()
+
+    def begin(self) -> None:
+        with self._changing:
+            self._count += 1
+            # Each time, since an app that sets its logging up takes all handlers away.
+            logging.getLogger().addHandler(self)
+
+    def end(self) -> None:
+        with self._changing:
+            self._count -= 1
+            if self._count == 0:
+                logging.getLogger().removeHandler(self)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        # Without the lock of a handler, which is for one that writes somewhere: a thread that
+        # an exception is raised into could leave it behind.
+        message = _kept.get()
+        if message is None or record.name.partition(".")[0] == _OWN:
+            return False
+        # Whatever is logged by an argument as it is turned into text is not for here.
+        token = _kept.set(None)
+        try:
+            message.log(self._text(record), _level(record.levelno))
+        except Exception:
+            self.handleError(record)
+        finally:
+            _kept.reset(token)
+        return True
+
+    def _text(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if not record.exc_info or record.exc_info[0] is None:
+            return text
+        # Not as the record's exc_text: other handlers have formats of their own.
+        traceback = self._formatter.formatException(record.exc_info)
+        text = text[: LINE_TEXT // 2]
+        room = LINE_TEXT - len(text) - 1
+        if len(traceback) > room:
+            # The end says what happened, and the innermost frames stand before it.
+            traceback = "…" + traceback[1 - room :]
+        return f"{text}\n{traceback}"
+
+
+def _level(number: int) -> str:
+    if number >= logging.CRITICAL:
+        return "critical"
+    if number >= logging.ERROR:
+        return "error"
+    if number >= logging.WARNING:
+        return "warning"
+    return "info" if number >= logging.INFO else "debug"
+
+
+_handler: Final = _Handler()

@@ -1,0 +1,41 @@
+"""Runs that are told at once that their worker stops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..broker import Broker
+from ..errors import Shutdown
+from ..hooks import Middleware
+
+
+class ShutdownNotifications(Middleware):
+    """``notify_shutdown``: an option of an actor or of a message. When its worker begins to
+    stop, such a run gets :exc:`Shutdown` at once, and is given back without being charged;
+    others are left the grace time to end.
+
+    :param notify_shutdown: for all actors and messages that do not say it.
+    :raises ValueError: it is neither True nor False.
+    """
+
+    def __init__(self, *, notify_shutdown: bool = False) -> None:
+        self._given = {"notify_shutdown": notify_shutdown}
+        self.check_options(self._given)
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"notify_shutdown"}
+
+    @property
+    def option_defaults(self) -> dict[str, Any]:
+        return self._given
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        if type(wanted := options["notify_shutdown"]) is not bool:
+            raise ValueError(f"notify_shutdown is {wanted!r}; it is True or False")
+
+    def before_worker_shutdown(self, broker: Broker, worker: Any) -> None:
+        worker.interrupt(
+            Shutdown, lambda message: bool(broker.option(message, "notify_shutdown"))
+        )

@@ -1,0 +1,75 @@
+"""Runs that may not take for ever."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from msgspec import UnsetType
+
+from ..broker import Broker
+from ..config import milliseconds
+from ..hooks import MessageProxy
+from ..hooks import Middleware
+
+
+class TimeLimit(Middleware):
+    """``time_limit``: how long one run may take, in milliseconds, as an option of an actor or
+    of a message. None and ``float("inf")`` are for no limit.
+
+    When it is over, :exc:`TimeLimitExceeded` is raised in the actor's thread, and a coroutine
+    is cancelled. Where that does not help, because the thread sits in a call of C code or the
+    exception was swallowed, the job ends without it ``TASKQ_HARD_LIMIT_GRACE`` milliseconds
+    later, with the place where it was in the record, and the process is replaced. Either way
+    the run has failed, and :class:`Retries` decides whether another one follows.
+
+    An actor that is ``cooperative`` hears of it from ``current_job.check_cancelled()`` alone.
+
+    :param time_limit: for all actors and messages that do not say it, in place of
+        ``TASKQ_TIME_LIMIT``.
+    :raises ValueError: it is no number of milliseconds.
+    """
+
+    def __init__(
+        self, *, time_limit: int | float | timedelta | None | UnsetType = msgspec.UNSET
+    ) -> None:
+        self._given: dict[str, Any] = {}
+        if time_limit is not msgspec.UNSET:
+            self._given["time_limit"] = time_limit
+        self._limited: set[str] = set()  # names of the actors that have the option
+        self.check_options(self._given)
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"time_limit"}
+
+    @property
+    def option_defaults(self) -> dict[str, Any]:
+        return self._given
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        limit = options.get("time_limit")
+        if limit is None or limit == math.inf:
+            return
+        milliseconds_ = milliseconds(limit)
+        if type(milliseconds_) is not int or milliseconds_ < 1:
+            raise ValueError(
+                f"time_limit is {limit!r}; it is milliseconds as an int from 1, a timedelta,"
+                " or None for no limit"
+            )
+
+    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
+        if "time_limit" in actor.options:
+            self._limited.add(actor.actor_name)
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        sent = message.message
+        if sent.options or self._given or sent.actor_name in self._limited:
+            limit = broker.option(message, "time_limit")
+            is_none = limit is None or limit == math.inf
+            message.time_limit = None if is_none else milliseconds(limit)
+        else:
+            message.time_limit = broker.settings.time_limit  # most jobs, which pay little

@@ -1,0 +1,42 @@
+"""Patience of a worker's threads with an engine that is out of order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final
+
+from ..errors import BrokerError
+
+logger = logging.getLogger(__name__)
+
+
+class Backoff:
+    """Waits longer after each failure, up to a few seconds.
+
+    :param stop: ends a wait at once.
+    """
+
+    _MIN: Final = 0.05
+    _MAX: Final = 5.0
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._delay = self._MIN
+
+    def wait(self) -> None:
+        """Wait before another try."""
+        self._stop.wait(self._delay)
+        self._delay = min(self._delay * 2, self._MAX)
+
+    def reset(self) -> None:
+        """A try has gone well."""
+        self._delay = self._MIN
+
+
+def log_failure(what: str, error: Exception) -> None:
+    """Say that the engine could not do something, which will be tried again."""
+    if isinstance(error, BrokerError):
+        logger.error("cannot %s, will try again: %s", what, error)
+    else:
+        logger.error("cannot %s, will try again", what, exc_info=error)

@@ -1,0 +1,125 @@
+"""The event loop of a worker: async actors run here, many at once in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Coroutine
+from collections.abc import Iterable
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+from ..engines.base import Delivery
+
+logger = logging.getLogger(__name__)
+
+
+class Loop:
+    """Runs one coroutine for each delivery.
+
+    :param concurrency: how many at once; the others wait.
+    :param run: makes the coroutine, which raises nothing. It gets a number below
+        ``concurrency`` that none of the others has.
+    :param on_change: called in the loop's thread when some have started, or one has ended.
+    """
+
+    def __init__(
+        self,
+        concurrency: int,
+        run: Callable[[int, Delivery], Coroutine[Any, Any, None]],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._concurrency = concurrency
+        self._run = run
+        self._on_change = on_change
+        self._waiting: deque[Delivery] = deque()
+        # Written by the loop's own thread alone.
+        self._free = list(reversed(range(concurrency)))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._work, name="taskq-loop", daemon=True)
+
+    def __len__(self) -> int:
+        """How many coroutines are running."""
+        return self._concurrency - len(self._free)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether deliveries wait for others to end."""
+        return bool(self._waiting) and not self._free
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._loop = asyncio.new_event_loop()
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def put(self, deliveries: Iterable[Delivery]) -> None:
+        """Run these, as soon as there is room."""
+        self._waiting.extend(deliveries)
+        try:
+            self._loop.call_soon_threadsafe(self._fill)
+        except RuntimeError:
+            # Fetched while the worker stopped: the loop is closed. They go back with all
+            # that the worker holds when it signs off.
+            if not self._is_over:
+                raise
+
+    def take_back(self) -> list[Delivery]:
+        """Those that have not started, which will not be run."""
+        taken = []
+        while True:
+            try:
+                taken.append(self._waiting.popleft())
+            except IndexError:
+                return taken
+
+    def stop(self, timeout: float) -> None:
+        """Cancel what is still there, and end.
+
+        :param timeout: seconds to wait for that; a coroutine that blocks the thread cannot be
+            ended.
+        """
+        self._is_over = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout)
+
+    def _work(self) -> None:
+        # It cancels what an actor has left running, and waits for it.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            loop = runner.get_loop()
+            while not self._is_over:
+                # What a job leaves to the loop may stop it, or exit, which asyncio hands on
+                # to here. Neither is a reason to end all the others.
+                try:
+                    loop.run_forever()
+                except BaseException as error:
+                    logger.error("what a job has left running raised %r", error, exc_info=error)
+
+    def _fill(self) -> None:
+        while self._free and self._waiting:
+            try:
+                delivery = self._waiting.popleft()
+            except IndexError:
+                break  # taken back
+            number = self._free.pop()
+            coroutine = self._run(number, delivery)
+            # In an empty context, as in a thread: nothing of where the worker was made, or of
+            # whoever puts a delivery, is seen in a job.
+            task = self._loop.create_task(coroutine, context=Context())
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._end, number))
+        # Not now: the new ones take their first steps before it.
+        self._loop.call_soon(self._on_change)
+
+    def _end(self, number: int, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._free.append(number)
+        self._fill()

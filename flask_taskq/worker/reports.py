@@ -1,0 +1,103 @@
+"""What jobs tell while they run, and the way of it into the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+from typing import TypeVar
+
+import msgspec
+
+from ..engines.base import Consumer
+from ..engines.base import Delivery
+from ..engines.base import KEPT_LOG_LINES
+from ..engines.base import Report
+from ..engines.base import Reported
+from ..engines.base import Settlement
+from ..hooks import MessageProxy
+from ..notes import Notes
+
+Told = TypeVar("Told", bound=Report | Settlement)
+
+
+class Running(Protocol):
+    """A run that is under way, as far as it matters here."""
+
+    @property
+    def delivery(self) -> Delivery: ...
+
+    @property
+    def message(self) -> MessageProxy: ...
+
+
+class Reporter:
+    """Reports what runs have to tell.
+
+    It belongs to the thread that settles. What is taken from a run for a report is not in
+    its settlement any more: another thread could store the settlement while the report is
+    on its way, and the report would be refused and lost.
+
+    :param consumer: of the worker that holds the jobs.
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        # Taken from runs, and not stored because the engine was out of reach.
+        self._unsent: dict[str, Report] = {}
+
+    def report(self, runs: Iterable[Running]) -> Reported:
+        """Store what is new of these runs, and learn which of them should end.
+
+        Call it about once a second while anything runs, whether or not there is any news.
+        What could not be stored is tried again with the next call, or goes with the outcome.
+
+        :raises BrokerError: the engine is out of reach.
+        """
+        reports = [self._complete(_report(run)) for run in runs]
+        self._unsent.update(
+            (report.delivery.id, report) for report in reports if report.progress or report.logs
+        )
+        reported = self._consumer.report_if_held(reports)
+        for report in reports:
+            self._unsent.pop(report.delivery.id, None)
+        return reported
+
+    def complete(self, settlements: list[Settlement]) -> list[Settlement]:
+        """Settlements, with what could not be reported of their runs before.
+
+        Each is to be given to this once, and what comes out takes its place.
+        """
+        if not self._unsent:
+            return settlements
+        return [self._complete(settlement) for settlement in settlements]
+
+    def _complete(self, told: Told) -> Told:
+        unsent = self._take_unsent(told.delivery)
+        if unsent is None:
+            return told
+        logs = (*unsent.logs, *told.logs)[-KEPT_LOG_LINES:]
+        return msgspec.structs.replace(
+            told, progress=told.progress or unsent.progress, logs=logs
+        )
+
+    def _take_unsent(self, delivery: Delivery) -> Report | None:
+        unsent = self._unsent.pop(delivery.id, None)
+        if unsent is None or unsent.delivery != delivery:
+            return None  # or it is of a run that this worker has lost
+        return unsent
+
+
+def add_news(settlement: Settlement, notes: Notes) -> Settlement:
+    """The settlement of a run, with what the run has told and nobody has reported yet."""
+    news = notes.take()
+    if news is None:
+        return settlement
+    return msgspec.structs.replace(settlement, progress=news.progress, logs=news.logs)
+
+
+def _report(run: Running) -> Report:
+    notes = run.message.notes
+    news = None if notes is None else notes.take()
+    if news is None:
+        return Report(delivery=run.delivery)
+    return Report(delivery=run.delivery, progress=news.progress, logs=news.logs)

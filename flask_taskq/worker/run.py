@@ -1,0 +1,253 @@
+"""One run of an actor, and what its end means for the job."""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from dataclasses import dataclass
+from types import FrameType
+from types import TracebackType
+from typing import Any
+from typing import Final
+
+from ..actor import Actor
+from ..clock import Clock
+from ..config import milliseconds
+from ..engines.base import Cancelled
+from ..engines.base import cut_text
+from ..engines.base import Delivery
+from ..engines.base import Done
+from ..engines.base import Expired
+from ..engines.base import Failed
+from ..engines.base import GivenBack
+from ..engines.base import Retry
+from ..engines.base import Settlement
+from ..errors import Cancel
+from ..errors import Interrupt
+from ..errors import JobCancelled
+from ..errors import LeaseLost
+from ..errors import Retry as RetryError
+from ..errors import Shutdown
+from ..errors import SkipMessage
+from ..errors import Snooze
+from ..errors import TimeLimitExceeded
+from ..hooks import MessageProxy
+from ..record import JobError
+
+logger = logging.getLogger("flask_taskq.jobs")
+
+#: How much of a traceback and of an error's text a record keeps.
+_MAX_FRAMES: Final = 50
+_MAX_TEXT: Final = 32_768
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One run of an actor, as far as it has come.
+
+    Its limits are milliseconds of the monotonic clock.
+
+    :param stack: where it was when it was given up, in place of a traceback.
+    :param told: what it was told to end for, the latest last.
+    :param raise_at: when what the run was told is raised in it.
+    :param limit_at: when its time limit is over.
+    :param kill_at: when it must have ended: its process is replaced otherwise.
+    """
+
+    delivery: Delivery
+    message: MessageProxy
+    actor: Actor[..., Any]
+    started_at: int
+    began: float
+    value: Any = None
+    result: bytes = b"null"
+    exception: BaseException | None = None
+    code: str = "exception"
+    stack: str = ""
+    told: tuple[type[Interrupt], ...] = ()
+    raise_at: float = math.inf
+    limit_at: float = math.inf
+    kill_at: float = math.inf
+
+    @property
+    def is_cooperative(self) -> bool:
+        """Whether it is only told, and nothing is raised in it."""
+        return bool(self.actor.options.get("cooperative"))
+
+    def tell(self, exception: type[Interrupt], raise_at: float) -> None:
+        """Let ``current_job.check_cancelled()`` raise this, and others do so later.
+
+        Once: whoever tells it may find the reason again and again.
+        """
+        if exception not in self.told:
+            self.told += (exception,)
+            self.message.told = exception
+            self.raise_at = math.inf if self.is_cooperative else raise_at
+
+
+def is_cancelled(run: Run) -> bool:
+    """Whether a run that ended with an exception has done so because it was cancelled."""
+    # What it raises while it cleans up is no reason to run it again, nor is what else it was
+    # told since.
+    return JobCancelled in run.told or isinstance(run.exception, (Cancel, JobCancelled))
+
+
+def classify(run: Run, clock: Clock) -> Settlement:
+    """What becomes of the job."""
+    delivery, started_at, message = run.delivery, run.started_at, run.message
+    after, exception = message.follow_ups, run.exception
+    if exception is None:
+        return Done(
+            delivery=delivery, started_at=started_at, follow_ups=after, result=run.result
+        )
+    if isinstance(exception, (Shutdown, LeaseLost)):
+        return GivenBack(delivery=delivery, started_at=started_at)
+    if isinstance(exception, Snooze):
+        at = clock.now() + milliseconds(exception.delay)
+        return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
+    if isinstance(exception, SkipMessage):
+        if message.expired:
+            error = JobError(type="Expired", message=cut(_text(run)), code="expired")
+            return Expired(delivery=delivery, error=error)
+        if not message.failed:
+            return Done(delivery=delivery, started_at=started_at, result=run.result)
+    if message.discarded:
+        error = _describe(run)
+        return Cancelled(
+            delivery=delivery, started_at=started_at, follow_ups=after, error=error
+        )
+    error = _describe(run)
+    if message.retry_delay is None:
+        return Failed(delivery=delivery, started_at=started_at, follow_ups=after, error=error)
+    at = clock.now() + message.retry_delay
+    return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
+
+
+def log_outcome(run: Run, settlement: Settlement, clock: Clock) -> None:
+    """The line about a run that has ended."""
+    # Arguments and results may be secrets: no line here has any.
+    level, outcome = _OUTCOMES[type(settlement)]
+    if not logger.isEnabledFor(level):
+        return
+    shows_error = isinstance(settlement, (Failed, Retry))
+    if isinstance(settlement, Retry):
+        outcome = f"failed, runs again in {run.message.retry_delay} ms"
+        if isinstance(run.exception, RetryError):
+            level, shows_error = logging.INFO, False
+            outcome = f"runs again in {run.message.retry_delay} ms"
+    elif isinstance(settlement, GivenBack) and settlement.at is not None:
+        outcome = f"put off: {settlement.reason}"
+    elif isinstance(settlement, Cancelled):
+        outcome = f"{settlement.error.code} by {settlement.error.type}"
+    logger.log(
+        level,
+        "job %s %s: actor=%s attempt=%d duration=%.1fms",
+        run.delivery.id,
+        outcome,
+        run.actor.actor_name,
+        run.delivery.attempt,
+        clock.monotonic() - run.began,
+        exc_info=_exc_info(run) if shows_error else None,
+        extra=log_fields(run.delivery),
+    )
+
+
+_OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
+    Done: (logging.INFO, "succeeded"),
+    Retry: (logging.WARNING, "failed"),
+    Failed: (logging.ERROR, "failed"),
+    Cancelled: (logging.INFO, "cancelled"),
+    Expired: (logging.INFO, "expired"),
+    GivenBack: (logging.INFO, "given back"),
+}
+
+
+def log_fields(delivery: Delivery) -> dict[str, Any]:
+    """What a line about a job has besides its text.
+
+    Such lines are logged around the job and not in it: there is no current job.
+    """
+    return {"job_id": delivery.id, "actor": delivery.actor, "attempt": delivery.attempt}
+
+
+# Errors as text
+
+
+def _describe(run: Run) -> JobError:
+    exception, code = run.exception, run.code
+    if run.message.discarded and is_cancelled(run):
+        code = "cancelled"
+    elif isinstance(exception, TimeLimitExceeded):
+        code = "time_limit"
+    elif run.message.discarded:
+        code = "discarded"
+    return JobError(
+        type=type(exception).__name__,
+        message=cut(_text(run)),
+        code=code,
+        traceback=cut(run.stack or _format_traceback(exception)),
+    )
+
+
+def _text(run: Run) -> str:
+    try:
+        text = str(run.exception)
+    except Exception:
+        return "(its text could not be read)"
+    if isinstance(run.exception, Interrupt) and not text:
+        # What is raised from outside comes without one.
+        if isinstance(run.exception, TimeLimitExceeded):
+            return f"it had not ended after its time limit of {run.message.time_limit} ms"
+        return "from outside, while it ran"
+    return text
+
+
+def _exc_info(run: Run) -> tuple[Any, Any, Any]:
+    error = run.exception
+    return type(error), error, None if error is None else _actors_frames(error)
+
+
+def _format_traceback(exception: BaseException | None) -> str:
+    if exception is None:
+        return ""
+    frames = _actors_frames(exception)
+    try:
+        lines = traceback.format_exception(type(exception), exception, frames, -_MAX_FRAMES)
+    except Exception:
+        # To mark the place in a line it is parsed, which in some releases of Python fails
+        # while another thread parses something. The job must not suffer for that.
+        lines = [_format_plainly(frames), f"{type(exception).__name__}\n"]
+    return "".join(lines)
+
+
+def _format_plainly(frames: TracebackType | None) -> str:
+    places = [
+        f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n'
+        for frame, line in traceback.walk_tb(frames)
+    ]
+    return "".join(places[-_MAX_FRAMES:])
+
+
+def _actors_frames(exception: BaseException) -> TracebackType | None:
+    # The outermost frames are this package's.
+    frames = exception.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") in _OUTER:
+        frames = frames.tb_next
+    return frames
+
+
+_OUTER: Final = frozenset(
+    f"{__package__.rpartition('.')[0]}.{name}"
+    for name in ("worker.runner", "worker.loop", "interrupt")
+)
+
+
+def format_stack(frame: FrameType | None, limit: int = _MAX_FRAMES) -> str:
+    """Where a thread is, as text without the values of variables."""
+    return "".join(traceback.format_stack(frame, limit)) if frame is not None else ""
+
+
+def cut(text: str) -> str:
+    """Text as a record can keep it."""
+    return cut_text(text, _MAX_TEXT)

@@ -1,0 +1,72 @@
+"""Every habit of a job is tested on each engine."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_taskq.broker import Broker
+from flask_taskq.clock import Clock
+from flask_taskq.config import Settings
+from flask_taskq.engines import make_engine
+from flask_taskq.hooks import Middleware
+from flask_taskq.job import Job
+from flask_taskq.middleware import DEFAULT
+from flask_taskq.record import JobRecord
+from flask_taskq.worker.worker import Worker
+from tests.support.engines import ENGINES
+
+#: Longer than anything takes, in milliseconds.
+LONG = 20_000
+
+
+@pytest.fixture(params=ENGINES)
+def new_broker(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[..., Broker]]:
+    """Makes brokers without an app: the default middleware, and what is given after it."""
+    numbers = itertools.count(1)
+    brokers = []
+
+    def make(
+        clock: Clock, *middleware: Middleware, habits: Any = DEFAULT, **settings: Any
+    ) -> Broker:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        checked = Settings(broker_url=ENGINES[request.param](folder), **settings)
+        chain = [*(habit() for habit in habits), *middleware]
+        brokers.append(Broker(make_engine(checked, clock), checked, clock, chain))
+        return brokers[-1]
+
+    yield make
+    for broker in brokers:
+        broker.close()
+
+
+@pytest.fixture
+def start_worker(new_broker: object) -> Iterator[Callable[..., Worker]]:
+    """Starts workers that are stopped with the test, before their engine is closed."""
+    workers = []
+
+    def start(broker: Broker, threads: int = 2, **options: Any) -> Worker:
+        worker = Worker(broker, worker_threads=threads, **options)
+        worker.start()
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        if worker._fetcher.is_alive() or worker._settler.is_alive():
+            worker.hurry()
+            worker.stop(0)
+
+
+@pytest.fixture
+def final() -> Callable[[Job[Any]], JobRecord]:
+    """Waits for a job to end; its record then."""
+    return lambda job: job._source.wait_for_record(job.id, LONG)
