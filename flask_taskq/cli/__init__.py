@@ -7,13 +7,18 @@ a command imports what it needs when it runs.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from flask import current_app
 from flask.cli import ScriptInfo
 from flask.cli import with_appcontext
+
+if TYPE_CHECKING:
+    from ..extension import TaskQ
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS = ("text", "json")
@@ -64,6 +69,19 @@ def taskq() -> None:
     help="Milliseconds to reach the engine in at the start; 0 tries for ever.",
 )
 @click.option(
+    "--max-jobs",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="Replace a process when it has run about N jobs; up to a tenth more, at random.",
+)
+@click.option(
+    "--max-memory",
+    default=None,
+    metavar="BYTES",
+    help="Replace a process that takes more memory, such as 512M; K, M, and G are understood.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS, case_sensitive=False),
     default="info",
@@ -92,12 +110,14 @@ def worker(
     queues: str | None,
     grace: int | None,
     connect_timeout: int,
+    max_jobs: int | None,
+    max_memory: str | None,
     log_level: str,
     log_format: str,
     pid_file: Path | None,
     check: bool,
 ) -> None:
-    """Run jobs until SIGTERM or SIGINT.
+    """Run jobs until SIGTERM or SIGINT. SIGHUP loads new code.
 
     Exit codes: 0 after one signal, 143 or 130 after a second one, 2 when the command or
     the app's name is wrong, 3 when the engine was not reached in time.
@@ -116,6 +136,8 @@ def worker(
         queues=None if queues is None else _split_queues(queues),
         grace=grace,
         connect_timeout=connect_timeout,
+        max_jobs=max_jobs,
+        max_memory=None if max_memory is None else _parse_size(max_memory),
     )
     supervisor = Supervisor(options, Clock())
     if check:
@@ -130,12 +152,9 @@ def worker(
 def actors() -> None:
     """List the app's actors, with their queues and priorities."""
     from ..errors import ConfigurationError
-    from ..extension import TaskQ
     from ..imports import import_actors
 
-    extension = current_app.extensions.get("taskq")
-    if not isinstance(extension, TaskQ):
-        raise click.ClickException(f"the app {current_app.name!r} has no TaskQ: {_HOW_TO}")
+    extension = _find_extension()
     try:
         import_actors(extension.broker.settings.actors)
     except ConfigurationError as error:
@@ -149,7 +168,44 @@ def actors() -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-_HOW_TO = "call TaskQ(app) or taskq.init_app(app) in the factory"
+@taskq.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--wait", is_flag=True, help="Wait until it has ended, and show how far it is.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="MS",
+    help="Milliseconds that --wait waits. Default: without limit.",
+)
+@click.option("--cancel", is_flag=True, help="Cancel it, or ask it to stop if it runs.")
+@click.option("--json", "as_json", is_flag=True, help="Show it as GET /jobs/ID does.")
+@with_appcontext
+def job(job_id: str, wait: bool, timeout: int | None, cancel: bool, as_json: bool) -> None:
+    """Show the job with this ID.
+
+    Exit codes: 0 when all went well, 1 when there is no such job, when it did not succeed
+    (with --wait) or could not be cancelled, 2 for wrong usage, 3 when the engine was not
+    reached, 124 when the time was over, 130 after Ctrl-C, which leaves the job alone.
+    """
+    from .job import handle_job
+
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout says how long --wait waits: it needs --wait")
+    code = handle_job(
+        _find_extension(), job_id, wait=wait, timeout=timeout, cancel=cancel, as_json=as_json
+    )
+    sys.exit(code)
+
+
+def _find_extension() -> TaskQ:
+    from ..extension import TaskQ
+
+    extension = current_app.extensions.get("taskq")
+    if not isinstance(extension, TaskQ):
+        text = "call TaskQ(app) or taskq.init_app(app) in the factory"
+        raise click.ClickException(f"the app {current_app.name!r} has no TaskQ: {text}")
+    return extension
 
 
 def _child_command(info: ScriptInfo, log_level: str, log_format: str) -> list[str]:
@@ -171,6 +227,15 @@ def _split_queues(queues: str) -> list[str]:
         return [check_queue_name(name.strip()) for name in queues.split(",")]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--queues") from None
+
+
+def _parse_size(size: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,15})([KMG]?)", size, re.ASCII | re.IGNORECASE)
+    if match is None:
+        text = f"{size!r} is no number of bytes, such as 536870912, 524288K, 512M, or 2G"
+        raise click.BadParameter(text, param_hint="--max-memory")
+    number, unit = match.groups()
+    return int(number) << 10 * " KMG".index(unit.upper() or " ")
 
 
 def _count_cpus() -> int:

@@ -117,7 +117,7 @@ def _find_broker(app: Flask) -> Broker:
         text = (
             f"TASKQ_BROKER_URL is {url}: jobs in memory are seen only by the process that"
             " sent them, and a worker is another one. Leave the key empty for an SQLite"
-            " file, or run the jobs of a test with flask_taskq.testing.drain(app)"
+            " file, or run the jobs of a test with flask_taskq.testing"
         )
         raise CannotWork(Refused("usage", text))
     return broker

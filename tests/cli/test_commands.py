@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import click
 import pytest
 from flask import Flask
 
@@ -108,6 +109,16 @@ def _is_installed():
         (["-t", "0"], "-t"),
         (["--grace", "-1"], "--grace"),
         (["--connect-timeout", "-1"], "--connect-timeout"),
+        (["--max-jobs", "0"], "--max-jobs"),
+        (["--max-jobs", "1.5"], "--max-jobs"),
+        (["--max-memory", ""], "--max-memory"),
+        (["--max-memory", "0"], "--max-memory"),
+        (["--max-memory", "-1M"], "--max-memory"),
+        (["--max-memory", "1.5G"], "--max-memory"),
+        (["--max-memory", "512MB"], "--max-memory"),
+        (["--max-memory", "M"], "--max-memory"),
+        (["--max-memory", "٣M"], "--max-memory"),
+        (["--max-memory", "512M\n"], "--max-memory"),
         (["--log-level", "loud"], "--log-level"),
         (["-Q", ""], "--queues"),
         (["-Q", "a,,b"], "--queues"),
@@ -169,6 +180,32 @@ def test_options_reach_the_supervisor(started):
     assert (options.queues, options.grace, options.connect_timeout) == (["a", "b"], 0, 0)
 
 
+def test_processes_are_not_replaced_without_being_asked(started):
+    """However much they have run, and however large they are."""
+    Flask("app").test_cli_runner().invoke(worker, [])
+    [options] = started
+    assert (options.max_jobs, options.max_memory) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("536870912", 512 << 20),
+        ("64K", 64 << 10),
+        ("512M", 512 << 20),
+        ("512m", 512 << 20),
+        ("2G", 2 << 30),
+    ],
+)
+def test_a_size_is_given_in_bytes_or_with_a_unit(started, text, size):
+    """The units are powers of 1024."""
+    args = ["--max-jobs", "1000", "--max-memory", text]
+    assert Flask("app").test_cli_runner().invoke(worker, args).exit_code == 0
+    [options] = started
+    assert (options.max_jobs, options.max_memory) == (1000, size)
+
+
 def test_the_exit_code_is_the_supervisors(started):
     """Here that of a check which failed."""
     assert Flask("app").test_cli_runner().invoke(worker, ["--check"]).exit_code == 2
@@ -185,11 +222,12 @@ def test_a_worker_that_runs_already_is_not_started_twice(started, tmp_path):
     assert f"process {os.getppid()} is running already" in result.output
 
 
-@pytest.mark.parametrize("command", ["worker", "actors"])
+@pytest.mark.parametrize("command", ["worker", "actors", "job"])
 def test_every_option_is_explained(command):
     """By ``--help``."""
     for parameter in group.commands[command].params:
-        assert parameter.help, parameter.name
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
 
 
 # The cost of an import

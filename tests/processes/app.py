@@ -17,6 +17,7 @@ from flask_taskq import Middleware
 from flask_taskq import signals
 from flask_taskq import TaskQ
 from flask_taskq.broker import Broker
+from flask_taskq.errors import JobCancelled
 from flask_taskq.worker.worker import Worker
 
 taskq = TaskQ()
@@ -65,7 +66,7 @@ def tell_of_death(app: Flask, **arguments: object) -> None:
     tell("child-died", **arguments)
 
 
-@taskq.actor
+@taskq.actor(time_limit=None)
 def work(milliseconds: int) -> int:
     """A job of a known length."""
     tell("start")
@@ -92,6 +93,35 @@ def hold_gil(milliseconds: int) -> None:
     tell("end")
 
 
+@taskq.actor(max_retries=0)
+def hang() -> None:
+    """A job in C code that does not return, and lets the others run."""
+    tell("start")
+    ctypes.CDLL(None).sleep(600)
+
+
+@taskq.actor(max_retries=0)
+def hang_once() -> int:
+    """A job that stops its whole process, but only once."""
+    tell("start")
+    if current_job.crashes == 0:
+        ctypes.PyDLL(None).sleep(600)
+    return current_job.crashes
+
+
+@taskq.actor(time_limit=None)
+def ask() -> None:
+    """A job that asks all the time whether it should end."""
+    tell("start")
+    try:
+        while True:
+            current_job.check_cancelled()
+            time.sleep(0.001)
+    except JobCancelled:
+        tell("told")
+        raise
+
+
 @taskq.actor(max_retries=3, min_backoff=600_000)
 def fail() -> None:
     """A job that fails and waits long for its next try."""
@@ -105,6 +135,17 @@ def crash() -> None:
     tell("start")
     os.kill(os.getpid(), signal.SIGKILL)
     threading.Event().wait()
+
+
+#: What jobs have left behind in the memory of their process.
+hoard: list[bytes] = []
+
+
+@taskq.actor
+def keep(megabytes: int) -> None:
+    """A job that leaks."""
+    tell("start")
+    hoard.append(b"x" * (megabytes << 20))
 
 
 @taskq.actor

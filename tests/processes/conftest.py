@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from flask_taskq import TaskQ
+from tests.support.redis_server import empty_redis
 
 from . import app as jobs
 from .harness import Recorder
@@ -36,11 +37,20 @@ def recorder(folder: Path) -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def env(folder: Path, recorder: Recorder) -> dict[str, str]:
+def broker_url(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Where the jobs are: in a file, unless the test asks for ``ON_EVERY_ENGINE``."""
+    if getattr(request, "param", "sqlite") == "redis":
+        return empty_redis()
+    return f"sqlite:///{folder}/taskq.sqlite3"
+
+
+@pytest.fixture
+def env(folder: Path, recorder: Recorder, broker_url: str) -> dict[str, str]:
     """The environment of the test's workers."""
     return {
         **os.environ,
         "TEST_FOLDER": str(folder),
+        "FLASK_TASKQ_BROKER_URL": broker_url,
         "TEST_RECORDER": recorder.path,
         "FLASK_TASKQ_LEASE": "2000",
         "FLASK_TASKQ_GRACE": "5000",
@@ -68,6 +78,7 @@ def app(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]
         monkeypatch.setenv(name, env[name])
     app = Flask("web", instance_path=env["TEST_FOLDER"])
     app.config["TASKQ_LEASE"] = int(env["FLASK_TASKQ_LEASE"])
+    app.config["TASKQ_BROKER_URL"] = env["FLASK_TASKQ_BROKER_URL"]
     jobs.taskq.init_app(app)
     with app.app_context():
         yield app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -13,8 +14,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+#: For tests that say the same of each engine that workers can share.
+ON_EVERY_ENGINE = pytest.mark.parametrize("broker_url", ["sqlite", "redis"], indirect=True)
 
 APP = Path(__file__).with_name("app.py")
 
@@ -126,6 +134,17 @@ class WorkerCommand:
     def wait(self) -> int:
         """Wait for the end of the supervisor, and return its exit code."""
         return self.process.wait(NET)
+
+    def wait_until_gone(self) -> None:
+        """Wait for the last process of the tree, also when the supervisor is dead."""
+        # Not for the end of the log: a process closes its files before it is gone.
+        with ExitStack() as opened:
+            for pid in processes_of_session(self.process.pid):
+                with suppress(ProcessLookupError):
+                    descriptor = os.pidfd_open(pid)
+                    opened.callback(os.close, descriptor)
+                    assert select.select([descriptor], [], [], NET)[0], f"{pid} does not end"
+        assert processes_of_session(self.process.pid) == []
 
     def close(self) -> None:
         """End whatever is left."""

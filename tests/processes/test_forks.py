@@ -7,8 +7,11 @@ from collections.abc import Callable
 from flask_taskq import TaskQ
 
 from . import app as jobs
+from .harness import ON_EVERY_ENGINE
 from .harness import Recorder
 from .harness import WorkerCommand
+
+pytestmark = ON_EVERY_ENGINE
 
 START = Callable[..., WorkerCommand]
 

@@ -13,6 +13,7 @@ from flask_taskq import Status
 from flask_taskq import TaskQ
 
 from . import app as jobs
+from .harness import ON_EVERY_ENGINE
 from .harness import Recorder
 from .harness import start_of
 from .harness import WorkerCommand
@@ -36,6 +37,7 @@ def assert_all_succeeded(taskq: TaskQ, ids: list[str]) -> None:
     assert {taskq.job(job_id).status for job_id in ids} == {Status.SUCCEEDED}
 
 
+@ON_EVERY_ENGINE
 def test_another_child_runs_its_jobs_within_a_second(
     taskq: TaskQ, start_worker: START, recorder: Recorder
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_job_that_kills_its_process_fails_at_the_third_crash(
     assert_all_succeeded(taskq, [innocent])
 
 
+@ON_EVERY_ENGINE
 def test_the_third_run_of_a_poison_job_has_a_process_to_itself(
     taskq: TaskQ, start_worker: START, recorder: Recorder
 ) -> None:
@@ -121,6 +124,8 @@ def test_the_third_run_of_a_poison_job_has_a_process_to_itself(
     worker.wait_until_ready(1)
     poison = jobs.crash.send()
     recorder.wait_for("start", 2, jobs=[poison.id])
+    # Not before: the process that is about to be killed might fetch them, too.
+    worker.wait_until_ready(3)
     neighbours = send_work(taskq, 8, 3000)
     taskq.broker.wait_for_record(poison.id, 30_000)
     assert_all_succeeded(taskq, neighbours)

@@ -10,7 +10,6 @@ from flask_taskq import Status
 from flask_taskq import TaskQ
 
 from . import app as jobs
-from .harness import processes_of_session
 from .harness import Recorder
 from .harness import WorkerCommand
 from .test_killed_child import assert_all_succeeded
@@ -54,8 +53,7 @@ def test_children_finish_their_jobs_and_end_when_the_supervisor_dies(
     [late] = send_work(taskq, 1, 1)
     assert_all_succeeded(taskq, [running])
     assert recorder.runs()[running] == 1
-    worker._reader.join(30)  # the log ends with the last process
-    assert processes_of_session(worker.process.pid) == []
+    worker.wait_until_gone()
     assert taskq.job(late).status is Status.QUEUED
     assert recorder.runs()[late] == 0
 
@@ -69,6 +67,6 @@ def test_what_an_orphan_cannot_finish_is_given_back(
     running = jobs.work.send(60_000)
     recorder.wait_for("start", 1)
     worker.signal(signal.SIGKILL)
-    worker._reader.join(30)
+    worker.wait_until_gone()
     record = running.refresh().record
     assert (record.status, record.attempt, record.crashes) == (Status.QUEUED, 0, 0)

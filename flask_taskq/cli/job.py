@@ -1,0 +1,109 @@
+"""What ``flask taskq job`` does with one job."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+from typing import get_args
+
+import click
+import msgspec
+from flask import current_app
+
+from ..broker import Broker
+from ..config import Exposable
+from ..errors import BrokerError
+from ..errors import ConfigurationError
+from ..errors import JobNotFound
+from ..extension import TaskQ
+from ..http import job_resource
+from ..http import job_url
+from ..record import JobRecord
+from ..record import Status
+from .bar import make_bar
+from .listing import list_job
+
+#: How often the bar is drawn while a job runs, in milliseconds.
+_LOOK: Final = 500
+
+# Exit codes. Click's own is 2, for wrong usage.
+SUCCESS: Final = 0
+FAILURE: Final = 1  #: there is no such job, or it did not end as was asked
+REFUSED: Final = 2  #: the configuration is wrong
+UNREACHABLE: Final = 3  #: the engine's, as that of the worker
+TIMEOUT: Final = 124  #: as that of timeout(1)
+INTERRUPTED: Final = 130  #: as that of a shell
+
+
+def handle_job(
+    taskq: TaskQ,
+    job_id: str,
+    *,
+    wait: bool,
+    timeout: int | None,
+    cancel: bool,
+    as_json: bool,
+) -> int:
+    """Cancel a job, wait for it and show it, as far as that was asked for; the exit code.
+
+    :param timeout: how long to wait, in milliseconds; None waits for ever.
+    """
+    broker = taskq.broker
+    try:
+        record = taskq.job(job_id).record
+        can_cancel = record.status is Status.CANCELLED or not record.status.is_final
+        if cancel:
+            record = broker.cancel(job_id)
+        if wait:
+            record = _wait(broker, record, timeout)
+    except JobNotFound as error:
+        return _fail(_unknown(broker, error), FAILURE)
+    except ConfigurationError as error:
+        return _fail(str(error), REFUSED)
+    except BrokerError as error:
+        return _fail(str(error), UNREACHABLE)
+    except KeyboardInterrupt:
+        click.echo(f"No longer waiting; job {job_id} goes on.", err=True)
+        return INTERRUPTED
+    click.echo(_encode(record) if as_json else list_job(record))
+    if cancel and not can_cancel:
+        return _fail(f"job {job_id} is {record.status} already", FAILURE)
+    if not wait:
+        return SUCCESS
+    if not record.status.is_final:
+        return _fail(f"job {job_id} has not ended within {timeout} ms", TIMEOUT)
+    wanted = Status.CANCELLED if cancel else Status.SUCCEEDED
+    return SUCCESS if record.status is wanted else FAILURE
+
+
+def _fail(text: str, exit_code: int) -> int:
+    click.echo(f"Error: {text}", err=True)
+    return exit_code
+
+
+def _unknown(broker: Broker, error: JobNotFound) -> str:
+    if broker.engine.is_shared:
+        return str(error)
+    return f"{error}. Jobs in memory are known only to the process that sent them"
+
+
+def _wait(broker: Broker, record: JobRecord, timeout: int | None) -> JobRecord:
+    until = None if timeout is None else broker.clock.monotonic() + timeout
+    with make_bar(sys.stderr) as bar:
+        while not record.status.is_final:
+            bar.show(record)
+            left = _LOOK if until is None else until - broker.clock.monotonic()
+            if left <= 0:
+                break
+            # In slices, because the engine tells of the end only, and not of progress.
+            record = broker.wait_for_record(record.id, int(min(left, _LOOK)))
+    return record
+
+
+def _encode(record: JobRecord) -> bytes:
+    # The path to a job is the same in every request, and outside of one there is none.
+    with current_app.test_request_context():
+        url = job_url(record.id)
+    # Whoever runs commands can read the storage, so there is nothing to keep back.
+    resource = job_resource(record, get_args(Exposable), url, max_inline_result=None)
+    return msgspec.json.encode(resource)
