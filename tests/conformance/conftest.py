@@ -16,13 +16,7 @@ from flask_taskq.engines import make_engine
 from flask_taskq.engines.base import Engine
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
-
-#: The broker's URL of a new, empty engine that may keep its files in this folder. An
-#: engine joins the suite by its line here.
-ENGINES: dict[str, Callable[[Path], str]] = {
-    "memory": lambda folder: "memory://",
-    "sqlite": lambda folder: f"sqlite:///{folder}/taskq.sqlite3",
-}
+from tests.support.engines import ENGINES
 
 EngineMaker = Callable[..., Engine]
 

@@ -21,10 +21,14 @@ from flask_taskq.engines.base import Consumer
 from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.base import Engine
 from flask_taskq.engines.base import Envelope
+from flask_taskq.engines.base import KEPT_LOG_LINES
+from flask_taskq.engines.base import Report
 from flask_taskq.engines.base import Settlement
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.errors import LeaseLost
 from flask_taskq.record import JobRecord
+from flask_taskq.record import LogLine
+from flask_taskq.record import Progress
 from flask_taskq.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import cancelled
@@ -46,6 +50,7 @@ workers = st.sampled_from(sorted(WORKERS))
 kinds = st.sampled_from(
     [
         "done",
+        "told",
         "followed",
         "failed",
         "cancelled",
@@ -59,6 +64,7 @@ kinds = st.sampled_from(
 rare = st.sampled_from([False, False, True])
 UNCHARGED = ("expired", "given back", "put off", "snoozed")
 offsets = st.sampled_from([-1, 0, 1, 700, 2_500])
+told = st.tuples(st.booleans(), st.sampled_from([0, 1, 40]))
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -210,13 +216,23 @@ class Histories(RuleBasedStateMachine):
                 self.charged[held[0]] = self.charged.get(held[0], 0) + 1
         return self.delivered(tested.deliveries, model.deliveries)
 
-    @rule(target=deliveries, name=workers, kind=kinds, offset=offsets, is_forgotten=rare)
-    def work(self, name: str, kind: str, offset: int, is_forgotten: bool) -> Any:
+    @rule(
+        target=deliveries,
+        name=workers,
+        kind=kinds,
+        offset=offsets,
+        is_forgotten=rare,
+        told=told,
+    )
+    def work(
+        self, name: str, kind: str, offset: int, is_forgotten: bool, told: tuple[bool, int]
+    ) -> Any:
         # What workers do most, in one rule, so that many histories have much of it.
         fetched = self.fetch(name, 2)
+        pairs = list(fetched.values)
+        self.report(name, pairs, told)
         if is_forgotten:
             return fetched
-        pairs = list(fetched.values)
         again = self.settle(name, pairs, [kind] * len(pairs), offset, 1)
         return multiple(*fetched.values, *again.values)
 
@@ -224,9 +240,38 @@ class Histories(RuleBasedStateMachine):
     def settle_one(self, pair: Pair, kind: str, offset: int) -> None:
         self.settle(pair.model.worker, [pair], [kind], offset, 0)
 
+    @rule(name=workers, pairs=st.lists(deliveries, max_size=4), told=told)
+    def report(self, name: str, pairs: list[Pair], told: tuple[bool, int]) -> None:
+        tested, model = (
+            consumer.report_if_held(
+                [Report(delivery=one, **self.told(one, *told)) for one in side]
+            )
+            for consumer, side in zip(
+                self.consumers[name],
+                ([pair.tested for pair in pairs], [pair.model for pair in pairs]),
+                strict=True,
+            )
+        )
+        assert list(map(token, tested.stale)) == list(map(token, model.stale))
+        assert list(map(token, tested.cancelled)) == list(map(token, model.cancelled))
+        named = list(map(token, [*model.stale, *model.cancelled]))
+        for pair in pairs:
+            record = self.records.get(pair.model.id)
+            if record is not None and record.cancel_requested:
+                assert token(pair.model) in named
+
+    def told(self, delivery: Delivery, has_progress: bool, lines: int) -> dict[str, Any]:
+        now, attempt = self.clock.now(), delivery.attempt
+        return {
+            "progress": Progress(1.0, 2.0, None, now) if has_progress else None,
+            "logs": (LogLine(now, "info", f"of claim {delivery.claim}", attempt),) * lines,
+        }
+
     def settlement(self, delivery: Delivery, kind: str, offset: int) -> Settlement:
         now = self.clock.now()
         match kind:
+            case "told":
+                return retry(delivery, at=now + offset, **self.told(delivery, True, 1))
             case "done":
                 return done(delivery, delivery.message, started_at=now + offset)
             case "failed":
@@ -268,6 +313,8 @@ class Histories(RuleBasedStateMachine):
             assert delivery.attempt == self.charged.get(delivery.id, 0) + 1
             assert delivery.crashes == self.crashes.get(delivery.id, 0)
             self.claims[delivery.id] = delivery.claim
+            record = self.model.jobs.get(delivery.id)
+            assert record is not None and record.progress is None, "a new run has told nothing"
         return multiple(*map(Pair, tested, model))
 
     # Supervisors
@@ -291,7 +338,7 @@ class Histories(RuleBasedStateMachine):
         # Two crashes of one job, which chance alone brings about too seldom.
         fetched = [self.fetch_and_die("w1", True), self.fetch_and_die("w1", True)]
         self.clock.advance(2_000)
-        fetched.append(self.work("solo", kind, 1, not is_settled))
+        fetched.append(self.work("solo", kind, 1, not is_settled, (False, 1)))
         return multiple(*(pair for some in fetched for pair in some.values))
 
     @rule(name=workers, some=st.lists(deliveries, max_size=3))
@@ -353,6 +400,10 @@ class Histories(RuleBasedStateMachine):
             assert after.crashes >= before.crashes
             assert after.suspects >= before.suspects
             assert after.message == before.message
+            added = len(after.logs) - len(before.logs)
+            assert added >= 0, "lines were lost"
+            if len(after.logs) < KEPT_LOG_LINES:
+                assert after.logs[: len(before.logs)] == before.logs
         if after.status in (Status.SUCCEEDED, Status.FAILED):
             assert self.claims.get(after.id, 0) > 0, "only a run has an outcome"
 

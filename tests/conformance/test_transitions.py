@@ -8,6 +8,8 @@ import pytest
 
 from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.base import MAX_SUSPECTS
+from flask_taskq.engines.base import Report
+from flask_taskq.record import Progress
 from flask_taskq.record import Status
 from flask_taskq.record import Transition
 from flask_taskq.record import TRANSITIONS
@@ -99,6 +101,11 @@ class Life:
         now = self.bench.clock.now()
         self.bench.settle(given_back(self.delivery, at=now + DELAY, started_at=now))
 
+    def report(self) -> None:
+        progress = Progress(1.0, None, None, self.bench.clock.now())
+        consumer = self.bench.worker("w1")
+        consumer.report_if_held([Report(delivery=self.delivery, progress=progress)])
+
     # The supervisor
 
     def die(self) -> None:
@@ -186,6 +193,7 @@ OPERATIONS = [
     Life.give_back,
     Life.put_off,
     Life.snooze,
+    Life.report,
     Life.die,
     Life.vanish,
     Life.cancel,
@@ -250,6 +258,8 @@ def test_what_the_table_does_not_name_changes_nothing(
     if (status, operation) in walked:
         assert after.status is walked[status, operation]
         assert after.version > before.version
+    elif (status, operation) == (Status.RUNNING, Life.report):
+        assert (after.status, after.progress is not None) == (Status.RUNNING, True)
     elif (status, operation) == (Status.RUNNING, Life.cancel):
         # Asking for it is written down, and no transition.
         assert (after.status, after.cancel_requested) == (Status.RUNNING, True)
@@ -259,7 +269,16 @@ def test_what_the_table_does_not_name_changes_nothing(
 
 @pytest.mark.parametrize(
     "late",
-    [Life.succeed, Life.fail, Life.give_up, Life.expire, Life.retry, Life.put_off, Life.snooze],
+    [
+        Life.succeed,
+        Life.fail,
+        Life.give_up,
+        Life.expire,
+        Life.retry,
+        Life.put_off,
+        Life.snooze,
+        Life.report,
+    ],
 )
 @pytest.mark.parametrize("first", [Life.die, Life.vanish])
 def test_who_lost_the_job_cannot_move_it(bench: Bench, first, late) -> None:

@@ -1,0 +1,297 @@
+"""The reading end of one worker."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from ...errors import LeaseLost
+from ..base import add_attempt
+from ..base import add_lines
+from ..base import Cancelled
+from ..base import Consumer
+from ..base import cut_progress
+from ..base import Delivery
+from ..base import Done
+from ..base import Expired
+from ..base import Failed
+from ..base import GivenBack
+from ..base import KEPT_LOG_LINES
+from ..base import Report
+from ..base import Reported
+from ..base import Retry
+from ..base import Settled
+from ..base import Settlement
+from .layout import to_arguments
+from .layout import to_attempts
+from .layout import to_delivery
+from .link import Link
+from .script import FETCH
+from .script import REPORT
+from .script import SETTLE
+from .store import Store
+
+#: How long one wait for a wake-up lasts, in milliseconds. What could not wake anybody, since
+#: whoever was woken died, is found after that.
+LOOK_AGAIN: Final = 2_000
+
+#: How many jobs one call settles, or claims, so that the server is not held up for long.
+_AT_ONCE: Final = 500
+
+# What happened, the token's claim, when the run began and when the next may, how many lines
+# and follow-ups come after it; the lengths of the id, the worker, the reason, the result, the
+# error, the attempts, and the progress, which follow.
+_SETTLEMENT: Final = struct.Struct("<BIddIIHHHIIII")
+# The token's claim, how many lines come after it; the lengths of the id, the worker, and
+# the progress, which follow.
+_REPORT: Final = struct.Struct("<IIHHI")
+_DONE, _FAIL, _GIVE_UP, _EXPIRE, _RETRY, _GIVE_BACK, _PUT_OFF, _SNOOZE = range(1, 9)
+_NONE: Final = -1
+
+
+class _Channel:
+    """A connection whose calls are numbered, so that a lost reply can be asked for again."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.name = secrets.token_hex(4)
+        self.lock = threading.Lock()
+        self.number = 0
+        self.answered = 0
+
+
+class RedisConsumer(Consumer):
+    """Fetches, settles, and reports over a connection each: none waits for another."""
+
+    def __init__(
+        self, store: Store, queues: Sequence[str], worker: str, isolated: bool
+    ) -> None:
+        self._store = store
+        self._queues = list(queues)
+        self._worker = worker
+        self._isolated = isolated
+        self._fetching = _Channel(store.new_link())
+        self._settling = _Channel(store.new_link())
+        self._reporting = _Channel(store.new_link())
+        self._interrupted = False
+        self._bell_lock = threading.Lock()
+        self._bell: tuple[int, int] | None = None
+
+    def fetch(self, limit: int, timeout: int) -> list[Delivery]:
+        clock = self._store.clock
+        until = clock.monotonic() + timeout
+        with self._fetching.lock:
+            deliveries, next_due, again = self._fetch_now(limit)
+            while not deliveries:
+                left = until - clock.monotonic()
+                if not again:
+                    if left <= 0 or self._interrupted:
+                        break
+                    self._wait(left, next_due)
+                    if self._interrupted:  # the server may not be there to be asked
+                        break
+                deliveries, next_due, again = self._fetch_now(limit)
+            self._stop_ringing()
+            return deliveries
+
+    def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
+        stale: list[Delivery] = []
+        with self._settling.lock:
+            for at in range(0, max(1, len(settlements)), _AT_ONCE):
+                some = settlements[at : at + _AT_ONCE]
+                is_last = at + _AT_ONCE >= len(settlements)
+                refused, deliveries = self._settle(some, then_fetch if is_last else 0)
+                stale += refused
+        return Settled(stale, deliveries)
+
+    def report_if_held(self, reports: Sequence[Report]) -> Reported:
+        reported = Reported([], [])
+        with self._reporting.lock:
+            for at in range(0, len(reports), _AT_ONCE):
+                stale, cancelled = self._report(self._reporting, reports[at : at + _AT_ONCE])
+                reported.stale.extend(stale)
+                reported.cancelled.extend(cancelled)
+        return reported
+
+    def interrupt(self) -> None:
+        with self._bell_lock:
+            self._interrupted = True
+            if self._bell is not None:
+                os.write(self._bell[1], b"!")
+
+    def close(self) -> None:
+        for channel in (self._fetching, self._settling, self._reporting):
+            channel.link.close()
+        with self._bell_lock:
+            if self._bell is not None:
+                for fd in self._bell:
+                    os.close(fd)
+                self._bell = None
+
+    # --- Waiting ---
+
+    def _wait(self, left: float, next_due: int | None) -> None:
+        if next_due is not None:
+            left = min(left, next_due - self._store.server.now())
+        if left <= 0:
+            return
+        with self._bell_lock:
+            if self._interrupted:
+                return
+            if self._bell is None:
+                self._bell = os.pipe()
+            bell = self._bell[0]
+        kind = "wake:alone:" if self._isolated else "wake:"
+        keys = [f"{self._store.prefix}{kind}{queue}" for queue in self._queues]
+        self._fetching.link.wait(keys, min(left, LOOK_AGAIN), bell)
+
+    def _stop_ringing(self) -> None:
+        with self._bell_lock:
+            if self._interrupted and self._bell is not None:
+                os.read(self._bell[0], 4096)
+            self._interrupted = False
+
+    # --- Claiming ---
+
+    def _fetch_now(self, limit: int) -> tuple[list[Delivery], int | None, bool]:
+        channel = self._fetching
+        channel.link.measure_time()
+        deliveries: list[Delivery] = []
+        while True:
+            wanted = min(limit - len(deliveries), _AT_ONCE)
+            reply = channel.link.run(FETCH, self._call(channel, wanted))
+            is_alive, next_due, again, _, ids, *raws = reply
+            if not is_alive:
+                raise LeaseLost(f"worker {self._worker} has no lease any more")
+            channel.answered = channel.number
+            deliveries += self._deliver(ids, raws)
+            if len(raws) < _AT_ONCE or len(deliveries) >= limit:
+                return deliveries, None if next_due < 0 else next_due, bool(again)
+
+    def _call(self, channel: _Channel, limit: int) -> list[bytes | str | int]:
+        """What a call begins with: who asks, and for what."""
+        channel.number += 1
+        now = self._store.server.now()
+        head = (now, self._worker, limit, int(self._isolated))
+        return [*head, channel.name, channel.number, channel.answered, *self._queues]
+
+    def _deliver(self, ids: bytes, raws: Sequence[bytes]) -> list[Delivery]:
+        if not raws:
+            return []
+        # Whoever came first now comes last, so that a full queue starves no other.
+        self._queues.append(self._queues.pop(0))
+        return [
+            to_delivery(job_id, raw)
+            for job_id, raw in zip(ids.decode().split("\n"), raws, strict=True)
+        ]
+
+    # --- Settling ---
+
+    def _settle(
+        self, settlements: Sequence[Settlement], then_fetch: int
+    ) -> tuple[list[Delivery], list[Delivery]]:
+        channel = self._settling
+        channel.link.measure_time()
+        now = self._store.server.now()
+        call = self._call(channel, min(then_fetch, _AT_ONCE))
+        head, queues = call[:7], call[7:]
+        settings = self._store.settings
+        arguments = [*head, settings.result_ttl, settings.failed_ttl, len(queues), *queues]
+        for settlement in settlements:
+            arguments.append(self._pack(settlement, now))
+            arguments += _lines(settlement)
+            if settlement.follow_ups:
+                arguments += to_arguments(
+                    settlement.follow_ups, now, self._store.server.to_server
+                )
+        is_alive, _, _, stale, ids, *raws = channel.link.run(SETTLE, arguments)
+        if is_alive:
+            channel.answered = channel.number
+        refused = [settlements[int(index)].delivery for index in stale.split()]
+        return refused, self._deliver(ids, raws)
+
+    def _pack(self, settlement: Settlement, now: int) -> bytes:
+        delivery = settlement.delivery
+        to_server = self._store.server.to_server
+        started_at, at = settlement.started_at, None
+        reason = result = error = attempts = b""
+        match settlement:
+            case Done():
+                kind, result = _DONE, settlement.result
+            case Failed():
+                kind = _FAIL
+            case Cancelled():
+                kind = _GIVE_UP
+            case Expired():
+                kind, error = _EXPIRE, msgspec.json.encode(settlement.error)
+            case Retry():
+                kind, at = _RETRY, settlement.at
+            case GivenBack():
+                at = settlement.at
+                reason = (settlement.reason or "").encode()
+                kind = _PUT_OFF if started_at is None else _SNOOZE
+                kind = _GIVE_BACK if at is None else kind
+            case _:
+                raise TypeError(f"{type(settlement).__name__} is no settlement")
+        if isinstance(settlement, (Retry, Failed, Cancelled)):
+            error = msgspec.json.encode(settlement.error)
+            kept = add_attempt(to_attempts(delivery.handle), settlement, now)
+            attempts = msgspec.json.encode(kept)
+        id_, worker = delivery.id.encode(), delivery.worker.encode()
+        progress = _progress(settlement)
+        head = _SETTLEMENT.pack(
+            kind,
+            delivery.claim,
+            _NONE if started_at is None else to_server(started_at),
+            _NONE if at is None else max(0, to_server(at)),
+            min(len(settlement.logs), KEPT_LOG_LINES),
+            len(settlement.follow_ups),
+            len(id_),
+            len(worker),
+            len(reason),
+            len(result),
+            len(error),
+            len(attempts),
+            len(progress),
+        )
+        return b"".join((head, id_, worker, reason, result, error, attempts, progress))
+
+    # --- Reporting ---
+
+    def _report(
+        self, channel: _Channel, reports: Sequence[Report]
+    ) -> tuple[list[Delivery], list[Delivery]]:
+        channel.link.measure_time()
+        channel.number += 1
+        tells = any(report.progress is not None or report.logs for report in reports)
+        now = self._store.server.now()
+        arguments: list[bytes | str | int] = [now, self._worker, channel.name]
+        arguments += (channel.number, int(tells))
+        for report in reports:
+            id_, worker = report.delivery.id.encode(), report.delivery.worker.encode()
+            progress = _progress(report)
+            claim, told = report.delivery.claim, min(len(report.logs), KEPT_LOG_LINES)
+            head = _REPORT.pack(claim, told, len(id_), len(worker), len(progress))
+            arguments.append(b"".join((head, id_, worker, progress)))
+            arguments += _lines(report)
+        stale, cancelled = (
+            [reports[int(index)].delivery for index in indexes.split()]
+            for indexes in channel.link.run(REPORT, arguments)
+        )
+        return stale, cancelled
+
+
+def _progress(told: Report | Settlement) -> bytes:
+    if told.progress is None:
+        return b""
+    return msgspec.json.encode(cut_progress(told.progress))
+
+
+def _lines(told: Report | Settlement) -> list[bytes]:
+    return [msgspec.json.encode(line) for line in add_lines((), told.logs)] if told.logs else []

@@ -1,0 +1,92 @@
+"""The server's and the driver's errors in the package's words."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from redis import exceptions
+
+from ...errors import BrokerError
+from ...errors import BrokerFull
+from ...errors import ConnectionClosed
+from ...errors import ConnectionFailed
+
+#: What a server says that is about to become, or to find, another one, or that is busy. To
+#: reconnect, which asks again where the server is, and to repeat the call is all there is
+#: to do. A script passes on what a command in it said, in the midst of its own words.
+_TRANSIENT: Final = re.compile(
+    r"\b(READONLY|LOADING|UNBLOCKED|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY"
+    r"|NOREPLICAS)\b"
+)
+_FULL: Final = re.compile(r"\b(OOM|MISCONF)\b")
+_REFUSED: Final = re.compile(r"\b(NOAUTH|WRONGPASS|NOPERM)\b|(?i:invalid password|protected)")
+_MOVED: Final = re.compile(r"^(?:MOVED )?\d+ (\S*):(\d+)$")
+
+
+class Refused(ConnectionFailed):
+    """The server is there and does not let us in. Trying again does not help by itself."""
+
+
+def _text(error: BaseException) -> str:
+    # The driver cuts off the first word of errors for which it has a class.
+    words = {
+        exceptions.ReadOnlyError: "READONLY",
+        exceptions.BusyLoadingError: "LOADING",
+        exceptions.MasterDownError: "MASTERDOWN",
+        exceptions.ClusterDownError: "CLUSTERDOWN",
+        exceptions.TryAgainError: "TRYAGAIN",
+        exceptions.MovedError: "MOVED",
+        exceptions.AskError: "ASK",
+        exceptions.OutOfMemoryError: "OOM",
+        exceptions.NoPermissionError: "NOPERM",
+        exceptions.AuthenticationError: "NOAUTH",
+    }
+    for kind, word in words.items():
+        if isinstance(error, kind):
+            return f"{word} {error}"
+    return str(error)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the call is worth repeating, over a new connection."""
+    if _REFUSED.search(_text(error)):
+        return False
+    if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)):
+        return True
+    return bool(_TRANSIENT.search(_text(error)))
+
+
+def spares_connection(error: BaseException) -> bool:
+    """Whether the connection can be used on after this error: it was a reply."""
+    is_reply = isinstance(error, exceptions.ResponseError)
+    return is_reply and not _TRANSIENT.search(_text(error))
+
+
+def moved_to(error: BaseException) -> tuple[str, int] | None:
+    """Where a node of a cluster says that the keys are, if that is what it says."""
+    found = _MOVED.match(str(error).removeprefix("MOVED "))
+    return None if found is None else (found[1], int(found[2]))
+
+
+def translate(error: BaseException, where: str, *, opening: bool = False) -> BrokerError:
+    """The package's error for one of the driver's.
+
+    :param where: the server's URL, without its password.
+    :param opening: the connection is only being made.
+    """
+    text = _text(error)
+    if _REFUSED.search(text):
+        return Refused(
+            f"{where} refuses: {error}; check the user and the password in TASKQ_BROKER_URL,"
+            " and that the user may run scripts on the keys of TASKQ_NAMESPACE"
+        )
+    if _FULL.search(text):
+        return BrokerFull(f"{where} takes nothing more; nothing was stored: {error}")
+    if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)):
+        if opening:
+            return ConnectionFailed(f"{where} cannot be reached: {error}")
+        return ConnectionClosed(f"{where} does not answer any more: {error}")
+    if _TRANSIENT.search(text):
+        return ConnectionClosed(f"{where} is not ready: {error}")
+    return BrokerError(f"{where}: {error}")

@@ -1,0 +1,236 @@
+"""A record as bytes: a head of numbers, and then every text, one behind the other.
+
+The scripts read and change the head, and move the rest. The same layout stands at the
+beginning of ``scripts/common.lua``. What a record does not have is -1 or empty.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Final
+from typing import TypeVar
+
+import msgspec
+
+from ...record import Attempt
+from ...record import JobError
+from ...record import JobRecord
+from ...record import LogLine
+from ...record import Progress
+from ...record import Status
+from ..base import Delivery
+from ..base import Envelope
+
+#: The job's number, its place, ...
+_NUMBERS: Final = struct.Struct("<dd")
+#: ... what a sender writes and the server's scripts look at, and then the rest.
+_SENT: Final = struct.Struct("<BdHBbIiHHIIIddddddHHHIIIII")
+_HEAD: Final = struct.Struct("<ddBdHBbIiHHIIIddddddHHHIIIII")
+
+#: Where in the bytes the flags are.
+_FLAGS_AT: Final = struct.calcsize("<ddBdH")
+
+_NONE: Final = -1
+_CANCEL_REQUESTED: Final = 1
+_HAS_LOGS: Final = 4
+
+CODES: Final = {
+    Status.SCHEDULED: 1,
+    Status.QUEUED: 2,
+    Status.BLOCKED: 3,
+    Status.RUNNING: 4,
+    Status.SUCCEEDED: 5,
+    Status.FAILED: 6,
+    Status.CANCELLED: 7,
+    Status.EXPIRED: 8,
+}
+_STATUSES: Final = {code: status for status, code in CODES.items()}
+_SCHEDULED: Final = CODES[Status.SCHEDULED]
+_QUEUED: Final = CODES[Status.QUEUED]
+
+_error_decoder = msgspec.json.Decoder(JobError)
+_attempts_decoder = msgspec.json.Decoder(tuple[Attempt, ...])
+_progress_decoder = msgspec.json.Decoder(Progress)
+_line_decoder = msgspec.json.Decoder(LogLine)
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+def to_bytes(envelope: Envelope, now: int, due_at: int | None) -> bytes:
+    """The record of a new job, but for its number and its place.
+
+    :param now: by the server's clock, as is ``due_at``.
+    """
+    queue = envelope.queue.encode()
+    actor = envelope.actor.encode()
+    later = due_at is not None and due_at > now
+    maximum = envelope.max_attempts
+    return (
+        _SENT.pack(
+            _SCHEDULED if later else _QUEUED,
+            due_at if later and due_at is not None else _NONE,
+            len(queue),
+            0,
+            envelope.priority,
+            0,
+            _NONE if maximum is None else maximum,
+            0,
+            0,
+            0,
+            0,
+            1,
+            envelope.created_at,
+            now,
+            _NONE,
+            _NONE,
+            _NONE,
+            _NONE,
+            len(actor),
+            0,
+            0,
+            len(envelope.message),
+            0,
+            0,
+            0,
+            0,
+        )
+        + queue
+        + actor
+        + envelope.message
+    )
+
+
+def to_arguments(
+    envelopes: Sequence[Envelope], now: int, to_server: Callable[[int], int]
+) -> list[bytes | str]:
+    """Id and record of each, as the scripts take new jobs.
+
+    :param to_server: makes of a time of this machine's clock one of the server's.
+    """
+    arguments: list[bytes | str] = []
+    for envelope in envelopes:
+        due_at = envelope.due_at
+        if due_at is not None:
+            due_at = to_server(due_at)
+        arguments += (envelope.id, to_bytes(envelope, now, due_at))
+    return arguments
+
+
+def to_delivery(job_id: str, raw: bytes) -> Delivery:
+    """What a worker gets of a record that was claimed for it."""
+    head = _HEAD.unpack_from(raw)
+    released = head[19]
+    at = _HEAD.size
+    queue_end = at + head[4]
+    actor_end = queue_end + head[20]
+    worker_end = actor_end + head[21]
+    message_at = worker_end + head[22]
+    message_end = message_at + head[23]
+    attempts_at = message_end + head[24] + head[25]
+    return Delivery(
+        id=job_id,
+        queue=raw[at:queue_end].decode(errors="replace"),
+        actor=raw[queue_end:actor_end].decode(errors="replace"),
+        priority=head[6],
+        message=raw[message_at:message_end],
+        worker=raw[actor_end:worker_end].decode(errors="replace"),
+        attempt=head[7],
+        claim=head[11],
+        created_at=int(head[14]),
+        crashes=head[9],
+        released_since=None if released < 0 else int(released),
+        releases=head[12],
+        handle=raw[attempts_at : attempts_at + head[26]],
+    )
+
+
+def has_logs(raw: bytes) -> bool:
+    """Whether there are lines of the job's own log, which are stored apart."""
+    return bool(raw[_FLAGS_AT] & _HAS_LOGS)
+
+
+def to_record(job_id: str, raw: bytes, lines: Sequence[bytes] = ()) -> JobRecord:
+    """The record in these bytes.
+
+    :param lines: of the job's own log.
+    """
+    (
+        _seq,
+        _place,
+        status,
+        due,
+        queue_length,
+        flags,
+        priority,
+        attempt,
+        maximum,
+        crashes,
+        suspects,
+        _claim,
+        _releases,
+        version,
+        created,
+        updated,
+        started,
+        finished,
+        expires,
+        _released,
+        *lengths,
+    ) = _HEAD.unpack_from(raw)
+    parts = []
+    at = _HEAD.size
+    for length in (queue_length, *lengths):
+        parts.append(raw[at : at + length])
+        at += length
+    queue, actor, worker, reason, message, result, error, attempts, progress = parts
+    return JobRecord(
+        id=job_id,
+        queue=queue.decode(),
+        actor=actor.decode(),
+        priority=priority,
+        status=_STATUSES[status],
+        message=message,
+        created_at=int(created),
+        updated_at=int(updated),
+        scheduled_for=_time(due),
+        started_at=_time(started),
+        finished_at=_time(finished),
+        expires_at=_time(expires),
+        attempt=attempt,
+        max_attempts=None if maximum < 0 else maximum,
+        crashes=crashes,
+        suspects=suspects,
+        cancel_requested=bool(flags & _CANCEL_REQUESTED),
+        status_reason=reason.decode() or None,
+        result=result if status == CODES[Status.SUCCEEDED] else None,
+        error=_error_decoder.decode(error) if error else None,
+        attempts=to_attempts(attempts),
+        progress=_decode(_progress_decoder, progress, None) if progress else None,
+        logs=_to_lines(lines),
+        worker=worker.decode() or None,
+        version=version,
+    )
+
+
+def to_attempts(data: bytes) -> tuple[Attempt, ...]:
+    """The attempts in these bytes."""
+    return _decode(_attempts_decoder, data, ()) if data else ()
+
+
+def _to_lines(lines: Sequence[bytes]) -> tuple[LogLine, ...]:
+    decoded = (_decode(_line_decoder, line, None) for line in lines)
+    return tuple(line for line in decoded if line is not None)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes, otherwise: D) -> T | D:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return otherwise  # what is past must not keep an outcome from being stored
+
+
+def _time(value: float) -> int | None:
+    return None if value < 0 else int(value)

@@ -1,0 +1,164 @@
+"""Where the server is, and what else the URL and ``TASKQ_BROKER_OPTIONS`` say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from typing import Any
+from typing import Final
+from typing import Literal
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+from urllib.parse import unquote
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from ...config import redact_url
+from ...config import Settings
+from ...errors import ConfigurationError
+
+PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+
+_WHERE: Final = "TASKQ_BROKER_URL or TASKQ_BROKER_OPTIONS"
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the URL's query or ``TASKQ_BROKER_OPTIONS`` may set for this engine.
+
+    :param timeout: how long a call may take, trying again included, in milliseconds.
+    :param max_connections: of a process that sends; a worker has three more.
+    :param durability: ``server``: as durable as the server is configured; ``fsync``: what
+        was sent is on the server's disk when ``send()`` returns.
+    :param allow_eviction: start although the server may throw away jobs when its memory
+        is full.
+    :param ssl_check_hostname: whether the server's certificate must be for its name.
+    """
+
+    timeout: Annotated[int, Meta(ge=100, le=600_000)] = 5_000
+    max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    durability: Literal["server", "fsync"] = "server"
+    allow_eviction: bool = False
+    username: str | None = None
+    password: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    ssl_ca_certs: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_check_hostname: bool = True
+
+
+class Address(NamedTuple):
+    """Where something listens: a host and a port, or a path."""
+
+    host: str
+    port: int = PORT
+    path: str = ""
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+class Location(NamedTuple):
+    """Where the server is.
+
+    :param addresses: the server's, or those of the Sentinels that know it.
+    :param service: the name under which the Sentinels know it, or None.
+    :param shown: the URL without its password.
+    """
+
+    addresses: tuple[Address, ...]
+    service: str | None
+    db: int
+    tls: bool
+    username: str | None
+    password: str | None
+    shown: str
+    options: Options
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Location:
+        """Read the URL and the options; the options win over the URL's query.
+
+        :raises ConfigurationError: something in them is wrong.
+        """
+        shown = redact_url(settings.broker_url.partition("?")[0])
+        scheme, _, rest = settings.broker_url.partition("://")
+        rest, _, query = rest.partition("?")
+        credentials, at, rest = rest.rpartition("@")
+        username, _, password = credentials.partition(":")
+        given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+        if at:
+            given.setdefault("username", unquote(username) or None)
+            given.setdefault("password", unquote(password) or None)
+        given.update(settings.broker_options)
+        db = given.pop("db", None)
+        service = None
+        if scheme == "unix":
+            addresses: tuple[Address, ...] = (Address("", path=unquote(rest)),)
+            if not rest.startswith("/"):
+                raise _wrong(shown, "a path takes three slashes: unix:///run/redis/redis.sock")
+        else:
+            hosts, _, path = rest.partition("/")
+            parts = [part for part in path.split("/") if part]
+            if scheme == "redis+sentinel":
+                if not parts:
+                    raise _wrong(
+                        shown, "it needs the service's name: redis+sentinel://host:26379/name/0"
+                    )
+                service = parts.pop(0)
+            if len(parts) > 1:
+                raise _wrong(shown, "its path is the number of a database")
+            db = parts[0] if parts and db is None else db
+            port = PORT if service is None else SENTINEL_PORT
+            addresses = tuple(_read_address(shown, host, port) for host in hosts.split(","))
+            if service is None and len(addresses) > 1:
+                raise _wrong(shown, "several hosts are for redis+sentinel://")
+        options = _read_options(given)
+        return cls(
+            addresses=addresses,
+            service=service,
+            db=_read_db(shown, db),
+            tls=scheme == "rediss",
+            username=options.username,
+            password=options.password,
+            shown=shown,
+            options=options,
+        )
+
+
+def _read_address(shown: str, text: str, port: int) -> Address:
+    try:
+        split = urlsplit(f"//{text}")
+        return Address(split.hostname or "localhost", split.port or port)
+    except ValueError as error:
+        raise _wrong(shown, str(error)) from None
+
+
+def _read_db(shown: str, db: Any) -> int:
+    try:
+        number = int(0 if db is None else db)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0:
+        raise _wrong(shown, "a database is a number from 0")
+    return number
+
+
+def _read_options(given: dict[str, Any]) -> Options:
+    for name in given:
+        if name not in Options.__struct_fields__:
+            raise ConfigurationError(
+                f"{_WHERE}: the redis engine has no option {name!r}, only "
+                + ", ".join(("db", *Options.__struct_fields__))
+            )
+    try:
+        return msgspec.convert(given, Options, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{_WHERE}: {error}") from None
+
+
+def _wrong(shown: str, text: str) -> ConfigurationError:
+    return ConfigurationError(f"TASKQ_BROKER_URL: {shown!r}: {text}")

@@ -1,0 +1,141 @@
+"""Whether a server can do what is needed, and is set up not to lose what it is given.
+
+What a server says of itself decides, and where it can be asked, what it does: forks and
+services have version numbers of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+from typing import Final
+from typing import NamedTuple
+from typing import Protocol
+
+from redis import exceptions
+
+from ...errors import ConfigurationError
+from .options import Options
+
+logger = logging.getLogger(__name__)
+
+#: The first version with all commands that the scripts use.
+OLDEST: Final = (6, 2)
+
+
+class Connection(Protocol):
+    """What is used of the driver's connections, of whatever kind."""
+
+    _sock: socket.socket
+
+    def connect(self) -> None: ...
+
+    def disconnect(self) -> None: ...
+
+    def send_command(self, *words: str) -> None: ...
+
+    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None: ...
+
+    def read_response(self, disable_decoding: bool = False) -> Any: ...
+
+
+class Info(NamedTuple):
+    """What a server says of itself. What it does not say is empty or None.
+
+    :param has_waitaof: whether it has that command.
+    :param has_lpop_count: whether LPOP takes a count, as the scripts need it.
+    """
+
+    version: str
+    product: str = "redis"
+    policy: str = ""
+    appendonly: bool | None = None
+    appendfsync: str = ""
+    has_waitaof: bool = False
+    has_lpop_count: bool | None = None
+
+
+def read_info(connection: Connection) -> Info:
+    """Ask a server about itself."""
+    text = _ask(connection, "INFO") or b""
+    lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
+    said = {name: value for name, _, value in lines}
+    fsync = _ask(connection, "CONFIG", "GET", "appendfsync")
+    commands = _ask(connection, "COMMAND", "INFO", "waitaof", "lpop") or [None, None]
+    lpop = commands[1]
+    return Info(
+        version=said.get("valkey_version") or said.get("redis_version", ""),
+        product=said.get("server_name") or "redis",
+        policy=said.get("maxmemory_policy", ""),
+        appendonly=None if "aof_enabled" not in said else said["aof_enabled"] == "1",
+        appendfsync=fsync[1].decode() if fsync else "",
+        has_waitaof=bool(commands[0]),
+        # A negative arity: at least so many words, and then some.
+        has_lpop_count=None if lpop is None else int(lpop[1]) < 0,
+    )
+
+
+def check(info: Info, where: str, options: Options) -> bool:
+    """Refuse a server that will not do.
+
+    :param where: its URL, without its password.
+    :return: whether WAITAOF must follow what is sent.
+    :raises ConfigurationError: it will not do; the text says what to change.
+    """
+    if info.has_lpop_count is False or (info.has_lpop_count is None and _is_old(info)):
+        raise ConfigurationError(
+            f"TASKQ_BROKER_URL: {where} is {info.product} {info.version}; the redis engine"
+            f" needs Redis {'.'.join(map(str, OLDEST))} or newer, or Valkey"
+        )
+    _check_eviction(info, where, options)
+    if options.durability == "fsync":
+        return _check_disk(info, where)
+    return False
+
+
+def _check_eviction(info: Info, where: str, options: Options) -> None:
+    if info.policy in ("", "noeviction"):
+        return
+    lost = "jobs" if info.policy.startswith("allkeys") else "results"
+    text = (
+        f"{where} has maxmemory-policy {info.policy}: when its memory is full it throws away"
+        f" {lost} without a word; set it to noeviction"
+    )
+    if not options.allow_eviction:
+        raise ConfigurationError(
+            f"TASKQ_BROKER_URL: {text}, or start in spite of that with the option"
+            " allow_eviction=true"
+        )
+    logger.warning("%s", text)
+
+
+def _check_disk(info: Info, where: str) -> bool:
+    if info.appendonly is False:
+        raise ConfigurationError(
+            f"TASKQ_BROKER_OPTIONS: durability is 'fsync', and {where} keeps nothing on its"
+            " disk; set appendonly to yes there"
+        )
+    if info.appendfsync == "always":
+        return False
+    if info.has_waitaof:
+        return True
+    raise ConfigurationError(
+        f"TASKQ_BROKER_OPTIONS: durability is 'fsync', and {where} ({info.product}"
+        f" {info.version}) has no WAITAOF, which Redis 7.2 brought, and its appendfsync is"
+        f" {info.appendfsync or 'not to be read'}; set that to always there"
+    )
+
+
+def _is_old(info: Info) -> bool:
+    numbers = tuple(int(part) for part in info.version.split(".")[:2] if part.isdigit())
+    return len(numbers) == 2 and numbers < OLDEST
+
+
+def _ask(connection: Connection, *words: str) -> Any:
+    """The reply, or None where the server does not let this user ask."""
+    connection.send_command(*words)
+    try:
+        return connection.read_response()
+    except exceptions.ResponseError:
+        return None

@@ -1,0 +1,34 @@
+"""Every transition is one script, which the server runs in one step."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Final
+
+
+class Script:
+    """A Lua script, with what all of them share before it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source = (_text("common") + _text(name)).encode()
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
+
+
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath("scripts", f"{name}.lua").read_text("utf-8")
+
+
+ENQUEUE: Final = Script("enqueue")
+FETCH: Final = Script("fetch")
+SETTLE: Final = Script("settle")
+REPORT: Final = Script("report")
+CANCEL: Final = Script("cancel")
+PRUNE: Final = Script("prune")
+PURGE: Final = Script("purge")
+PURGE_DUE: Final = Script("purge_due")
+RENEW: Final = Script("renew")
+CONDEMN: Final = Script("condemn")
+TAKE: Final = Script("take")
+HAS_ISOLATED: Final = Script("has_isolated")

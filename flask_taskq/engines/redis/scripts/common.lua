@@ -1,0 +1,467 @@
+-- What the scripts share. It stands before each of them.
+--
+-- KEYS[1] is the beginning of every key, with the namespace as its hash tag, so that all
+-- keys of a namespace are in one slot of a cluster. Times are milliseconds since the epoch
+-- by the server's clock, and come in as arguments. Messages, results and errors are bytes
+-- that are moved and never read.
+--
+--   j:<id>             a record, laid out as layout.py says
+--   log:<id>           the last lines of a job's own log
+--   seq                the last number that was given out
+--   ready:<q>:<p>      list of the queued ids of a queue and a priority, in order
+--   back:<q>:<p>       ids that were given back, by place: all of them go before that list
+--   levels:<q>         the priorities of a queue that have either
+--   alone:<q>          queued ids that must run alone, by priority and place
+--   due, due:alone     scheduled ids by time; a member is the job's number and its id
+--   waiting            queue -> how many jobs are queued or scheduled
+--   wake:<q>, wake:alone:<q>   one token at most, for who waits for jobs
+--   wk                 workers by the end of their lease
+--   own:<worker>       what a worker holds: id -> claim
+--   call:<worker>      channel -> the last call, for the case that its reply is lost
+--   lost               names of what was taken from workers that are gone, by time
+--   lost:<name>        id -> claim, as in own:<worker>
+--   over:<class>       final ids, in the order in which they expire
+
+local P = KEYS[1]
+local call = redis.call
+local HEAD = '<ddBdI2BbI4i4I2I2I4I4I4ddddddI2I2I2I4I4I4I4I4'
+local SENT = '<BdI2Bb' -- what of it is needed to queue a new job, after the two numbers
+local TAIL = struct.size(HEAD) + 1
+local SCHEDULED, QUEUED, RUNNING = 1, 2, 4
+local SUCCEEDED, FAILED, CANCELLED, EXPIRED = 5, 6, 7, 8
+local CANCEL, ALONE, LOGS = 1, 2, 4 -- flags
+local LINES = 100 -- of a log that are kept
+local NONE = -1
+local LEVEL = 281474976710656 -- 2^48: of a score the priority is above, the place below
+local SLACK = 60000 -- by what a key outlives its record, whose own time decides
+local CHUNK = 1000 -- arguments of one command: Lua's stack has its limits
+local BOUND = 500 -- jobs that one call looks after at most, besides what it was asked for
+
+-- A server whose memory is full refuses to run a command that may take some, unless its
+-- script has written before. What ends jobs, and so frees memory in the end, must run: all
+-- scripts but the one that stores new jobs begin with this.
+local function begin()
+  call('DEL', P .. 'nothing')
+end
+
+-- Records
+
+local function read(raw)
+  local r = {}
+  local q, a, w, s, m, x, e, t, g, at
+  r.seq, r.place, r.status, r.due, q, r.flags, r.priority, r.attempt, r.max_attempts,
+    r.crashes, r.suspects, r.claim, r.releases, r.version, r.created, r.updated, r.started,
+    r.finished, r.expires, r.released, a, w, s, m, x, e, t, g, at = struct.unpack(HEAD, raw)
+  local function take(length)
+    at = at + length
+    return string.sub(raw, at - length, at - 1)
+  end
+  r.queue, r.actor, r.worker, r.reason = take(q), take(a), take(w), take(s)
+  r.message, r.result, r.error = take(m), take(x), take(e)
+  r.attempts, r.progress = take(t), take(g)
+  return r
+end
+
+-- The bytes of a record, if they can be one: an error in the midst of a script would leave
+-- undone what comes after it, for all jobs of the call.
+local function load(id)
+  local raw = call('GET', P .. 'j:' .. id)
+  return raw and #raw >= TAIL - 1 and raw
+end
+
+local function save(id, r, ttl)
+  local raw = struct.pack(HEAD, r.seq, r.place, r.status, r.due, #r.queue, r.flags,
+    r.priority, r.attempt, r.max_attempts, r.crashes, r.suspects, r.claim, r.releases,
+    r.version, r.created, r.updated, r.started, r.finished, r.expires, r.released,
+    #r.actor, #r.worker, #r.reason, #r.message, #r.result, #r.error, #r.attempts,
+    #r.progress) .. r.queue .. r.actor .. r.worker .. r.reason .. r.message .. r.result
+    .. r.error .. r.attempts .. r.progress
+  if ttl then
+    call('SET', P .. 'j:' .. id, raw, 'PX', ttl + SLACK)
+  else
+    call('SET', P .. 'j:' .. id, raw)
+  end
+  return raw
+end
+
+local function has(flags, flag)
+  return flags % (2 * flag) >= flag
+end
+
+-- What a script does to lists that are the same for many jobs is gathered here, and done
+-- at once.
+
+local counts, tokens, queued, ended = {}, {}, {}, {}
+
+local function count(queue, difference)
+  counts[queue] = (counts[queue] or 0) + difference
+end
+
+local function wake(queue, alone)
+  tokens[(alone and 'wake:alone:' or 'wake:') .. queue] = true
+end
+
+local function append(lists, key, id)
+  local list = lists[key]
+  if not list then
+    list = {}
+    lists[key] = list
+  end
+  list[#list + 1] = id
+end
+
+local function push(lists)
+  for key, ids in pairs(lists) do
+    for from = 1, #ids, CHUNK do
+      call('RPUSH', P .. key, unpack(ids, from, math.min(from + CHUNK - 1, #ids)))
+    end
+    lists[key] = nil
+  end
+end
+
+local function flush()
+  push(queued)
+  push(ended)
+  for queue, difference in pairs(counts) do
+    if difference ~= 0 then
+      call('HINCRBY', P .. 'waiting', queue, difference)
+    end
+  end
+  for key in pairs(tokens) do
+    if call('LLEN', P .. key) == 0 then
+      call('RPUSH', P .. key, '1')
+    end
+  end
+end
+
+-- Places
+
+local levels = {} -- those that this script has noted already
+
+local function note_level(queue, priority)
+  local key = queue .. ':' .. priority
+  if not levels[key] then
+    levels[key] = true
+    call('ZADD', P .. 'levels:' .. queue, priority, priority)
+  end
+  return key
+end
+
+local function member(r, id)
+  return string.format('%012x', r.seq) .. id
+end
+
+local function due_key(flags)
+  return P .. (has(flags, ALONE) and 'due:alone' or 'due')
+end
+
+local function schedule(id, r)
+  local key, name = due_key(r.flags), member(r, id)
+  call('ZADD', key, r.due, name)
+  if call('ZRANGE', key, 0, 0)[1] == name then
+    -- Whoever waits knows of a later one only.
+    wake(r.queue, has(r.flags, ALONE))
+  end
+end
+
+local function score(r)
+  return (r.priority + 9) * LEVEL + r.place
+end
+
+-- To the end of its queue. Its place is a new one.
+local function line_up(id, r)
+  if has(r.flags, ALONE) then
+    call('ZADD', P .. 'alone:' .. r.queue, score(r), id)
+    wake(r.queue, true)
+  else
+    append(queued, 'ready:' .. note_level(r.queue, r.priority), id)
+    wake(r.queue, false)
+  end
+end
+
+-- To the place that it had. Jobs leave a list from its head, so that whatever comes back
+-- to it has a lower place than all that is still in it.
+local function line_up_again(id, r)
+  if has(r.flags, ALONE) then
+    line_up(id, r)
+  else
+    call('ZADD', P .. 'back:' .. note_level(r.queue, r.priority), r.place, id)
+    wake(r.queue, false)
+  end
+end
+
+-- Transitions
+
+local function insert(id, sent, number)
+  local record = struct.pack('<dd', number, number) .. sent
+  if not call('SET', P .. 'j:' .. id, record, 'NX') then
+    return
+  end
+  local status, due, length, flags, priority = struct.unpack(SENT, sent)
+  local queue = string.sub(record, TAIL, TAIL + length - 1)
+  count(queue, 1)
+  local r = { seq = number, place = number, due = due, queue = queue, flags = flags,
+    priority = priority }
+  if status == SCHEDULED then
+    schedule(id, r)
+  else
+    line_up(id, r)
+  end
+end
+
+local function finish(id, r, status, now, result_ttl, failed_ttl)
+  local class = status == FAILED and 'failed' or 'result'
+  local ttl = status == FAILED and failed_ttl or result_ttl
+  if has(r.flags, ALONE) then
+    r.flags = r.flags - ALONE
+  end
+  r.status, r.finished, r.updated, r.expires = status, now, now, now + ttl
+  r.due, r.reason, r.released, r.releases = NONE, '', NONE, 0
+  r.version = r.version + 1
+  if has(r.flags, LOGS) then
+    call('PEXPIRE', P .. 'log:' .. id, ttl + SLACK)
+  end
+  append(ended, 'over:' .. class, id)
+  return save(id, r, ttl)
+end
+
+local function remove(id, r)
+  call('UNLINK', P .. 'j:' .. id)
+  if has(r.flags, LOGS) then
+    call('UNLINK', P .. 'log:' .. id)
+  end
+end
+
+-- What a run says of itself.
+local function tell(id, r, progress, lines, now)
+  if #lines > 0 then
+    for from = 1, #lines, CHUNK do
+      local to = math.min(from + CHUNK - 1, #lines)
+      call('RPUSH', P .. 'log:' .. id, unpack(lines, from, to))
+    end
+    call('LTRIM', P .. 'log:' .. id, -LINES, -1)
+    if not has(r.flags, LOGS) then
+      r.flags = r.flags + LOGS
+    end
+  end
+  if progress ~= '' then
+    r.progress = progress
+  end
+  r.updated, r.version = now, r.version + 1
+end
+
+-- The record of a job that a worker holds under this claim.
+local function held(worker, id, claim)
+  if tonumber(call('HGET', P .. 'own:' .. worker, id) or NONE) == claim then
+    local raw = load(id)
+    return raw and read(raw)
+  end
+end
+
+-- Whether there may be more of them.
+local function promote(now)
+  local more = false
+  for _, key in ipairs({ P .. 'due', P .. 'due:alone' }) do
+    local members = call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, BOUND)
+    if #members > 0 then
+      call('ZREM', key, unpack(members))
+      local place = call('INCRBY', P .. 'seq', #members) - #members
+      for i, name in ipairs(members) do
+        local id = string.sub(name, 13)
+        local raw = load(id)
+        if raw then
+          local r = read(raw)
+          r.status, r.place, r.due, r.updated = QUEUED, place + i, NONE, now
+          r.version = r.version + 1
+          save(id, r)
+          line_up(id, r)
+        end
+      end
+      more = more or #members == BOUND
+    end
+  end
+  push(queued)
+  return more
+end
+
+-- Claiming
+
+-- Of these ids, which were taken from their queue, claim those that are still queued
+-- there: one that was cancelled meanwhile left its id behind.
+local function deliver(worker, queue, ids, now, out)
+  local keys = {}
+  for i, id in ipairs(ids) do
+    keys[i] = P .. 'j:' .. id
+  end
+  local raws = call('MGET', unpack(keys))
+  local own, claimed = {}, 0
+  for i, id in ipairs(ids) do
+    local raw = raws[i]
+    if raw and #raw >= TAIL - 1 and string.byte(raw, 17) == QUEUED then
+      local seq, place, _, due, q, flags, priority, attempt, max_attempts, crashes,
+        suspects, claim, releases, version, created, updated, started, finished, expires,
+        released, a, w, s, m, x, e, t, g, at = struct.unpack(HEAD, raw)
+      if string.sub(raw, at, at + q - 1) == queue then
+        local body = at + q + a + w + s
+        raw = struct.pack(HEAD, seq, place, RUNNING, NONE, q, flags, priority, attempt + 1,
+          max_attempts, crashes, suspects, claim + 1, releases, version + 1, created, now,
+          now, finished, expires, released, a, #worker, 0, m, x, e, t, 0)
+          .. string.sub(raw, at, at + q + a - 1) .. worker
+          .. string.sub(raw, body, body + m + x + e + t - 1)
+        call('SET', keys[i], raw)
+        own[#own + 1] = id
+        own[#own + 1] = claim + 1
+        out.ids[#out.ids + 1] = id
+        out.raws[#out.raws + 1] = raw
+        out.claims[#out.claims + 1] = id .. ':' .. claim + 1
+        claimed = claimed + 1
+      end
+    end
+  end
+  if claimed > 0 then
+    call('HSET', P .. 'own:' .. worker, unpack(own))
+    count(queue, -claimed)
+  end
+  return claimed
+end
+
+local function pop(key, wanted)
+  local ids = {}
+  for i, value in ipairs(call('ZPOPMIN', key, wanted)) do
+    if i % 2 == 1 then
+      ids[#ids + 1] = value
+    end
+  end
+  return ids
+end
+
+-- Whether nothing is left in this queue.
+local function claim_alone(worker, queue, limit, now, out)
+  local wanted = limit - #out.ids
+  local ids = pop(P .. 'alone:' .. queue, wanted)
+  if #ids > 0 then
+    deliver(worker, queue, ids, now, out)
+  end
+  return #ids < wanted
+end
+
+local function claim_level(worker, queue, level, limit, now, out)
+  local key = queue .. ':' .. level
+  local from_back = true
+  while #out.ids < limit and out.looked < limit + BOUND do
+    local wanted = limit - #out.ids
+    local ids = from_back and pop(P .. 'back:' .. key, wanted)
+      or call('LPOP', P .. 'ready:' .. key, wanted) or {}
+    out.looked = out.looked + #ids
+    if #ids > 0 then
+      deliver(worker, queue, ids, now, out)
+    end
+    if #ids < wanted then
+      if not from_back then
+        call('ZREM', P .. 'levels:' .. queue, level)
+        return true
+      end
+      from_back = false
+    end
+  end
+  return false
+end
+
+local function claim_ready(worker, queue, limit, now, out)
+  for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
+    if not claim_level(worker, queue, level, limit, now, out) then
+      return false
+    end
+  end
+  return true
+end
+
+-- The calls of a connection are numbered, and the reply to one may be lost on its way. Then
+-- what it had claimed would be held by a worker that does not know of it, and what it had
+-- settled would look as if it came too late. So the last call is kept, and the next one
+-- says which reply was the last to arrive, not counting those that say that the lease is over.
+local function recall(worker, channel, seen)
+  local kept = call('HGET', P .. 'call:' .. worker, channel)
+  local memory = { settled = {}, settled_text = '', claimed = {} }
+  if kept then
+    local number, settled, claimed = string.match(kept, '^(%d+)\n(.-)\n(.*)$')
+    if tonumber(number) > seen then
+      memory.settled_text = settled
+      for token in string.gmatch(settled, '[^ ]+') do
+        memory.settled[token] = true
+      end
+      for token in string.gmatch(claimed, '[^ ]+') do
+        memory.claimed[#memory.claimed + 1] = token
+      end
+    end
+  end
+  return memory
+end
+
+local function repeat_claims(worker, memory, out)
+  for _, token in ipairs(memory.claimed) do
+    local id, claim = string.match(token, '^(.*):(%d+)$')
+    local raw = call('HGET', P .. 'own:' .. worker, id) == claim and load(id)
+    if raw then
+      out.ids[#out.ids + 1] = id
+      out.raws[#out.raws + 1] = raw
+      out.claims[#out.claims + 1] = token
+    end
+  end
+end
+
+local function remember(worker, channel, number, memory, settled, claims)
+  if memory.settled_text ~= '' then
+    settled[#settled + 1] = memory.settled_text
+  end
+  if #settled + #claims > 0 or #memory.claimed > 0 then
+    call('HSET', P .. 'call:' .. worker, channel,
+      number .. '\n' .. table.concat(settled, ' ') .. '\n' .. table.concat(claims, ' '))
+  end
+end
+
+-- The reply: whether the lease holds, when the next job is due, whether to ask again at
+-- once, which settlements were stale, the ids of what was claimed, and their records.
+local function fetch(to, limit, now, memory, settled, stale)
+  local lease = call('ZSCORE', P .. 'wk', to.worker)
+  local alive = lease and tonumber(lease) > now
+  local out = { ids = {}, raws = {}, claims = {}, looked = 0 }
+  local again = false
+  if alive then
+    repeat_claims(to.worker, memory, out)
+  else
+    out.claims = memory.claimed -- for when the lease is renewed
+  end
+  if alive and limit > 0 then
+    again = promote(now)
+    local prefix = to.alone and 'wake:alone:' or 'wake:'
+    for _, queue in ipairs(to.queues) do
+      if #out.ids >= limit then
+        -- Not looked at: whoever is woken may find nothing.
+        if call('EXISTS', P .. (to.alone and 'alone:' or 'levels:') .. queue) == 1 then
+          wake(queue, to.alone)
+        end
+      else
+        local claim = to.alone and claim_alone or claim_ready
+        if claim(to.worker, queue, limit, now, out) then
+          call('DEL', P .. prefix .. queue)
+          tokens[prefix .. queue] = nil
+        else
+          wake(queue, to.alone)
+          again = again or #out.ids < limit
+        end
+      end
+    end
+  end
+  if lease then
+    remember(to.worker, to.channel, to.number, memory, settled, out.claims)
+  end
+  flush()
+  local next_due = NONE
+  if #out.ids == 0 and limit > 0 then
+    local first = call('ZRANGE', due_key(to.alone and ALONE or 0), 0, 0, 'WITHSCORES')
+    next_due = tonumber(first[2] or NONE)
+  end
+  return { alive and 1 or 0, next_due, again and 1 or 0, table.concat(stale, ' '),
+    table.concat(out.ids, '\n'), unpack(out.raws) }
+end

@@ -1,0 +1,22 @@
+-- Remove some of the jobs that are scheduled for a queue; how many, and the cursor to go on
+-- with, "0" at the end.
+-- queue, the last number to remove, key, cursor
+
+local queue, newest, key = ARGV[1], tonumber(ARGV[2]), P .. ARGV[3]
+begin()
+local removed = 0
+local scanned = call('ZSCAN', key, ARGV[4], 'COUNT', BOUND)
+for i = 1, #scanned[2], 2 do
+  local name = scanned[2][i]
+  local id = string.sub(name, 13)
+  local raw = tonumber(string.sub(name, 1, 12), 16) <= newest and load(id)
+  local r = raw and read(raw)
+  if r and r.queue == queue then
+    call('ZREM', key, name)
+    remove(id, r)
+    removed = removed + 1
+  end
+end
+count(queue, -removed)
+flush()
+return { removed, scanned[1] }

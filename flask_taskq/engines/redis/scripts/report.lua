@@ -1,0 +1,42 @@
+-- Store what is still held under its token; which reports were stale, and which jobs are to
+-- end.
+-- now, worker, channel, number of the call, whether there is anything to store; each report,
+-- and behind it the lines of its log
+
+local now, channel, number = tonumber(ARGV[1]), ARGV[3], tonumber(ARGV[4])
+local is_new = false
+if ARGV[5] == '1' then
+  begin()
+  -- A call that is repeated, since its reply was lost, must not add its lines twice.
+  local calls = P .. 'call:' .. ARGV[2]
+  is_new = tonumber(call('HGET', calls, channel) or NONE) < number
+  if is_new and call('ZSCORE', P .. 'wk', ARGV[2]) then
+    call('HSET', calls, channel, number)
+  end
+end
+
+local stale, cancelled = {}, {}
+local index, next_argument = 0, 6
+while next_argument <= #ARGV do
+  local blob = ARGV[next_argument]
+  local claim, told, i, w, g, from = struct.unpack('<I4I4I2I2I4', blob)
+  local id = string.sub(blob, from, from + i - 1)
+  local worker = string.sub(blob, from + i, from + i + w - 1)
+  local progress = string.sub(blob, from + i + w, from + i + w + g - 1)
+  local r = held(worker, id, claim)
+  if not r then
+    stale[#stale + 1] = index
+  else
+    if is_new and told + g > 0 then
+      local lines = { unpack(ARGV, next_argument + 1, next_argument + told) }
+      tell(id, r, progress, lines, now)
+      save(id, r)
+    end
+    if has(r.flags, CANCEL) then
+      cancelled[#cancelled + 1] = index
+    end
+  end
+  next_argument = next_argument + 1 + told
+  index = index + 1
+end
+return { table.concat(stale, ' '), table.concat(cancelled, ' ') }

@@ -1,0 +1,209 @@
+"""The server: where it is, whether it will do, and which time it is there."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from typing import Any
+from typing import Final
+
+from redis import connection as driver
+from redis import exceptions
+
+from ...clock import Clock
+from .faults import moved_to
+from .options import Address
+from .options import Location
+from .probing import check
+from .probing import Connection
+from .probing import read_info
+
+logger = logging.getLogger(__name__)
+
+#: How long the server's time is trusted to go as the machine's does, in milliseconds.
+_MEASURED_FOR: Final = 10_000
+
+#: How long a measurement that went there and back faster is preferred, in milliseconds.
+_PREFERRED_FOR: Final = 300_000
+
+#: The driver introduces itself to the server on every new connection, which takes two round
+#: trips. What turns that off has changed its name.
+_SILENT: Final[dict[str, Any]] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(driver.AbstractConnection.__init__).parameters
+    else {"lib_name": None, "lib_version": None}
+)
+
+
+class Server:
+    """Makes connections to the one server that takes writes, wherever that is now.
+
+    :param location: its address, or its Sentinels'.
+    """
+
+    def __init__(self, location: Location, clock: Clock) -> None:
+        self.location = location
+        self.options = location.options
+        #: Whether WAITAOF must follow what is sent. Known once it was connected.
+        self.waits_for_disk = False
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._checked = False
+        self._moved: Address | None = None
+        # Server's time = monotonic clock + offset; when that was measured, and how exactly.
+        self._offset: float | None = None
+        self._measured_at = self._exact_since = float("-inf")
+        self._round_trip = 0.0
+
+    def open(self, timeout: float) -> Connection:
+        """A new connection, authenticated.
+
+        :param timeout: of each step, in seconds.
+        :raises redis.exceptions.RedisError: it cannot be had.
+        :raises ConfigurationError: the server will not do.
+        """
+        connection = self._connect(self._find(timeout), timeout)
+        try:
+            if self.location.service is not None:
+                self._check_role(connection)
+            if not self._checked:
+                self.waits_for_disk = check(
+                    read_info(connection), self.location.shown, self.options
+                )
+                self._checked = True
+            if self._offset is None:
+                self.measure(connection)
+        except BaseException:
+            connection.disconnect()
+            raise
+        return connection
+
+    def follow(self, error: BaseException) -> None:
+        """Take to heart what an error says about where the server is."""
+        moved = moved_to(error)
+        if moved is not None:
+            host, port = moved
+            self._moved = Address(host or self.location.addresses[0].host, port)
+        elif self._moved is not None and not isinstance(error, exceptions.ResponseError):
+            self._moved = None  # it is gone: ask who is left
+
+    def after_fork_in_child(self) -> None:
+        """Make a lock anew: a thread that is not here may have held it."""
+        self._lock = threading.Lock()
+
+    # --- Time ---
+
+    @property
+    def is_time_old(self) -> bool:
+        """Whether the server's time should be measured again."""
+        return self._clock.monotonic() - self._measured_at > _MEASURED_FOR
+
+    def measure(self, connection: Connection) -> None:
+        """Ask the server for its time."""
+        before = self._clock.monotonic()
+        connection.send_command("TIME")
+        seconds, microseconds = connection.read_response()
+        after = self._clock.monotonic()
+        time = self._clock.adopt(int(seconds) * 1000 + int(microseconds) // 1000)
+        round_trip = after - before
+        with self._lock:
+            is_worse = round_trip > 2 * self._round_trip + 5
+            if (
+                self._offset is None
+                or not is_worse
+                or after - self._exact_since > _PREFERRED_FOR
+            ):
+                self._offset = time - (before + after) / 2
+                self._round_trip = round_trip
+                self._exact_since = after
+            self._measured_at = after
+
+    def now(self) -> int:
+        """The server's time, in milliseconds since the epoch."""
+        assert self._offset is not None, "nothing was asked of the server yet"
+        return int(self._clock.monotonic() + self._offset)
+
+    def to_server(self, time: int) -> int:
+        """A time of this machine's wall clock, as the server's clock will show it."""
+        return time + self.now() - self._clock.now()
+
+    # --- Finding it ---
+
+    def _find(self, timeout: float) -> Address:
+        if self._moved is not None:
+            return self._moved
+        if self.location.service is None:
+            return self.location.addresses[0]
+        return self._ask_sentinels(self.location.service, timeout)
+
+    def _ask_sentinels(self, service: str, timeout: float) -> Address:
+        trouble: list[str] = []
+        for address in self.location.addresses:
+            sentinel = None
+            try:
+                sentinel = self._make(address, timeout, sentinel=True)
+                sentinel.connect()
+                sentinel.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+                found = sentinel.read_response()
+            except (exceptions.RedisError, OSError) as error:
+                trouble.append(f"{address}: {error}")
+                continue
+            finally:
+                if sentinel is not None:
+                    sentinel.disconnect()
+            if found:
+                host, port = found
+                return Address(host.decode(), int(port))
+            trouble.append(f"{address}: it knows no service {service!r}")
+        raise exceptions.ConnectionError(
+            "no Sentinel says where the server is: " + "; ".join(trouble)
+        )
+
+    def _check_role(self, connection: Connection) -> None:
+        connection.send_command("ROLE")
+        role = connection.read_response()[0]
+        if role != b"master":
+            raise exceptions.ConnectionError(
+                f"the server that the Sentinels name is a {role.decode()}"
+            )
+
+    def _connect(self, address: Address, timeout: float) -> Connection:
+        connection = self._make(address, timeout)
+        connection.connect()
+        return connection
+
+    def _make(self, address: Address, timeout: float, *, sentinel: bool = False) -> Connection:
+        location, options = self.location, self.options
+        username, password, db = location.username, location.password, location.db
+        if sentinel:
+            username, password, db = options.sentinel_username, options.sentinel_password, 0
+        common: dict[str, Any] = {
+            **_SILENT,
+            "username": username,
+            "password": password,
+            "db": db,
+            "socket_timeout": timeout,
+            "protocol": 2,
+        }
+        # The driver's own annotations are of little use here.
+        kinds: Any = driver
+        made: Connection
+        if address.path:
+            made = kinds.UnixDomainSocketConnection(path=address.path, **common)
+            return made
+        common |= {
+            "host": address.host,
+            "port": address.port,
+            "socket_connect_timeout": timeout,
+            "socket_keepalive": True,
+        }
+        if location.tls:
+            common |= {
+                "ssl_ca_certs": options.ssl_ca_certs,
+                "ssl_certfile": options.ssl_certfile,
+                "ssl_keyfile": options.ssl_keyfile,
+                "ssl_check_hostname": options.ssl_check_hostname,
+            }
+        made = kinds.SSLConnection(**common) if location.tls else kinds.Connection(**common)
+        return made

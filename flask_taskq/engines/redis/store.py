@@ -1,0 +1,141 @@
+"""What the parts of the engine share: the server, connections to it, the settings."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+from typing import Final
+from typing import TypeVar
+
+from ...clock import Clock
+from ...config import Settings
+from ...errors import BrokerConnectionError
+from ...errors import ConnectionFailed
+from .link import Link
+from .options import Location
+from .script import Script
+from .server import Server
+
+T = TypeVar("T")
+
+#: How long calls fail at once after one has failed, in seconds. Without this, every thread
+#: of a web server would soon wait for a server that is not there.
+_DOWN: Final = 1.0
+
+
+class Store:
+    """One app's part of a server, as this process uses it. It connects when it must."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.prefix = f"{{{settings.namespace}}}:"
+        self.server = Server(Location.from_settings(settings), clock)
+        self._limit = self.server.options.max_connections
+        self._timeout = self.server.options.timeout / 1000
+        self._links: list[Link] = []
+        self._begin()
+        _stores.add(self)
+
+    def _begin(self) -> None:
+        self._free: list[Link] = []
+        self._count = 0
+        self._changed = threading.Condition()
+        self._down_until = 0.0
+        self._trouble: BrokerConnectionError | None = None
+
+    def new_link(self) -> Link:
+        """A connection of one's own."""
+        return Link(self.server, self.prefix)
+
+    def run(self, script: Script, *args: bytes | str | int, is_durable: bool = False) -> Any:
+        """Run a script over one of the shared connections.
+
+        :raises BrokerConnectionError: there was no reply in time, or a moment ago there
+            was none.
+        """
+        return self.use(lambda link: link.run(script, args, is_durable=is_durable))
+
+    def command(self, *words: bytes | str | int) -> Any:
+        """Run a command over one of the shared connections."""
+        return self.use(lambda link: link.command(*words))
+
+    def now(self) -> int:
+        """The server's time, in milliseconds since the epoch."""
+        if self.server.is_time_old:
+            self.use(lambda link: link.measure_time())
+        return self.server.now()
+
+    def use(self, work: Callable[[Link], T]) -> T:
+        """Do ``work`` with one of the shared connections."""
+        self._check_trouble()
+        link = self._take()
+        try:
+            done = work(link)
+        except BrokerConnectionError as error:
+            self._trouble = error
+            self._down_until = time.monotonic() + _DOWN
+            raise
+        finally:
+            self._give_back(link)
+        self._trouble = None
+        return done
+
+    def _check_trouble(self) -> None:
+        trouble = self._trouble
+        if trouble is None:
+            return
+        now = time.monotonic()
+        if now < self._down_until:
+            raise type(trouble)(*trouble.args) from trouble.__cause__
+        # This call finds out for the others, which go on failing at once meanwhile.
+        self._down_until = now + _DOWN
+
+    def _take(self) -> Link:
+        with self._changed:
+            if not self._free and self._count >= self._limit:
+                self._changed.wait_for(lambda: self._free, self._timeout)
+                if not self._free:
+                    raise ConnectionFailed(
+                        f"{self.server.location.shown}: all {self._limit} connections of"
+                        " this process are in use; the option max_connections allows more"
+                    )
+            if self._free:
+                return self._free.pop()
+            self._count += 1
+            return self.new_link()
+
+    def _give_back(self, link: Link) -> None:
+        with self._changed:
+            self._free.append(link)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Close the shared connections that are not in use."""
+        with self._changed:
+            free, self._free = self._free, []
+            self._count -= len(free)
+        for link in free:
+            link.close()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the connections are the parent's."""
+        for link in self._free:
+            link.abandon()
+        self._begin()
+        self.server.after_fork_in_child()
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_in_child() -> None:
+    for store in list(_stores):
+        store.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_in_child)

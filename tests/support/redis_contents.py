@@ -1,0 +1,75 @@
+"""Whether all that the redis engine keeps fits together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import redis
+
+from flask_taskq.engines.redis.layout import to_record
+from flask_taskq.record import JobRecord
+from flask_taskq.record import Status
+
+PREFIX = "{taskq}:"
+WAITING = (Status.QUEUED, Status.SCHEDULED)
+
+
+def verify_redis(url: str) -> None:
+    """Each job is where its status says, and nowhere else, and the counts are right."""
+    with redis.Redis.from_url(url) as client:
+        keys = [key.decode().removeprefix(PREFIX) for key in client.scan_iter(count=1000)]
+        records = {}
+        for key in keys:
+            kind, _, name = key.partition(":")
+            if kind == "j":
+                raw = client.get(PREFIX + key)
+                assert raw is not None
+                records[name] = to_record(name, raw)
+                is_final = records[name].status.is_final
+                assert (client.ttl(PREFIX + key) > 0) is is_final, f"the time of job {name}"
+        places = find_places(client, keys)
+        waiting = {
+            queue.decode(): int(count)
+            for queue, count in client.hgetall(PREFIX + "waiting").items()
+            if int(count)
+        }
+    found = Counter(job_id for jobs in places.values() for job_id in jobs)
+    for name, record in records.items():
+        assert found[name] == (0 if record.status.is_final else 1), f"{record} in {places}"
+    for place, jobs in places.items():
+        for job_id in jobs:
+            if job_id in records and not records[job_id].status.is_final:
+                assert fits(place, records[job_id]), f"{records[job_id]} is in {place}"
+    queues = Counter(one.queue for one in records.values() if one.status in WAITING)
+    assert waiting == dict(queues)
+
+
+def find_places(client: redis.Redis, keys: list[str]) -> dict[str, list[str]]:
+    """What is in each list, set and hash of jobs."""
+    places: dict[str, list[bytes]] = {}
+    for key in keys:
+        match key.partition(":")[0]:
+            case "ready":
+                places[key] = client.lrange(PREFIX + key, 0, -1)
+            case "back" | "alone":
+                places[key] = client.zrange(PREFIX + key, 0, -1)
+            case "due":
+                places[key] = [name[12:] for name in client.zrange(PREFIX + key, 0, -1)]
+            case "own" | "lost" if ":" in key:
+                places[key] = client.hkeys(PREFIX + key)
+    return {key: [job_id.decode() for job_id in jobs] for key, jobs in places.items()}
+
+
+def fits(place: str, record: JobRecord) -> bool:
+    """Whether a job that is not over belongs there."""
+    kind, _, rest = place.partition(":")
+    match kind:
+        case "ready" | "back":
+            there = f"{record.queue}:{record.priority}"
+            return record.status is Status.QUEUED and rest == there
+        case "alone":
+            return record.status is Status.QUEUED and rest == record.queue
+        case "due":
+            return record.status is Status.SCHEDULED
+        case _:
+            return record.status is Status.RUNNING and rest.endswith(str(record.worker))
