@@ -1,27 +1,37 @@
-"""A clock that moves only when it is told."""
+"""Clocks that a test moves."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import ClassVar
 
 from ..clock import Clock
 from ..config import milliseconds as in_milliseconds
 
 
-class ManualClock(Clock):
-    """Time for a test: nothing passes until :meth:`advance`, then all of it at once.
+class MovableClock(Clock):
+    """Time that begins as the machine's and then stands still until :meth:`advance`.
 
-    What waits on this clock wakes up when its time has come, so that a test of an hour's
+    While somebody waits on it, it goes on: what waits for something that does not happen does
+    not wait for ever. What waits wakes up when its time has come, so that a test of an hour's
     delay takes no longer than the code in it.
-
-    :param now: where the wall clock stands at first, milliseconds since the epoch.
     """
 
-    def __init__(self, now: int = 1_700_000_000_000) -> None:
+    #: Whether time passes by itself at all.
+    _goes_on: ClassVar[bool] = True
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._elapsed = 0
-        self._wall = now
+        self._wall: float = super().now()
+        self._stepped = 0
+        # Whole milliseconds, to which others are added without a rounding error.
+        self._monotonic = float(int(super().monotonic()))
+        # How many let it go on, and since when, in the machine's time.
+        self._runners = 0
+        self._runs_since = 0.0
         self._waiting: dict[int, threading.Condition] = {}
         # A thread that is about to wait has read the clock before it took its decision. Its
         # time counts from there: counted from the call of wait(), an advance between the
@@ -31,15 +41,19 @@ class ManualClock(Clock):
     def now(self) -> int:
         """Wall time: milliseconds since the Unix epoch."""
         with self._lock:
-            self._last_read.at = self._elapsed
-            return self._wall
+            self._last_read.at = self._read()
+            return int(self._wall + self._passed())
 
     def monotonic(self) -> float:
-        """Milliseconds that this clock was advanced so far, and a thousand."""
-        # Not from 0, which is also the start of a clock that was never read.
+        """Milliseconds of a clock that no one sets, with all that it was advanced."""
         with self._lock:
-            self._last_read.at = self._elapsed
-            return float(1000 + self._elapsed)
+            read = self._last_read.at = self._read()
+            return read
+
+    def adopt(self, time: int) -> int:
+        """What the clock would show if nobody had set it, whatever a server says."""
+        with self._lock:
+            return int(self._wall - self._stepped + self._passed())
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         """Wait on a held condition until it is notified or the clock was advanced.
@@ -49,19 +63,20 @@ class ManualClock(Clock):
         """
         me = threading.get_ident()
         with self._lock:
-            until = None
-            if timeout is not None:
-                until = getattr(self._last_read, "at", self._elapsed) + timeout
-            if until is None or self._elapsed < until:
+            now = self._read()
+            until = None if timeout is None else getattr(self._last_read, "at", now) + timeout
+            if until is None or now < until:
                 self._waiting[me] = condition
         try:
             if me in self._waiting:
-                condition.wait()
+                with self.running():
+                    seconds = None if until is None else (until - now) / 1000
+                    condition.wait(seconds if self._goes_on else None)
         finally:
             with self._lock:
                 self._waiting.pop(me, None)
-                self._last_read.at = self._elapsed
-                in_time = until is None or self._elapsed < until
+                now = self._last_read.at = self._read()
+                in_time = until is None or now < until
         return in_time
 
     def advance(self, milliseconds: int | timedelta) -> None:
@@ -73,7 +88,7 @@ class ManualClock(Clock):
         if passed < 0:
             raise ValueError(f"time does not run backwards, got {passed} ms")
         with self._lock:
-            self._elapsed += passed
+            self._monotonic += passed
             self._wall += passed
             waiting = list(self._waiting.values())
         for condition in waiting:
@@ -84,3 +99,48 @@ class ManualClock(Clock):
         """Set the wall clock forward, or back, as an administrator would: no time passes."""
         with self._lock:
             self._wall += in_milliseconds(milliseconds)
+            self._stepped += in_milliseconds(milliseconds)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let the time go on as the machine's does, for the length of a block."""
+        with self._lock:
+            if self._runners == 0:
+                self._runs_since = super().monotonic()
+            self._runners += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                passed = self._passed()
+                self._runners -= 1
+                if self._runners == 0:
+                    self._monotonic += passed
+                    self._wall += passed
+
+    def _read(self) -> float:
+        return self._monotonic + self._passed()
+
+    def _passed(self) -> float:
+        """What has passed by itself since it began to go on."""
+        if self._runners == 0 or not self._goes_on:
+            return 0.0
+        return super().monotonic() - self._runs_since
+
+
+class ManualClock(MovableClock):
+    """Time of which nothing passes by itself, whoever waits.
+
+    For tests of the waiting itself. A ``get_result(block=True)`` of a job that nobody runs
+    waits for ever.
+
+    :param now: where the wall clock stands at first, milliseconds since the epoch.
+    """
+
+    _goes_on = False
+
+    def __init__(self, now: int = 1_700_000_000_000) -> None:
+        super().__init__()
+        self._wall = now
+        # Not from 0, which is also the start of a clock that was never read.
+        self._monotonic = 1000.0

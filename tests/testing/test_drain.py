@@ -279,7 +279,7 @@ def test_another_engine_is_refused(tmp_path, taskq):
     """Its jobs may be real ones."""
     app = Flask("app", instance_path=str(tmp_path / "instance"))
     taskq.init_app(app)
-    with pytest.raises(ConfigurationError, match="set TASKQ_BROKER_URL to it in the app"):
+    with pytest.raises(ConfigurationError, match="set TASKQ_BROKER_URL to"):
         drain(app)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,33 @@
+"""F17: a job crashes the interpreter of every process that runs it."""
+
+from __future__ import annotations
+
+from .harness import job
+from .harness import Load
+from .harness import Rig
+
+
+def test_a_job_that_crashes_its_process_is_stopped_at_the_third_time(rig: Rig) -> None:
+    """F17: it fails with the signal as the reason; its neighbors run again, and succeed."""
+    web = rig.start_web()
+    worker = rig.start_worker(2)
+    with Load(web, lambda: [job("work", 100) for _ in range(4)], interval=0.1):
+        rig.let_pass(0.3)
+        [poison] = web.send(job("poison", expected="failed"))
+        rig.wait_until_done([poison])
+        rig.let_pass(0.3)
+    worker.wait_for_log("died while it ran")
+    history = rig.check()
+    record = history.records[poison]
+    assert record is not None and record.error is not None
+    assert (record.crashes, record.error.code) == (3, "worker_lost")
+    assert "signal 11" in record.error.message
+    assert len(history.runs[poison]) == 3
+    assert max(history.count_runs()) <= 1 + 3
+    # The third run had its process to itself: there was nobody who could be hurt.
+    alone = history.faults[2].pids
+    runs = [run for runs in history.runs.values() for run in runs if run.pid in alone]
+    assert [run.job for run in runs if run.settled is None] == [poison]
+    ready = [one["at"] for one in history.of("ready") if not one["isolated"]]
+    for crash in history.faults[:2]:
+        assert min(at for at in ready if at > crash.at) - crash.at <= 2
