@@ -52,6 +52,7 @@ def main() -> int:
         print(f"Port {port}: {reason}. Choose another: make demo PORT=5001", file=sys.stderr)
         return 1
     address = "http://{}:{}/".format(*listener.getsockname())
+    os.environ.setdefault("FLASK_OWN_URL", address.rstrip("/"))
     children = [start_web(listener), start_worker()]
     listener.close()
     pipe = guard(children)

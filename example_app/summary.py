@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Sequence
 from datetime import date
 from typing import Literal
@@ -14,6 +15,15 @@ from typing import TypedDict
 
 MAX_COLUMNS = 200
 DELIMITERS = ",;\t|"
+
+#: How often is told that rows are read, how many values of a column are named, and how many
+#: bars its chart has.
+STEPS = 40
+FREQUENT = 6
+BARS = 12
+
+#: Is told how much is done, of how much, and what is being done.
+Tell = Callable[[int, int, str], None]
 
 #: Stricter than float(), which takes "nan" and "1_000" as well.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -27,7 +37,10 @@ class Frequency(TypedDict):
 
 
 class Column(TypedDict):
-    """What is known of one column; None where it does not apply to the type."""
+    """What is known of one column; None where it does not apply to the type.
+
+    ``bars`` says how many values lie in each part of the way from ``min`` to ``max``.
+    """
 
     name: str
     type: Literal["number", "date", "text", "empty"]
@@ -36,6 +49,7 @@ class Column(TypedDict):
     mean: float | None
     max: float | str | None
     most_frequent: list[Frequency]
+    bars: list[int]
 
 
 class Summary(TypedDict):
@@ -46,21 +60,23 @@ class Summary(TypedDict):
     columns: list[Column]
 
 
-def summarise(content: bytes, title: str) -> Summary:
+def summarise(content: bytes, title: str, tell: Tell = lambda *_: None) -> Summary:
     """Say what is in a CSV file.
 
+    :param tell: is called between the steps.
     :raises ValueError: it is none; the text says why, to the user.
     """
-    header, rows = _read(content)
-    columns = zip(*rows, strict=True)
-    return Summary(
-        title=title,
-        rows=len(rows),
-        columns=[_describe(*column) for column in zip(header, columns, strict=True)],
-    )
+    header, rows = _read(content, tell)
+    columns = []
+    for number, (name, *cells) in enumerate(zip(header, *rows, strict=True)):
+        # The rows were one half of the work, and the columns are the other.
+        done = len(rows) + len(rows) * number // len(header)
+        tell(done, 2 * len(rows), f"Counting column {number + 1} of {len(header)}")
+        columns.append(_describe(name, cells))
+    return Summary(title=title, rows=len(rows), columns=columns)
 
 
-def _read(content: bytes) -> tuple[list[str], list[list[str]]]:
+def _read(content: bytes, tell: Tell) -> tuple[list[str], list[list[str]]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -68,9 +84,12 @@ def _read(content: bytes) -> tuple[list[str], list[list[str]]]:
     first_line = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = text.count("\n") or 1
     rows: list[list[str]] = []
     try:
         for row in reader:
+            if reader.line_num % (lines // STEPS + 1) == 0:
+                tell(min(reader.line_num, lines), 2 * lines, f"Reading row {len(rows):,}")
             if not row:  # a blank line
                 continue
             rows.append([cell.strip() for cell in row])
@@ -99,6 +118,7 @@ def _describe(name: str, cells: Sequence[str]) -> Column:
         mean=None,
         max=None,
         most_frequent=[],
+        bars=[],
     )
     if not values:
         column["type"] = "empty"
@@ -106,15 +126,26 @@ def _describe(name: str, cells: Sequence[str]) -> Column:
         column["type"] = "number"
         column["min"], column["max"] = min(numbers), max(numbers)
         column["mean"] = math.fsum(numbers) / len(numbers)
+        column["bars"] = _bars(numbers)
     elif (dates := _dates(values)) is not None:
         column["type"] = "date"
         column["min"], column["max"] = min(dates).isoformat(), max(dates).isoformat()
+        column["bars"] = _bars([float(day.toordinal()) for day in dates])
     else:
         column["most_frequent"] = [
             Frequency(value=value[:80], count=count)
-            for value, count in Counter(values).most_common(3)
+            for value, count in Counter(values).most_common(FREQUENT)
         ]
     return column
+
+
+def _bars(numbers: Sequence[float]) -> list[int]:
+    first, last = min(numbers), max(numbers)
+    width = (last - first) / BARS
+    if not 0 < width < math.inf:  # all the same, or too far apart for a float
+        return []
+    places = Counter(min(int((number - first) / width), BARS - 1) for number in numbers)
+    return [places[place] for place in range(BARS)]
 
 
 def _numbers(values: Sequence[str]) -> list[float] | None:

@@ -3,82 +3,32 @@
 from __future__ import annotations
 
 import http.client
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from example_app.tests.demo_process import Demo
+from tests.support.redis_server import empty_redis
+
 pytest.importorskip("gunicorn")
-
-ROOT = Path(__file__).parents[2]
-
-
-class Demo:
-    """The demo, with its output in a pipe that all its processes hold: its end is theirs."""
-
-    netloc = ""
-
-    def __init__(self, folder: Path, port: int = 0) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "example_app.demo"],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "PORT": str(port),
-                "PYTHONUNBUFFERED": "1",
-                "FLASK_TASKQ_BROKER_URL": f"sqlite:///{folder}/taskq.sqlite3",
-                "FLASK_UPLOAD_FOLDER": str(folder / "uploads"),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def read_until(self, *texts: str) -> str:
-        assert self.process.stdout is not None
-        wanted, lines = set(texts), []
-        for line in self.process.stdout:
-            lines.append(line)
-            wanted -= {text for text in wanted if text in line}
-            if not wanted:
-                return "".join(lines)
-        pytest.fail("the demo ended too early:\n" + "".join(lines))
-
-    def has_ended_within(self, seconds: float) -> bool:
-        """Whether every process has closed the pipe in time."""
-        assert self.process.stdout is not None
-        rest = threading.Thread(target=self.process.stdout.read)
-        rest.start()
-        rest.join(seconds)
-        return not rest.is_alive()
-
-    def end(self) -> None:
-        self.process.kill()  # the guard ends the rest
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
+def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Demo]:
     """A demo whose page answers and whose worker is ready."""
-    demo = Demo(tmp_path)
+    is_on_redis = getattr(request, "param", "sqlite") == "redis"
+    demo = Demo(tmp_path, **({"FLASK_TASKQ_BROKER_URL": empty_redis()} if is_on_redis else {}))
     try:
-        output = demo.read_until("Ctrl-C ends it", "is ready as worker")
-        [demo.netloc] = re.findall("http://(.*)/ .*Ctrl-C", output)
+        demo.wait_until_ready()
         yield demo
     finally:
         demo.end()
 
 
+@pytest.mark.parametrize("demo", ["sqlite", "redis"], indirect=True)
 def test_the_demo_serves_the_page_and_runs_jobs(demo: Demo) -> None:
     """The two programs work together; a signal ends both, and everything below them."""
     connection = http.client.HTTPConnection(demo.netloc, timeout=10)

@@ -34,6 +34,7 @@ def test_numbers_have_a_mean() -> None:
         "mean": pytest.approx(11.5 / 3),
         "max": 10,
         "most_frequent": [],
+        "bars": [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1],
     }
 
 
@@ -62,3 +63,25 @@ def test_the_delimiter_is_found_in_the_header(delimiter: str) -> None:
     summary = summarise(text.encode(), "data.csv")
     assert [column["name"] for column in summary["columns"]] == ["a", "b"]
     assert summary["rows"] == 1
+
+
+@pytest.mark.parametrize("cells", [("7", "7"), ("1e308", "-1e308")])
+def test_values_without_a_usable_range_have_no_bars(cells: tuple[str, ...]) -> None:
+    """All the same, or further apart than a float can say."""
+    assert column(*cells)["bars"] == []
+
+
+def test_no_value_falls_out_of_the_bars() -> None:
+    """The largest one lies on the edge of the last bar."""
+    assert column(*map(str, range(25)))["bars"] == [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3]
+
+
+def test_the_work_tells_how_far_it_is() -> None:
+    """Never backwards, never beyond the end, and seldom enough for a large file."""
+    told: list[tuple[int, int, str]] = []
+    text = "x,y\n" + "1,2\n" * 10_000
+    summarise(text.encode(), "data.csv", lambda *step: told.append(step))
+    done = [current / total for current, total, _ in told]
+    assert done == sorted(done)
+    assert done[-1] <= 1
+    assert 20 < len(done) < 60
