@@ -1,6 +1,7 @@
-"""The application that is measured: one actor that does nothing."""
+"""The application that is measured: actors that do next to nothing."""
 
 import os
+import time
 
 from flask import Flask
 
@@ -12,6 +13,12 @@ taskq = TaskQ()
 @taskq.actor
 def noop(payload: str) -> None:
     pass
+
+
+@taskq.actor
+def tell_time() -> int:
+    """The clock is the same for all processes of a machine."""
+    return time.monotonic_ns()
 
 
 def create_app() -> Flask:

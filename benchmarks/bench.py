@@ -1,0 +1,127 @@
+"""An app on a fresh storage, and its worker."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from typing import Self
+
+from flask_taskq.encoding import encode_message
+from flask_taskq.job import Job
+
+from . import app as bench_app
+from .machine import descendants
+from .storages import STORAGES
+
+#: The argument of each job.
+PAYLOAD: Final = "x" * 100
+
+#: How many messages one ``send_many()`` has.
+MANY: Final = 1_000
+
+#: In how many milliseconds a worker has to have done what it is waited for.
+PATIENCE: Final = 300_000
+
+_ENVIRONMENT: Final = ("BENCH_FOLDER", "FLASK_TASKQ_BROKER_URL", "FLASK_TASKQ_NAMESPACE")
+
+
+class Bench:
+    """One measurement's app: open, its context is the current one.
+
+    :param url: of the engine; None for an SQLite file of its own.
+    """
+
+    def __init__(self, url: str | None) -> None:
+        # Never the jobs of an app that happen to be in the same storage.
+        namespace = f"bench_{secrets.token_hex(4)}"
+        scheme = "sqlite" if url is None else url.partition("://")[0]
+        self.storage = STORAGES[scheme](url, namespace)
+        self._folder = tempfile.mkdtemp(prefix="bench")
+        values = (self._folder, self.storage.url, namespace)
+        os.environ.update(zip(_ENVIRONMENT, values, strict=True))
+        self._app = bench_app.create_app()
+        self.broker = bench_app.taskq.broker_for(self._app)
+        self.message = encode_message(bench_app.noop.message(PAYLOAD), 10**6)
+        #: Makes a connection to the floor, also in another process.
+        self.bare = self.storage.bare(self.message)
+
+    def __enter__(self) -> Self:
+        self._context = self._app.app_context()
+        self._context.push()
+        self.broker.engine.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.pop()
+        self.broker.close()
+        self.storage.close()
+        shutil.rmtree(self._folder)
+        for name in _ENVIRONMENT:
+            del os.environ[name]
+
+    def context(self) -> AbstractContextManager[object]:
+        """The app's context, for another thread."""
+        return self._app.app_context()
+
+    def send(self, count: int) -> None:
+        """One by one."""
+        for _ in range(count):
+            bench_app.noop.send(PAYLOAD)
+
+    def send_many(self, count: int, delay: int | None = None) -> list[Job[None]]:
+        """In steps of a thousand.
+
+        :param delay: in milliseconds.
+        """
+        jobs: list[Job[None]] = []
+        while len(jobs) < count:
+            some = min(MANY, count - len(jobs))
+            jobs += bench_app.taskq.send_many(
+                bench_app.noop.message_with_options(args=(PAYLOAD,), delay=delay)
+                for _ in range(some)
+            )
+        return jobs
+
+    @contextmanager
+    def worker(self, log_level: str = "warning") -> Iterator[Worker]:
+        """One process of eight threads, below its supervisor; ready when it is given."""
+        path = Path(bench_app.__file__)
+        command = [sys.executable, "-m", "flask", "--app", f"{path}:create_app"]
+        options = ["-p", "1", "-t", "8", "--log-level", log_level]
+        process = subprocess.Popen(
+            [*command, "taskq", "worker", *options], stderr=subprocess.DEVNULL
+        )
+        try:
+            yield Worker(process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+class Worker:
+    """The processes of a worker.
+
+    :param supervisor: its process id.
+    """
+
+    def __init__(self, supervisor: int) -> None:
+        self.supervisor = supervisor
+
+    def wait_until_ready(self) -> None:
+        """Have it run a job."""
+        bench_app.noop.send(PAYLOAD).get_result(block=True, timeout=PATIENCE)
+
+    @property
+    def children(self) -> list[int]:
+        """Process ids of those that run jobs."""
+        return sorted(descendants(self.supervisor))

@@ -1,0 +1,83 @@
+"""Nothing is done, and jobs wait."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from .bench import Bench
+from .machine import cpu_seconds
+from .machine import resident
+from .rounds import Sizes
+from .table import Row
+
+#: How long a worker is given to become idle, in seconds.
+SETTLING: Final = 3.0
+
+#: When delayed jobs are due, in milliseconds: not while anything is measured.
+LATER: Final = 3_600_000
+
+
+def measure_idle(sizes: Sizes) -> Iterator[Row]:
+    """The CPU of a worker that has nothing to do: its supervisor and one process."""
+    found: dict[str, list[float]] = {}
+    with Bench(sizes.url) as bench, bench.worker() as worker:
+        worker.wait_until_ready()
+        time.sleep(min(SETTLING, sizes.seconds))
+        watched = {"worker": [worker.supervisor, *worker.children]}
+        if bench.storage.server is not None:
+            watched["server"] = [bench.storage.server]
+        for _ in range(sizes.rounds):
+            before = {name: cpu_seconds(*pids) for name, pids in watched.items()}
+            time.sleep(sizes.seconds)
+            for name, pids in watched.items():
+                used = cpu_seconds(*pids) - before[name]
+                found.setdefault(name, []).append(100 * used / sizes.seconds)
+    for name, values in found.items():
+        yield Row("idle", f"idle: CPU of the {name}", "%", values)
+
+
+def measure_memory(sizes: Sizes) -> Iterator[Row]:
+    """What a worker's processes take, and whether jobs that are due later take more."""
+    process, supervisor, beside, bare = [], [], [], []
+    for _ in range(sizes.rounds):
+        with Bench(sizes.url) as bench:
+            bare.append(_bare_memory(bench.storage.driver))
+            with bench.worker() as worker:
+                worker.wait_until_ready()
+                supervisor.append(resident(worker.supervisor))
+                [child] = worker.children
+                process.append(resident(child))
+                bench.send_many(sizes.delayed, delay=LATER)
+                # One more job, so that it has looked at what waits.
+                worker.wait_until_ready()
+                beside.append(resident(child))
+    yield Row("memory", "a worker's process", "MiB", process, bare)
+    yield Row("memory", f"... beside {sizes.delayed:,} delayed jobs", "MiB", beside, bare)
+    yield Row("memory", "its supervisor", "MiB", supervisor)
+
+
+def _bare_memory(driver: str) -> float:
+    """Of a process that has imported Flask and the driver, and nothing of ours."""
+    code = (
+        f"import flask, {driver}, pathlib;"
+        "print(pathlib.Path('/proc/self/statm').read_text().split()[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return int(done.stdout) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure_room(sizes: Sizes) -> Iterator[Row]:
+    """How much room a job takes while it waits. The floor is its message alone."""
+    found, bare = [], []
+    for _ in range(sizes.rounds):
+        with Bench(sizes.url) as bench:
+            before = bench.storage.bytes_used()
+            bench.send_many(sizes.delayed)
+            found.append((bench.storage.bytes_used() - before) / sizes.delayed)
+            bare.append(float(len(bench.message)))
+    yield Row("room", "a waiting job", "bytes", found, bare)

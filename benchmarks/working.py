@@ -1,0 +1,190 @@
+"""Jobs are run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Final
+from typing import NamedTuple
+
+from flask_taskq.engines.base import Done
+from flask_taskq.message import generate_id
+from flask_taskq.record import Status
+
+from . import app as bench_app
+from .bench import Bench
+from .bench import MANY
+from .bench import PATIENCE
+from .machine import cpu_seconds
+from .rounds import opened
+from .rounds import percentile
+from .rounds import rate
+from .rounds import Sizes
+from .storages import Bare
+from .table import Row
+
+#: How long the system is left alone before each job of the latency, in seconds.
+PAUSE: Final = 0.02
+
+#: How many jobs are settled and fetched in a step beside a backlog, and how many steps.
+STEP: Final = 8
+STEPS: Final = 200
+
+
+def measure_drain(sizes: Sizes) -> Iterator[Row]:
+    """A worker of one process and eight threads empties a full queue."""
+    levels = ("warning", "info")
+    found: dict[str, list[tuple[float, float, float | None]]] = {level: [] for level in levels}
+    for _ in range(sizes.rounds):
+        for level in levels:
+            found[level].append(_drain(sizes, level))
+    for level in levels:
+        rates, bare, server = zip(*found[level], strict=True)
+        yield Row("drain", f"drain, --log-level {level}", "jobs/s", rates, bare)
+    if None not in server:
+        yield Row("drain", "drain: CPU of the server", "%", server)
+
+
+def _drain(sizes: Sizes, log_level: str) -> tuple[float, float, float | None]:
+    """Jobs a second, the same on the floor, and what the server took of a core."""
+    with Bench(sizes.url) as bench, opened(bench, 1) as [floor]:
+        for _ in range(0, sizes.jobs, MANY):
+            floor.send_many(MANY)
+        bare = rate(-(-sizes.jobs // MANY) * MANY, floor.drain)
+        jobs = bench.send_many(sizes.jobs)
+        server = bench.storage.server
+        before = None if server is None else cpu_seconds(server)
+        with bench.worker(log_level):
+            # Seldom enough to cost the worker nothing.
+            while bench.broker.engine.queues.depths():
+                time.sleep(0.2)
+            for job in jobs[-MANY:]:
+                bench.broker.wait_for_record(job.id, PATIENCE)
+        used = None if server is None or before is None else cpu_seconds(server) - before
+        records = [job.refresh().record for job in jobs]
+        assert all(record.status is Status.SUCCEEDED for record in records)
+    # By the records: the worker's start and the looking on are not part of it.
+    began = min(record.started_at or 0 for record in records)
+    ended = max(record.finished_at or 0 for record in records)
+    took = max(ended - began, 1) / 1000
+    return len(jobs) / took, bare, None if used is None else 100 * used / took
+
+
+def measure_backlog(sizes: Sizes) -> Iterator[Row]:
+    """Whether a full queue makes a worker's step slower. The floor is a short queue."""
+    long, short = [], []
+    for _ in range(sizes.rounds):
+        with Bench(sizes.url) as bench:
+            bench.send_many(2 * STEP * STEPS)
+            short.append(_step(bench))
+            bench.send_many(sizes.delayed)
+            long.append(_step(bench))
+    name = f"settle {STEP} and fetch {STEP} of {sizes.delayed:,}"
+    yield Row("backlog", name, "ms", long, short)
+
+
+def _step(bench: Bench) -> float:
+    """The median of so many steps, in milliseconds."""
+    engine, worker = bench.broker.engine, generate_id()
+    engine.workers.register(worker)
+    consumer = engine.consumer(["default"], worker)
+    deliveries = consumer.fetch(STEP, 0)
+    took = []
+    for _ in range(STEPS):
+        before = time.monotonic()
+        done = [Done(delivery=delivery, result=b"null") for delivery in deliveries]
+        deliveries = consumer.settle_if_held(done, STEP).deliveries
+        took.append(1000 * (time.monotonic() - before))
+        assert len(deliveries) == STEP
+    consumer.close()
+    engine.workers.hand_back(worker, (), "stopped")
+    return statistics.median(took)
+
+
+# --- Latency ---
+
+
+class _Sample(NamedTuple):
+    """The way of one job, in nanoseconds on the monotonic clock."""
+
+    called: int
+    returned: int
+    began: int
+
+    @property
+    def from_call(self) -> float:
+        return (self.began - self.called) / 1e6
+
+    @property
+    def from_return(self) -> float:
+        return (self.began - self.returned) / 1e6
+
+
+def measure_latency(sizes: Sizes) -> Iterator[Row]:
+    """From ``send()`` to the first line of the actor, on a worker with nothing else to do."""
+    ours: list[list[_Sample]] = []
+    bare: list[list[_Sample]] = []
+    with Bench(sizes.url) as bench, bench.worker() as worker:
+        worker.wait_until_ready()
+        with _listener(bench, sizes.rounds * sizes.samples) as take_sample:
+            for _ in range(sizes.rounds):
+                bare.append([take_sample() for _ in range(sizes.samples)])
+                ours.append([_take_sample() for _ in range(sizes.samples)])
+    for since, name in [("from_return", "the return"), ("from_call", "the call")]:
+        for percent in (50, 99):
+            yield Row(
+                "latency",
+                f"idle: from {name} of send(), p{percent}",
+                "ms",
+                [percentile([getattr(one, since) for one in some], percent) for some in ours],
+                [percentile([getattr(one, since) for one in some], percent) for some in bare],
+            )
+
+
+def _take_sample() -> _Sample:
+    time.sleep(PAUSE)
+    called = time.monotonic_ns()
+    job = bench_app.tell_time.send()
+    returned = time.monotonic_ns()
+    return _Sample(called, returned, job.get_result(block=True, timeout=PATIENCE))
+
+
+@contextmanager
+def _listener(bench: Bench, count: int) -> Iterator[Callable[[], _Sample]]:
+    """A process that waits on the floor, and what sends a job there."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_listen, args=(bench.bare, count, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    ours.recv()
+    floor = bench.bare()
+
+    def take_sample() -> _Sample:
+        time.sleep(PAUSE)
+        called = time.monotonic_ns()
+        floor.send_and_wake()
+        returned = time.monotonic_ns()
+        return _Sample(called, returned, ours.recv())
+
+    try:
+        yield take_sample
+    finally:
+        floor.close()
+        process.terminate()
+        process.join()
+        ours.close()
+
+
+def _listen(make: Callable[[], Bare], count: int, answers: Connection) -> None:
+    floor = make()
+    floor.listen()
+    answers.send(None)
+    for _ in range(count):
+        answers.send(floor.wait_and_claim())
+    floor.close()
