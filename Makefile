@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 PORT ?= 5000
-# More words for pytest: make tests ARGS="tests/unit -k retries"
+# More words for pytest: make tests ARGS="tests/unit -k retries"; likewise for make bench.
 ARGS ?=
 
 VENV := .venv
@@ -22,7 +22,7 @@ export PORT
 export PYTHONUNBUFFERED := 1
 
 .NOTPARALLEL:
-.PHONY: help demo test env lint format types floors docs tests bench clean FORCE
+.PHONY: help demo test env servers browser screenshots lint format types floors docs tests faults bench clean FORCE
 
 help:
 	@echo 'make demo    the example app with its worker, at http://127.0.0.1:$(PORT)/ (PORT=...)'
@@ -30,7 +30,11 @@ help:
 	@echo 'make lint    one stage of the gate; also: types, floors, docs, tests'
 	@echo 'make format  let ruff sort the imports and lay out the code'
 	@echo 'make env     the environment in $(VENV), and nothing else'
-	@echo 'make bench   what benchmarks/ measures'
+	@echo 'make servers the servers that tests start, where they can be installed'
+	@echo 'make faults  every fault that tests/faults/ knows, for about twelve minutes'
+	@echo 'make browser the browser that tests drive, where it can be installed'
+	@echo 'make screenshots  the picture in the README'
+	@echo 'make bench   what a job costs; ARGS="--url ... --json", see docs/benchmarks.rst'
 	@echo 'make clean   remove what make made'
 
 # --- What a user runs ----------------------------------------------------------
@@ -51,12 +55,23 @@ $(DEMO): $(RUNS) FORCE
 	  kill -INT $$$$; } 2>/dev/null & \
 	exec $(BIN)/python -m example_app.demo
 
-test: $(BENCH)
+test: $(BENCH) servers browser
 	@exec $(GATE)
 
 # --- What a developer runs -----------------------------------------------------
 
 env: $(BENCH)
+
+# What the tests start for themselves: a redis-server.
+servers:
+	@sh tests/servers.sh
+
+# What the tests of the example app start for themselves: a Chromium.
+browser:
+	@sh tests/browser.sh
+
+screenshots: $(BENCH)
+	@exec $(BIN)/python -m tests.screenshots
 
 lint types floors docs: $(BENCH)
 	@exec $(GATE) $@
@@ -64,15 +79,16 @@ lint types floors docs: $(BENCH)
 tests: $(BENCH)
 	@exec $(BIN)/python -m pytest $(ARGS)
 
+# The gate runs a short pass of it among the tests.
+faults: $(BENCH)
+	@FAULTS=long exec $(BIN)/python -m pytest tests/faults --timeout 900 $(ARGS)
+
 format: $(BENCH)
 	@$(BIN)/python -m ruff check --fix .
 	@$(BIN)/python -m ruff format .
 
 bench: $(BENCH)
-	@for script in benchmarks/*.py; do \
-	    [ -e "$$script" ] || { echo 'benchmarks/ holds no script yet'; exit 0; }; \
-	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
-	done
+	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist docs/_build .*_cache .hypothesis .coverage

@@ -10,10 +10,12 @@ from flask import Flask
 
 from flask_taskq import current_job
 from flask_taskq import TaskQ
+from flask_taskq.engines.base import Report
 from flask_taskq.errors import Cancel
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.http.resource import MAX_INLINE_RESULT
 from flask_taskq.message import generate_id
+from flask_taskq.record import Progress
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
 from tests.support.apps import messages
@@ -185,6 +187,74 @@ def test_a_job_that_succeeded(client, clock, in_status):
     assert job["links"] == {"result": f"/jobs/{job_id}/result"}
 
 
+def test_a_running_job_shows_its_progress(app, client, taskq, clock, send):
+    """With the fraction that is done, for whoever draws a bar."""
+
+    @taskq.actor
+    def load():
+        current_job.progress(3, 4, "three of four <b>rows</b>")
+
+    job_id = send("load")
+    drain(app)
+    shown = client.get(f"/jobs/{job_id}").json["progress"]
+    assert shown == {
+        "current": 3.0,
+        "total": 4.0,
+        "fraction": 0.75,
+        "unit": None,
+        "message": "three of four <b>rows</b>",
+        "updated_at": text_of(clock.now()),
+    }
+
+
+def test_progress_is_shown_while_the_job_runs(app, client, taskq, clock, send):
+    """A change of it is a change of the resource."""
+    job_id = send("add", 1, 2)
+    engine = taskq.broker_for(app).engine
+    engine.workers.register("w")
+    consumer = engine.consumer(["default"], "w")
+    [delivery] = consumer.fetch(1, 0)
+    tag = client.get(f"/jobs/{job_id}").headers["ETag"]
+    consumer.report_if_held(
+        [Report(delivery=delivery, progress=Progress(1.0, None, None, clock.now()))]
+    )
+    response = client.get(f"/jobs/{job_id}", headers={"If-None-Match": tag})
+    assert response.status_code == 200
+    assert response.json["progress"]["current"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("current", "total", "fraction"),
+    [(1, None, None), (0, 0, None), (0, 4, 0.0), (4, 4, 1.0), (5, 4, 1.0), (-1, 4, 0.0)],
+)
+def test_a_fraction_is_from_nothing_to_all(app, client, taskq, send, current, total, fraction):
+    """Or null, where nobody knows how much there is. Estimates may be wrong."""
+    taskq.actor(lambda: current_job.progress(current, total), actor_name="load")
+    job_id = send("load")
+    drain(app)
+    assert client.get(f"/jobs/{job_id}").json["progress"]["fraction"] == fraction
+
+
+def test_progress_is_kept_back_if_the_app_says_so(taskq):
+    """It is there, and null."""
+    app = make_app(taskq, expose="actor")
+    actor = taskq.actor(lambda: current_job.progress(1, 2), actor_name="load")
+    with app.app_context():
+        job = actor.send()
+    drain(app)
+    assert app.test_client().get(f"/jobs/{job.id}").json["progress"] is None
+
+
+def test_the_log_of_a_job_is_not_shown(app, client, taskq, send):
+    """It may have whatever the app logs, and is for those who run it."""
+    taskq.actor(lambda: current_job.log("canary-7f3a"), actor_name="load")
+    job_id = send("load")
+    drain(app)
+    with app.app_context():
+        assert taskq.job(job_id).record.logs[0].text == "canary-7f3a"
+    assert "canary-7f3a" not in client.get(f"/jobs/{job_id}").text
+
+
 def test_a_job_that_waits_for_its_next_attempt(client, clock, in_status):
     """It is stored as scheduled and shown as retrying."""
     job = client.get(f"/jobs/{in_status('retrying')}").json
@@ -257,7 +327,7 @@ def test_no_answer_shows_how_the_app_is_built(client, in_status):
             assert secret not in text
 
 
-@pytest.mark.parametrize("text", ["no file \udcff", "<script>", "a\nb", "\x00"])
+@pytest.mark.parametrize("text", ["no file \udcff", "<script>", "a\nb", "\x00"], ids=ascii)
 def test_any_text_of_an_error_can_be_shown(app, client, taskq, send, text):
     """It is whatever the actor raised."""
 

@@ -98,9 +98,12 @@ def test_the_wheel_installs_nothing_beside_the_package(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"flask_taskq"}
 
 
-def test_flask_gets_one_command_group_of_the_extensions_name():
-    """A more general name would hide a command of an app."""
-    assert PROJECT["entry-points"] == {"flask.commands": {"taskq": "flask_taskq.cli:taskq"}}
+def test_flask_and_pytest_get_one_name_each_and_it_is_the_extensions():
+    """A more general one would hide a command of an app, or another plugin."""
+    assert PROJECT["entry-points"] == {
+        "flask.commands": {"taskq": "flask_taskq.cli:taskq"},
+        "pytest11": {"taskq": "flask_taskq.testing.plugin"},
+    }
 
 
 @pytest.mark.parametrize(

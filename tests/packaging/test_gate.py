@@ -69,7 +69,29 @@ def test_stages_over_the_limit_do_not_pass(capsys):
 
 def test_the_budgets_fit_into_the_limit():
     """Otherwise no stage would have to keep its own."""
-    assert sum(stage.budget for stage in gate.STAGES) <= gate.LIMIT
+    for is_beside in (False, True):
+        budgets = [one.budget for one in gate.STAGES if one.is_beside is is_beside]
+        assert sum(budgets) <= gate.LIMIT
+
+
+def test_stages_that_run_beside_others_do_not_add_to_their_time(capsys):
+    """The longer of the two counts."""
+    beside = gate.Stage("beside", 300, [], is_beside=True)
+    outcomes = [
+        gate.Outcome(stage("pass", budget=300), used=300.0, passed=True),
+        gate.Outcome(beside, used=310.0, passed=True),
+    ]
+    assert gate.report(outcomes)
+    assert "total      310.0 /" in capsys.readouterr().out
+
+
+def test_what_a_stage_beside_the_others_prints_is_shown_at_its_end(capfdbinary):
+    """In one piece, whatever the others print meanwhile."""
+    beside = gate.Beside([stage("print('from beside'); raise SystemExit(3)")])
+    beside.start()
+    [outcome] = beside.finish()
+    assert not outcome.passed
+    assert b"from beside" in capfdbinary.readouterr().out
 
 
 def test_a_stage_that_does_not_exist_is_an_error(capsys):

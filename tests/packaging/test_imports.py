@@ -22,7 +22,9 @@ def loaded_by(module):
 
 
 @pytest.mark.parametrize("driver", ["pika", "psycopg", "redis", "sqlite3"])
-@pytest.mark.parametrize("module", ["flask_taskq", "flask_taskq.cli"])
+@pytest.mark.parametrize(
+    "module", ["flask_taskq", "flask_taskq.cli", "flask_taskq.testing.plugin"]
+)
 def test_an_import_loads_no_driver(module, driver):
     """A driver is loaded when an app's URL asks for it."""
     assert driver not in loaded_by(module)
@@ -32,6 +34,12 @@ def test_the_commands_load_no_worker():
     """They import what they run when they run."""
     worker = {name for name in loaded_by("flask_taskq.cli") if ".worker" in name}
     assert worker == set()
+
+
+def test_the_test_kit_can_do_without_pytest():
+    """Only its plugin imports it: users of unittest have none."""
+    assert "pytest" not in loaded_by("flask_taskq.testing")
+    assert "pytest" in loaded_by("flask_taskq.testing.plugin")
 
 
 def test_an_import_warns_of_nothing():

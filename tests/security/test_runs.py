@@ -182,7 +182,7 @@ def test_http_shows_no_argument_and_no_traceback(clock):
 
 
 @pytest.mark.parametrize(
-    "url", [f"redis://user:{CANARY}@host/0", f"amqp://u:{CANARY}@h", f"x://:{CANARY}@/a"]
+    "url", [f"redis://user:{CANARY}@host/x", f"amqp://u:{CANARY}@h", f"x://:{CANARY}@/a"]
 )
 def test_an_error_of_configuration_has_no_password(url):
     """A URL is shown without it."""

@@ -19,7 +19,9 @@ from flask_taskq.errors import DecodeError
 from flask_taskq.errors import ResultFailure
 from flask_taskq.message import Message
 from flask_taskq.record import JobError
+from flask_taskq.record import LogLine
 from tests.support.bench import Bench
+from tests.support.bench import done
 from tests.support.bench import failed
 from tests.support.bench import retry
 
@@ -115,6 +117,25 @@ def test_ten_thousand_bad_messages_are_each_refused() -> None:
             refused += 1
 
     assert refused == 10_000
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b"\xff", b'[{"at":1}]', b'{"current":null}'])
+def test_damaged_notes_of_a_run_do_not_keep_an_outcome_from_being_stored(tmp_path, data):
+    """Neither they nor those that come after them."""
+    settings = Settings(broker_url=f"sqlite:///{tmp_path}/taskq.sqlite3")
+    bench = Bench(make_engine(settings, Clock()))
+    delivery = bench.running()
+    with sqlite3.connect(tmp_path / "taskq.sqlite3") as connection:
+        connection.execute("UPDATE taskq_job SET progress = ?, logs = ?", (data, data))
+    connection.close()
+    record = bench.record(delivery.id)
+    assert (record.progress, record.logs) == (None, ())
+
+    line = LogLine(1, "info", "on", 1)
+    assert bench.settle(done(delivery, logs=(line,))).stale == []
+
+    assert bench.record(delivery.id).logs == (line,)
+    bench.close()
 
 
 @pytest.mark.parametrize("data", [b"", b"[1]", b"\xff", b'[{"number":1}]'])

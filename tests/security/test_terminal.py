@@ -1,0 +1,61 @@
+"""What a job says cannot move the cursor of a terminal, or pass for a line of its own."""
+
+import io
+
+import msgspec
+import pytest
+
+from flask_taskq.cli.bar import Bar
+from flask_taskq.cli.listing import list_job
+from flask_taskq.record import JobError
+from flask_taskq.record import JobRecord
+from flask_taskq.record import LogLine
+from flask_taskq.record import Progress
+from flask_taskq.record import Status
+
+FORGERY = "\x1b[2J\x1b]0;title\x07\r\nstatus      succeeded\u202e\u2028\x9b\x85"
+
+#: Fields of a record, by what somebody else may have written into them.
+FORGED = {
+    "actor": FORGERY,
+    "queue": FORGERY,
+    "worker": FORGERY,
+    "status_reason": FORGERY,
+    "result": FORGERY.encode(),
+    "error": JobError(type=FORGERY, message=FORGERY),
+    "progress": Progress(1.0, 2.0, FORGERY, 0),
+    "logs": (LogLine(0, FORGERY, FORGERY, 1),),
+}
+
+
+def forge(field):
+    record = JobRecord(
+        id="0" * 32,
+        queue="default",
+        actor="add",
+        priority=0,
+        status=Status.FAILED,
+        message=b"",
+        created_at=0,
+        updated_at=0,
+    )
+    return msgspec.structs.replace(record, **{field: FORGED[field]})
+
+
+@pytest.mark.parametrize("field", FORGED)
+def test_a_listing_has_one_status_and_no_control_character(field):
+    """Whatever field of the record tries; its lines are indented."""
+    lines = list_job(forge(field)).split("\n")
+    assert r"\x1b[2J" in "".join(lines)
+    assert all(line.isprintable() for line in lines)
+    [status] = [line for line in lines if line.startswith("status")]
+    assert status.split()[1].strip(",") == "failed"
+
+
+def test_a_bar_is_one_line_without_control_characters():
+    """The words of a progress are the job's."""
+    stream = io.StringIO()
+    with Bar(stream) as bar:
+        bar.show(forge("progress"))
+    [line, rest] = stream.getvalue().split("\n")
+    assert line.isprintable() and rest == ""
