@@ -469,7 +469,8 @@ def test_a_job_that_swallowed_its_time_limit_still_gets_the_shutdown(make, start
 def test_limits_at_random_moments_harm_no_thread(make, start, caplog, final):
     """They hit the actor or nothing: no thread dies, no job is left, all is settled."""
     caplog.set_level(logging.CRITICAL, "flask_taskq.jobs")
-    broker = make(max_retries=0)
+    # Nobody renews the lease of a worker that is not in a process of its own.
+    broker = make(max_retries=0, lease=3_600_000)
     rng = random.Random(1)
 
     @declare(broker)
@@ -491,10 +492,10 @@ def test_limits_at_random_moments_harm_no_thread(make, start, caplog, final):
         after_nack = after_ack
 
     broker.add_middleware(Counting())
-    worker = start(broker, threads=2)
-    threads = list(worker._threads)
     interrupted = broker.enqueue_many(endless.message() for _ in range(INTERRUPTS))
     others = broker.enqueue_many(short.message(rng.randrange(2_000)) for _ in range(1_000))
+    worker = start(broker, threads=2)
+    threads = list(worker._threads)
     sent = 0
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
