@@ -9,8 +9,8 @@ from typing import Final
 from typing import NamedTuple
 
 from .clock import Clock
-from .engines.base import KEPT_LOG_LINES
-from .engines.base import LINE_TEXT
+from .engines.keeping import KEPT_LOG_LINES
+from .engines.keeping import LINE_TEXT
 from .record import LEVELS
 from .record import LogLine
 from .record import Progress

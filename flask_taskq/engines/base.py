@@ -19,32 +19,10 @@ import msgspec
 
 from ..clock import Clock
 from ..config import Settings
-from ..record import Attempt
 from ..record import JobError
 from ..record import JobRecord
 from ..record import LogLine
 from ..record import Progress
-from ..record import Status
-
-#: How often a job may be held by a worker that vanished with its whole host.
-MAX_SUSPECTS: Final = 10
-
-#: How long a job waits, in milliseconds, before it runs in a process of its own.
-ISOLATION_DELAY: Final = 2_000
-
-#: How many attempts a record keeps: all of a job with the default of three retries, and one
-#: more. One that is retried for ever must not grow with each run.
-KEPT_ATTEMPTS: Final = 5
-
-#: How much of each one's text it keeps, in characters: the last error is kept whole beside it.
-ATTEMPT_TEXT: Final = 1_000
-ATTEMPT_TRACEBACK: Final = 4_000
-
-#: How many lines of a job's own log its record keeps.
-KEPT_LOG_LINES: Final = 100
-
-#: How much of the text of each, and of that of a progress, it keeps, in characters.
-LINE_TEXT: Final = 2_000
 
 #: How many jobs one housekeeping call touches at most, so that none blocks for long.
 HOUSEKEEPING_LIMIT: Final = 500
@@ -198,111 +176,6 @@ class Reported(NamedTuple):
     cancelled: list[Delivery]
 
 
-class Verdict(NamedTuple):
-    """What happens to a job whose holder is gone. See :func:`judge`."""
-
-    status: Status
-    crashes: int
-    suspects: int
-    due_at: int | None
-    error: JobError | None
-
-    @property
-    def isolated(self) -> bool:
-        """Whether the next run gets a process to itself."""
-        return self.status is Status.SCHEDULED
-
-
-def judge(
-    *,
-    crashes: int,
-    suspects: int,
-    crashed: bool,
-    vanished: bool,
-    cause: str,
-    max_crashes: int,
-    now: int,
-) -> Verdict:
-    """Decide what happens to a running job whose holder is gone.
-
-    A job that was running when its process died gets a crash: after the first it is
-    queued again at once, after the second it waits and then has a process to itself, so
-    that it cannot take its neighbours with it, and the last one fails it. Jobs that
-    the process had merely fetched are queued again.
-
-    :param crashed: the job had started in a process that died.
-    :param vanished: nobody knows whether it had started.
-    :param cause: how the holder ended, for the error's text.
-    """
-    crashes += crashed
-    suspects += vanished
-    if crashes >= max_crashes and crashed or suspects >= MAX_SUSPECTS and vanished:
-        times = f"{crashes} times" if crashed else f"{suspects} times, perhaps because of it"
-        error = JobError(
-            type="WorkerLost",
-            message=f"the worker process died while it held this job, {times}: {cause}",
-            code="worker_lost",
-        )
-        return Verdict(Status.FAILED, crashes, suspects, None, error)
-    if crashed and crashes >= 2:
-        due_at = now + ISOLATION_DELAY
-        return Verdict(Status.SCHEDULED, crashes, suspects, due_at, None)
-    return Verdict(Status.QUEUED, crashes, suspects, None, None)
-
-
-def add_attempt(
-    attempts: Sequence[Attempt], settlement: Retry | Failed | Cancelled, now: int
-) -> tuple[Attempt, ...]:
-    """The attempts that a record keeps once this settlement is stored.
-
-    :param attempts: those that it has kept so far.
-    """
-    error = settlement.error
-    traceback = error.traceback
-    if traceback is not None and len(traceback) > ATTEMPT_TRACEBACK:
-        # The end says what happened, and the innermost frames stand before it.
-        traceback = "…" + traceback[1 - ATTEMPT_TRACEBACK :]
-    message = error.message
-    if len(message) > ATTEMPT_TEXT:
-        message = message[: ATTEMPT_TEXT - 1] + "…"
-    attempt = Attempt(
-        number=settlement.delivery.attempt,
-        started_at=settlement.started_at,
-        ended_at=now,
-        error=msgspec.structs.replace(error, message=message, traceback=traceback),
-    )
-    return (*attempts, attempt)[-KEPT_ATTEMPTS:]
-
-
-def add_lines(kept: Sequence[LogLine], lines: Sequence[LogLine]) -> tuple[LogLine, ...]:
-    """The lines that a record keeps once these are added.
-
-    :param kept: those that it has kept so far.
-    """
-    added = [
-        msgspec.structs.replace(line, text=cut_text(line.text, LINE_TEXT)) for line in lines
-    ]
-    return (*kept, *added)[-KEPT_LOG_LINES:]
-
-
-def cut_progress(progress: Progress) -> Progress:
-    """A progress as a record keeps it."""
-    if progress.message is None:
-        return progress
-    message = cut_text(progress.message, LINE_TEXT)
-    return msgspec.structs.replace(progress, message=message)
-
-
-def cut_text(text: str, length: int) -> str:
-    """A text that can be stored, cut to so many characters.
-
-    Half a surrogate pair, as in a file's name that is not UTF-8, cannot be stored: what it
-    stands in would be refused for ever.
-    """
-    text = text[: length + 1].encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 class Consumer(abc.ABC):
     """An engine's reading end, for one worker. Its methods may be called by two threads."""
 
@@ -333,8 +206,9 @@ class Consumer(abc.ABC):
     def report_if_held(self, reports: Sequence[Report]) -> Reported:
         """Store what is still held under its token, in one atomic step; say what to stop.
 
-        Lines are added to those that the record has, of which the last
-        :data:`KEPT_LOG_LINES` stay. Where nothing is to be stored it only reads.
+        Lines are added to those that the record has, as
+        :func:`~flask_taskq.engines.keeping.add_lines` says. Where nothing is to be stored
+        it only reads.
         """
 
     @abc.abstractmethod
@@ -406,7 +280,9 @@ class Workers(abc.ABC):
 
     @abc.abstractmethod
     def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
-        """Take a dead worker's jobs from it, as :func:`judge` says, and forget the worker.
+        """Take a dead worker's jobs from it, and forget the worker.
+
+        What becomes of them says :func:`~flask_taskq.engines.judgement.judge`.
 
         :param started: ids of the jobs that were running when it died.
         :param cause: how it died, such as ``killed by signal 9``.

@@ -19,11 +19,8 @@ from ..config import Settings
 from ..errors import LeaseLost
 from ..record import JobRecord
 from ..record import Status
-from .base import add_attempt
-from .base import add_lines
 from .base import Cancelled
 from .base import Consumer
-from .base import cut_progress
 from .base import Delivery
 from .base import Done
 from .base import Engine
@@ -33,7 +30,6 @@ from .base import Failed
 from .base import GivenBack
 from .base import HOUSEKEEPING_LIMIT
 from .base import Jobs
-from .base import judge
 from .base import Queues
 from .base import Report
 from .base import Reported
@@ -41,6 +37,10 @@ from .base import Retry
 from .base import Settled
 from .base import Settlement
 from .base import Workers
+from .judgement import judge
+from .keeping import add_attempt
+from .keeping import add_lines
+from .keeping import cut_progress
 
 WAITING = (Status.QUEUED, Status.SCHEDULED)
 

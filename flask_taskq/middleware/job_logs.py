@@ -13,7 +13,7 @@ from typing import Any
 from typing import Final
 
 from ..broker import Broker
-from ..engines.base import LINE_TEXT
+from ..engines.keeping import LINE_TEXT
 from ..hooks import MessageProxy
 from ..hooks import Middleware
 

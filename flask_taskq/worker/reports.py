@@ -10,10 +10,10 @@ import msgspec
 
 from ..engines.base import Consumer
 from ..engines.base import Delivery
-from ..engines.base import KEPT_LOG_LINES
 from ..engines.base import Report
 from ..engines.base import Reported
 from ..engines.base import Settlement
+from ..engines.keeping import KEPT_LOG_LINES
 from ..hooks import MessageProxy
 from ..notes import Notes
 

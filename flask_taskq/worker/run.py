@@ -15,7 +15,6 @@ from ..actor import Actor
 from ..clock import Clock
 from ..config import milliseconds
 from ..engines.base import Cancelled
-from ..engines.base import cut_text
 from ..engines.base import Delivery
 from ..engines.base import Done
 from ..engines.base import Expired
@@ -23,6 +22,7 @@ from ..engines.base import Failed
 from ..engines.base import GivenBack
 from ..engines.base import Retry
 from ..engines.base import Settlement
+from ..engines.keeping import cut_text
 from ..errors import Cancel
 from ..errors import Interrupt
 from ..errors import JobCancelled

@@ -21,9 +21,9 @@ from flask_taskq.engines.base import Consumer
 from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.base import Engine
 from flask_taskq.engines.base import Envelope
-from flask_taskq.engines.base import KEPT_LOG_LINES
 from flask_taskq.engines.base import Report
 from flask_taskq.engines.base import Settlement
+from flask_taskq.engines.keeping import KEPT_LOG_LINES
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.errors import LeaseLost
 from flask_taskq.record import JobRecord

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.base import KEPT_LOG_LINES
-from flask_taskq.engines.base import LINE_TEXT
 from flask_taskq.engines.base import Report
+from flask_taskq.engines.keeping import KEPT_LOG_LINES
+from flask_taskq.engines.keeping import LINE_TEXT
 from flask_taskq.record import LogLine
 from flask_taskq.record import Progress
 from flask_taskq.record import Status

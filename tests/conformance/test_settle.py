@@ -7,11 +7,11 @@ import threading
 import msgspec
 import pytest
 
-from flask_taskq.engines.base import ATTEMPT_TEXT
-from flask_taskq.engines.base import ATTEMPT_TRACEBACK
 from flask_taskq.engines.base import Failed
-from flask_taskq.engines.base import KEPT_ATTEMPTS
 from flask_taskq.engines.base import Retry
+from flask_taskq.engines.keeping import ATTEMPT_TEXT
+from flask_taskq.engines.keeping import ATTEMPT_TRACEBACK
+from flask_taskq.engines.keeping import KEPT_ATTEMPTS
 from flask_taskq.record import JobError
 from flask_taskq.record import Status
 from tests.support.bench import Bench

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.base import MAX_SUSPECTS
 from flask_taskq.engines.base import Report
+from flask_taskq.engines.judgement import MAX_SUSPECTS
 from flask_taskq.record import Progress
 from flask_taskq.record import Status
 from flask_taskq.record import Transition

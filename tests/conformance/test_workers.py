@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_taskq.engines.base import ISOLATION_DELAY
-from flask_taskq.engines.base import MAX_SUSPECTS
+from flask_taskq.engines.judgement import ISOLATION_DELAY
+from flask_taskq.engines.judgement import MAX_SUSPECTS
 from flask_taskq.errors import LeaseLost
 from flask_taskq.record import Status
 from tests.support.bench import Bench

@@ -12,8 +12,8 @@ import pytest
 from flask_taskq import current_job
 from flask_taskq import Message
 from flask_taskq import Status
-from flask_taskq.engines.base import KEPT_LOG_LINES
-from flask_taskq.engines.base import LINE_TEXT
+from flask_taskq.engines.keeping import KEPT_LOG_LINES
+from flask_taskq.engines.keeping import LINE_TEXT
 from flask_taskq.hooks import MessageProxy
 from flask_taskq.record import LEVELS
 from flask_taskq.record import LogLine

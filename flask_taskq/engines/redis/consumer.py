@@ -12,22 +12,22 @@ from typing import Final
 import msgspec
 
 from ...errors import LeaseLost
-from ..base import add_attempt
-from ..base import add_lines
 from ..base import Cancelled
 from ..base import Consumer
-from ..base import cut_progress
 from ..base import Delivery
 from ..base import Done
 from ..base import Expired
 from ..base import Failed
 from ..base import GivenBack
-from ..base import KEPT_LOG_LINES
 from ..base import Report
 from ..base import Reported
 from ..base import Retry
 from ..base import Settled
 from ..base import Settlement
+from ..keeping import add_attempt
+from ..keeping import add_lines
+from ..keeping import cut_progress
+from ..keeping import KEPT_LOG_LINES
 from .layout import to_arguments
 from .layout import to_attempts
 from .layout import to_delivery

@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
-from ..base import judge
-from ..base import Verdict
 from ..base import Workers
+from ..judgement import judge
+from ..judgement import Verdict
 from .layout import CODES
 from .layout import to_record
 from .script import CONDEMN

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import msgspec
 
 from ...errors import LeaseLost
-from ..base import add_attempt
 from ..base import Cancelled
 from ..base import Consumer
 from ..base import Delivery
@@ -26,6 +25,7 @@ from ..base import Reported
 from ..base import Retry
 from ..base import Settled
 from ..base import Settlement
+from ..keeping import add_attempt
 from .database import Handle
 from .doorbell import Listener
 from .records import to_attempts

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..base import add_lines
-from ..base import cut_progress
 from ..base import Delivery
 from ..base import Report
 from ..base import Reported
 from ..base import Settlement
+from ..keeping import add_lines
+from ..keeping import cut_progress
 from .records import to_logs
 from .statements import Statements
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 from ...record import Status
-from ..base import judge
 from ..base import Workers
+from ..judgement import judge
 from .store import Store
 
 

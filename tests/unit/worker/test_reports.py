@@ -10,7 +10,7 @@ import pytest
 from flask_taskq import Message
 from flask_taskq.config import Settings
 from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.base import KEPT_LOG_LINES
+from flask_taskq.engines.keeping import KEPT_LOG_LINES
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.hooks import MessageProxy

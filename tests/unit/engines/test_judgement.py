@@ -5,10 +5,10 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from flask_taskq.engines.base import ISOLATION_DELAY
-from flask_taskq.engines.base import judge
-from flask_taskq.engines.base import MAX_SUSPECTS
-from flask_taskq.engines.base import Verdict
+from flask_taskq.engines.judgement import ISOLATION_DELAY
+from flask_taskq.engines.judgement import judge
+from flask_taskq.engines.judgement import MAX_SUSPECTS
+from flask_taskq.engines.judgement import Verdict
 from flask_taskq.record import Status
 
 counts = st.integers(0, 20)
