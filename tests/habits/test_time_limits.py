@@ -267,7 +267,9 @@ def test_the_process_is_to_be_replaced(stuck_broker, start, final):
     stopping.start()
     neighbour_may_end.set()
     stopping.join(PATIENCE)
-    assert not stopping.is_alive(), "it has waited for the run that does not end"
+    stopped_before = not stopping.is_alive()
+    stuck.go.set()
+    assert stopped_before, "it has waited for the run that does not end"
     assert final(beside).result == b'"finished"'
     assert later.refresh().status is Status.QUEUED
 

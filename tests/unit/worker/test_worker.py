@@ -54,7 +54,6 @@ def start(broker):
     yield start
     for worker in workers:
         if worker._fetcher.is_alive() or worker._settler.is_alive():
-            worker.hurry()
             worker.stop(0)
 
 
