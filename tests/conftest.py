@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
 from flask_taskq.testing.clock import ManualClock
+
+#: How long a worker's thread may take to end after its test, in seconds.
+RUNNER_END = 20
 
 # The gate tries the same examples each time, so that it is red for a change and not by
 # chance. "HYPOTHESIS_PROFILE=search" looks for new ones, for as long as one likes to wait.
@@ -27,6 +32,16 @@ hypothesis.settings.register_profile(
     derandomize=False,
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+
+
+@pytest.fixture(autouse=True)
+def no_runner_left() -> Iterator[None]:
+    """A job that spins on in a thread would slow down all tests that come later."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("taskq-runner"):
+            thread.join(RUNNER_END)
+            assert not thread.is_alive(), f"{thread.name} runs on after its test"
 
 
 @pytest.fixture
