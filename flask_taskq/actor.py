@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from datetime import datetime
 from datetime import timedelta
-from datetime import UTC
 from typing import Any
 from typing import Final
 from typing import Generic
@@ -27,18 +26,16 @@ from .encoding import decode_value
 from .errors import BadArguments
 from .job import Job
 from .message import Message
+from .options import check_delay
+from .options import check_eta
+from .options import check_priority
+from .options import since_epoch
 from .values import ArgumentConverter
 from .values import make_argument_converter
 from .values import make_result_decoder
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: The range of priorities; lower runs first.
-PRIORITIES = range(-9, 10)
-
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
-
 
 #: Options that name another actor.
 _CALLBACKS: Final = frozenset({"on_success", "on_failure", "on_retry_exhausted"})
@@ -91,7 +88,7 @@ class Actor(Generic[P, R]):
         self.queue_name = check_queue_name(queue_name)
         self.priority = check_priority(priority, actor_name)
         self.options = {
-            name: _since_epoch(name, _name_actor(name, value))
+            name: since_epoch(name, _name_actor(name, value))
             for name, value in (options or {}).items()
         }
         self.is_async = inspect.iscoroutinefunction(fn)
@@ -154,13 +151,13 @@ class Actor(Generic[P, R]):
         kwargs = dict(kwargs or {})
         self.check_arguments(args, kwargs)
         options = {
-            name: milliseconds(_since_epoch(name, _name_actor(name, value)))
+            name: milliseconds(since_epoch(name, _name_actor(name, value)))
             for name, value in options.items()
         }
         if delay is not None:
             options["delay"] = check_delay(milliseconds(delay))
         if eta is not None:
-            options["eta"] = check_eta(_since_epoch("eta", eta))
+            options["eta"] = check_eta(since_epoch("eta", eta))
         if "delay" in options and "eta" in options:
             raise ValueError("a message has a delay or an eta, not both")
         if priority is not None:
@@ -263,34 +260,6 @@ def make_actor(fn: Callable[..., Any], **fields: Any) -> Actor[..., Any]:
     return (AsyncActor if inspect.iscoroutinefunction(fn) else Actor)(fn, **fields)
 
 
-def check_priority(priority: object, actor_name: str) -> int:
-    """:raises ValueError: this is no priority."""
-    if isinstance(priority, int) and priority in PRIORITIES:
-        return priority
-    raise ValueError(
-        f"priority of actor {actor_name!r} is {priority!r}; it goes from"
-        f" {PRIORITIES[0]}, first, to {PRIORITIES[-1]}, last"
-    )
-
-
-def check_delay(delay: object) -> int:
-    """:raises TypeError, ValueError: this is no delay in milliseconds."""
-    if not isinstance(delay, int):
-        raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")
-    if delay < 0:
-        raise ValueError(f"delay is {delay} ms; it cannot be negative")
-    return delay
-
-
-def check_eta(eta: object) -> int:
-    """:raises TypeError: this is no moment in milliseconds since the epoch."""
-    if not isinstance(eta, int):
-        raise TypeError(
-            f"eta is {eta!r}; it is an aware datetime, or milliseconds since the epoch"
-        )
-    return eta
-
-
 def _name_actor(name: str, value: Any) -> Any:
     """The value of an option, by name where it is an actor."""
     if name not in _CALLBACKS or value is None or isinstance(value, str):
@@ -298,16 +267,3 @@ def _name_actor(name: str, value: Any) -> Any:
     if isinstance(value, Actor):
         return value.actor_name
     raise TypeError(f"{name} is {value!r}; it is an actor or the name of one")
-
-
-def _since_epoch(name: str, value: Any) -> Any:
-    """The value of an option, in milliseconds where it is a datetime."""
-    if not isinstance(value, datetime):
-        return value
-    if value.utcoffset() is None:
-        raise ValueError(
-            f"{name} is {value!r}, without a time zone: it would be another moment on another"
-            f" machine; take datetime.now(UTC) or {name}.astimezone()"
-        )
-    # Rounded up: never before that moment.
-    return -((_EPOCH - value) // timedelta(milliseconds=1))

@@ -17,9 +17,6 @@ from typing import Final
 from typing import TypeVar
 
 from .actor import Actor
-from .actor import check_delay
-from .actor import check_eta
-from .actor import check_priority
 from .clock import Clock
 from .config import milliseconds
 from .config import Settings
@@ -39,6 +36,9 @@ from .hooks import MessageProxy
 from .hooks import Middleware
 from .job import Job
 from .message import Message
+from .options import check_delay
+from .options import check_eta
+from .options import check_priority
 from .record import JobRecord
 from .record import Status
 

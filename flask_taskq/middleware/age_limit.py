@@ -11,6 +11,8 @@ from ..config import milliseconds
 from ..errors import SkipMessage
 from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..options import check_duration
+from ..options import refusal
 
 
 class AgeLimit(Middleware):
@@ -40,16 +42,11 @@ class AgeLimit(Middleware):
         return {"max_age": self._max_age, "expires": None}
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        max_age = milliseconds(options.get("max_age") or 0)
-        if type(max_age) is not int or max_age < 0:
-            raise ValueError(
-                f"max_age is {max_age!r}; it is milliseconds as an int from 0, or a timedelta"
-            )
+        check_duration("max_age", options.get("max_age"), none="no limit")
         expires = options.get("expires")
         if expires is not None and type(expires) is not int:
-            raise ValueError(
-                f"expires is {expires!r}; it is an aware datetime, or milliseconds since the"
-                " epoch"
+            raise refusal(
+                "expires", expires, "an aware datetime, or milliseconds since the epoch"
             )
 
     def after_declare_actor(self, broker: Broker, actor: Any) -> None:

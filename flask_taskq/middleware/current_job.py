@@ -14,6 +14,7 @@ from werkzeug.local import LocalProxy
 from ..broker import Broker
 from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..options import check_bool
 
 _running: Final[ContextVar[MessageProxy]] = ContextVar("flask_taskq.current_job")
 
@@ -56,8 +57,7 @@ class CurrentJob(Middleware):
         return {"cooperative"}
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        if type(wanted := options["cooperative"]) is not bool:
-            raise ValueError(f"cooperative is {wanted!r}; it is True or False")
+        check_bool("cooperative", options["cooperative"])
 
     def around_process_message(
         self, broker: Broker, message: MessageProxy

@@ -16,6 +16,7 @@ from ..broker import Broker
 from ..engines.keeping import LINE_TEXT
 from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..options import check_bool
 
 _OWN: Final = __name__.partition(".")[0]
 
@@ -40,9 +41,7 @@ class JobLogs(Middleware):
         return {"keep_logs"}
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        keep_logs = options.get("keep_logs", False)
-        if not isinstance(keep_logs, bool):
-            raise ValueError(f"keep_logs is {keep_logs!r}; it is True or False")
+        check_bool("keep_logs", options["keep_logs"])
 
     def after_declare_actor(self, broker: Broker, actor: Any) -> None:
         if not self.actor_options.isdisjoint(actor.options):

@@ -17,12 +17,20 @@ from ..errors import Retry
 from ..hooks import DECIDED
 from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..options import check_count
+from ..options import check_duration
+from ..options import check_exceptions
+from ..options import check_function
+from ..options import is_exception
+from ..options import refusal
 
 #: Beyond this many doublings every backoff is over any maximum.
 _MAX_DOUBLINGS: Final = 40
 
+_BOUNDS: Final = ("min_backoff", "max_backoff")
+
 #: What a row of ``retry_on`` may say.
-_PER_ERROR: Final = frozenset({"max_retries", "min_backoff", "max_backoff"})
+_PER_ERROR: Final = frozenset({"max_retries", *_BOUNDS})
 
 
 class Retries(Middleware):
@@ -88,9 +96,8 @@ class Retries(Middleware):
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
-            check = _CHECKS.get(name)
-            if check is not None and (wrong := check(value)):
-                raise ValueError(f"{name} {wrong}")
+            if name in _CHECKS:
+                _CHECKS[name](name, value)
 
     def after_process_message(
         self,
@@ -132,14 +139,8 @@ class Retries(Middleware):
         elif isinstance(exception, Retry) and exception.delay is not None:
             message.retry(milliseconds(exception.delay))
         else:
-            min_backoff, max_backoff = option("min_backoff"), option("max_backoff")
-            message.retry(
-                compute_backoff(
-                    retries,
-                    min_backoff=milliseconds(min_backoff),
-                    max_backoff=milliseconds(max_backoff),
-                )
-            )
+            bounds = {name: milliseconds(option(name)) for name in _BOUNDS}
+            message.retry(compute_backoff(retries, **bounds))
 
     def _tell_exhausted(
         self, broker: Broker, message: MessageProxy, max_retries: int | None
@@ -154,11 +155,6 @@ def _nearest(
     table: Mapping[type, Mapping[str, Any]], exception: BaseException
 ) -> Mapping[str, Any]:
     return next((table[cls] for cls in type(exception).__mro__ if cls in table), {})
-
-
-def _is_count(value: object) -> bool:
-    # True and False are ints as well, and never meant.
-    return type(value) is int and value >= 0
 
 
 def compute_backoff(retries: int, *, min_backoff: int, max_backoff: int) -> int:
@@ -176,55 +172,28 @@ def compute_backoff(retries: int, *, min_backoff: int, max_backoff: int) -> int:
     return round(backoff)
 
 
-def _check_count(value: Any) -> str | None:
-    if value is None or _is_count(value):
-        return None
-    what = "how many runs may follow the first one, an int from 0; None for any"
-    return f"is {value!r}; it is {what}"
-
-
-def _check_duration(value: Any) -> str | None:
-    if _is_count(milliseconds(value)):
-        return None
-    return f"is {value!r}; it is milliseconds as an int from 0, or a timedelta"
-
-
-def _check_classes(value: Any) -> str | None:
+def _check_table(name: str, value: Any) -> None:
     if value is None:
-        return None
-    classes = value if isinstance(value, tuple) else (value,)
-    if all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
-        return None
-    return f"is {value!r}; it is a class of exceptions or a tuple of them"
-
-
-def _check_table(value: Any) -> str | None:
-    if value is None:
-        return None
+        return
     if not isinstance(value, Mapping):
-        return f"is {value!r}; it is a dict from a class of exceptions to its options"
+        raise refusal(name, value, "a dict from a class of exceptions to its options")
     for cls, row in value.items():
-        if isinstance(cls, tuple) or _check_classes(cls):
-            return f"has the key {cls!r}; each is a class of exceptions"
+        if not is_exception(cls):
+            raise ValueError(f"{name} has the key {cls!r}; each is a class of exceptions")
         if not isinstance(row, Mapping) or not _PER_ERROR.issuperset(row):
-            return f"has {row!r} for {cls.__name__}; it can say {', '.join(sorted(_PER_ERROR))}"
-        for name, option in row.items():
-            if wrong := _CHECKS[name](option):
-                return f"for {cls.__name__}: {name} {wrong}"
-    return None
+            can_say = ", ".join(sorted(_PER_ERROR))
+            raise ValueError(f"{name} has {row!r} for {cls.__name__}; it can say {can_say}")
+        for option in row:
+            _CHECKS[option](f"{name} for {cls.__name__}: {option}", row[option])
 
 
-def _check_function(value: Any) -> str | None:
-    return None if value is None or callable(value) else f"is {value!r}; it is a function"
-
-
-#: What is wrong with the value of an option; None if nothing is.
-_CHECKS: Final[dict[str, Callable[[Any], str | None]]] = {
-    "max_retries": _check_count,
-    "min_backoff": _check_duration,
-    "max_backoff": _check_duration,
-    "throws": _check_classes,
-    "discard_on": _check_classes,
+#: What is checked of an option's value.
+_CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
+    "max_retries": check_count,
+    "min_backoff": check_duration,
+    "max_backoff": check_duration,
+    "throws": check_exceptions,
+    "discard_on": check_exceptions,
     "retry_on": _check_table,
-    "retry_when": _check_function,
+    "retry_when": check_function,
 }

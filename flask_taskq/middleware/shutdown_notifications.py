@@ -8,6 +8,7 @@ from typing import Any
 from ..broker import Broker
 from ..errors import Shutdown
 from ..hooks import Middleware
+from ..options import check_bool
 
 
 class ShutdownNotifications(Middleware):
@@ -32,8 +33,7 @@ class ShutdownNotifications(Middleware):
         return self._given
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        if type(wanted := options["notify_shutdown"]) is not bool:
-            raise ValueError(f"notify_shutdown is {wanted!r}; it is True or False")
+        check_bool("notify_shutdown", options["notify_shutdown"])
 
     def before_worker_shutdown(self, broker: Broker, worker: Any) -> None:
         worker.interrupt(

@@ -14,6 +14,7 @@ from ..broker import Broker
 from ..config import milliseconds
 from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..options import check_duration
 
 
 class TimeLimit(Middleware):
@@ -52,14 +53,8 @@ class TimeLimit(Middleware):
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         limit = options.get("time_limit")
-        if limit is None or limit == math.inf:
-            return
-        milliseconds_ = milliseconds(limit)
-        if type(milliseconds_) is not int or milliseconds_ < 1:
-            raise ValueError(
-                f"time_limit is {limit!r}; it is milliseconds as an int from 1, a timedelta,"
-                " or None for no limit"
-            )
+        if limit != math.inf:
+            check_duration("time_limit", limit, least=1, none="no limit")
 
     def after_declare_actor(self, broker: Broker, actor: Any) -> None:
         if "time_limit" in actor.options:

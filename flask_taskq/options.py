@@ -1,0 +1,118 @@
+"""What the values of options can be: for actors, messages, and the middleware that has them.
+
+A check raises an error that names the option and says what it may be; whose option it is,
+the broker puts before that.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from datetime import timedelta
+from datetime import UTC
+from typing import Any
+from typing import Final
+
+from .config import milliseconds
+
+#: The range of priorities; lower runs first.
+PRIORITIES: Final = range(-9, 10)
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
+def refusal(name: str, value: object, allowed: str) -> ValueError:
+    """What to raise for a value that an option cannot have."""
+    return ValueError(f"{name} is {value!r}; it is {allowed}")
+
+
+def check_bool(name: str, value: object) -> None:
+    """:raises ValueError: it is neither True nor False."""
+    if type(value) is not bool:
+        raise refusal(name, value, "True or False")
+
+
+def check_count(name: str, value: object) -> None:
+    """:raises ValueError: it is neither an int from 0 nor None, which is for any number."""
+    if value is not None and not _is_int(value, 0):
+        raise refusal(name, value, "an int from 0, or None for any number")
+
+
+def check_duration(name: str, value: Any, *, least: int = 0, none: str | None = None) -> None:
+    """Check a number of milliseconds, or a timedelta.
+
+    :param least: milliseconds.
+    :param none: what None stands for, where it may be given.
+    :raises ValueError: it is no such thing.
+    """
+    if value is None and none is not None:
+        return
+    if not _is_int(milliseconds(value), least):
+        ending = "or a timedelta" if none is None else f"a timedelta, or None for {none}"
+        raise refusal(name, value, f"milliseconds as an int from {least}, {ending}")
+
+
+def check_exceptions(name: str, value: object) -> None:
+    """:raises ValueError: it is no class of exceptions, tuple of them, or None."""
+    classes = value if isinstance(value, tuple) else (value,)
+    if value is not None and not all(map(is_exception, classes)):
+        raise refusal(name, value, "a class of exceptions or a tuple of them")
+
+
+def is_exception(value: object) -> bool:
+    """Whether it is a class of exceptions."""
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def check_function(name: str, value: object) -> None:
+    """:raises ValueError: it is neither a function nor None."""
+    if value is not None and not callable(value):
+        raise refusal(name, value, "a function")
+
+
+def check_priority(priority: object, actor_name: str) -> int:
+    """:raises ValueError: this is no priority."""
+    if isinstance(priority, int) and priority in PRIORITIES:
+        return priority
+    raise ValueError(
+        f"priority of actor {actor_name!r} is {priority!r}; it goes from"
+        f" {PRIORITIES[0]}, first, to {PRIORITIES[-1]}, last"
+    )
+
+
+def check_delay(delay: object) -> int:
+    """:raises TypeError, ValueError: this is no delay in milliseconds."""
+    if not isinstance(delay, int):
+        raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")
+    if delay < 0:
+        raise ValueError(f"delay is {delay} ms; it cannot be negative")
+    return delay
+
+
+def check_eta(eta: object) -> int:
+    """:raises TypeError: this is no moment in milliseconds since the epoch."""
+    if not isinstance(eta, int):
+        raise TypeError(
+            f"eta is {eta!r}; it is an aware datetime, or milliseconds since the epoch"
+        )
+    return eta
+
+
+def since_epoch(name: str, value: Any) -> Any:
+    """The value of an option, in milliseconds where it is a datetime.
+
+    :raises ValueError: it has no time zone.
+    """
+    if not isinstance(value, datetime):
+        return value
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"{name} is {value!r}, without a time zone: it would be another moment on another"
+            f" machine; take datetime.now(UTC) or {name}.astimezone()"
+        )
+    # Rounded up: never before that moment.
+    return -((_EPOCH - value) // timedelta(milliseconds=1))
+
+
+def _is_int(value: object, least: int) -> bool:
+    # True and False are ints as well, and never meant.
+    return type(value) is int and value >= least
