@@ -46,7 +46,8 @@ class Expectation:
     """What a test says of a job.
 
     :param actor: whose job it is.
-    :param args: its arguments by position, all of them; None for any.
+    :param args: its arguments by position, all that are not left at their defaults; None for
+        any.
     :param kwargs: some of its arguments, by name.
     :param queue: where it waits; None for anywhere.
     :param delay: milliseconds that it waits after it was sent; None for any.
@@ -74,13 +75,17 @@ class Expectation:
             raise BadArguments(
                 f"actor {actor.actor_name!r} takes {actor.signature}: {error}"
             ) from None
-        named = self._name(self._args or (), self._kwargs)
-        self._arguments = {name: as_json(value) for name, value in named.items()}
         self._defaults = {
             parameter.name: as_json(parameter.default)
             for parameter in actor.signature.parameters.values()
             if parameter.default is not parameter.empty
         }
+        named = self._name(self._args or (), self._kwargs)
+        self._arguments = {name: as_json(value) for name, value in named.items()}
+        if self._args is not None:
+            # All of them: what is not among them has its default, given or not.
+            for name in actor.parameters:
+                self._arguments.setdefault(name, self._defaults.get(name, _ABSENT))
 
     def differences(self, job: Job[Any]) -> list[Difference]:
         """Where a job is not as expected; nothing if it is."""
@@ -110,6 +115,7 @@ class Expectation:
             if expected != found:
                 yield Difference(name, expected, found)
         if self._args is not None:
+            # More than the function has names for.
             for name, found in self._name(message.args, {}).items():
                 if name not in self._arguments:
                     yield Difference(name, _ABSENT, found)

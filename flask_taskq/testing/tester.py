@@ -174,7 +174,7 @@ class JobTester:
         stand anywhere.
 
         :param actor: whose job, given itself or by its name.
-        :param args: the arguments by position, all of them.
+        :param args: the arguments by position, all that are not left at their defaults.
         :param kwargs: some arguments by name; the job may have others.
         :param queue: where it waits.
         :param delay: how long after it was sent it may run at the earliest, in milliseconds;
