@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import Enum
 from queue import Empty
 from queue import SimpleQueue
@@ -185,8 +186,7 @@ class Settler:
                 delivery.id,
                 delivery.worker,
             )
-        stored = [one for one in batch if one.delivery not in stale] if stale else batch
-        emit_outcomes(self._broker, "after", stored)
+        emit_outcomes(self._broker, "after", _without(stale, batch) if stale else batch)
         return []
 
     def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:
@@ -201,6 +201,14 @@ class Settler:
             return batch
         del self._odd[delivery.id]
         return [defective(delivery, error)]
+
+
+def _without(stale: Iterable[Delivery], batch: Sequence[Settlement]) -> list[Settlement]:
+    """The settlements that were stored. Of two of one delivery the later one is stale."""
+    left = list(batch)
+    for delivery in stale:
+        left.remove([one for one in left if one.delivery == delivery][-1])
+    return left
 
 
 def defective(delivery: Delivery, error: BaseException) -> Failed:
