@@ -6,6 +6,7 @@ import logging
 import math
 import traceback
 from dataclasses import dataclass
+from dataclasses import field
 from types import FrameType
 from types import TracebackType
 from typing import Any
@@ -49,8 +50,7 @@ class Run:
     Its limits are milliseconds of the monotonic clock.
 
     :param stack: where it was when it was given up, in place of a traceback.
-    :param told: what it was told to end for, the latest last.
-    :param raise_at: when what the run was told is raised in it.
+    :param told: what it was told to end for, and when that is raised in it.
     :param limit_at: when its time limit is over.
     :param kill_at: when it must have ended: its process is replaced otherwise.
     """
@@ -65,8 +65,7 @@ class Run:
     exception: BaseException | None = None
     code: str = "exception"
     stack: str = ""
-    told: tuple[type[Interrupt], ...] = ()
-    raise_at: float = math.inf
+    told: dict[type[Interrupt], float] = field(default_factory=dict)
     limit_at: float = math.inf
     kill_at: float = math.inf
 
@@ -80,10 +79,17 @@ class Run:
 
         Once: whoever tells it may find the reason again and again.
         """
+        # Several threads tell, and the watch raises meanwhile: each step here is a single one
+        # of the interpreter, and nobody overwrites what somebody else has noted.
         if exception not in self.told:
-            self.told += (exception,)
+            self.told[exception] = math.inf if self.is_cooperative else raise_at
             self.message.told = exception
-            self.raise_at = math.inf if self.is_cooperative else raise_at
+
+    @property
+    def raise_at(self) -> float:
+        """When what it was told last is raised in it."""
+        told = self.message.told
+        return math.inf if told is None else self.told[told]
 
 
 def is_cancelled(run: Run) -> bool:

@@ -104,9 +104,10 @@ class Watch:
         if run.limit_at <= now:
             run.limit_at = math.inf
             run.tell(TimeLimitExceeded, now)
-        if run.raise_at <= now and run.message.told is not None:
-            was_raised = runner.interrupt(run, run.message.told)
-            run.raise_at = math.inf if was_raised else now + _AGAIN
+        told = run.message.told
+        if told is not None and run.told[told] <= now:
+            was_raised = runner.interrupt(run, told)
+            run.told[told] = math.inf if was_raised else now + _AGAIN
         if run.kill_at <= now:
             run.kill_at = math.inf
             self._on_stuck(runner, run)
