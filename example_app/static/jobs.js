@@ -54,6 +54,8 @@ function show(element, progress) {
   const bar = element.querySelector("progress");
   const doing = element.querySelector("[data-doing]");
   if (bar && progress?.fraction != null) {
+    // Not to the first one: a bar that grew to it would look as if nothing were done yet.
+    bar.classList.toggle("moving", bar.hasAttribute("value"));
     bar.value = progress.fraction;
   }
   if (doing && progress?.message) {

@@ -81,14 +81,15 @@ def status_is(status: str, more: str = "") -> str:
 
 
 def test_a_file_is_uploaded_and_its_charts_are_seen(page: Browser) -> None:
-    """The bar grows on the way, and then the table and the charts take its place."""
+    """The bar shows what is done as soon as it is known, grows on the way, and then the
+    table and the charts take its place."""
     take_screenshots(page, "start")
     page.choose_files("#file", [SAMPLE])
     page.click("form[action='/summaries'] button")
-    page.wait_for("document.querySelector('progress').value > 0")
+    page.wait_for("(window.first = document.querySelector('progress').cloneNode()).value > 0")
+    assert page.run("first.className") == ""
+    page.wait_for("document.querySelector('progress.moving').value > first.value")
     take_screenshots(page, "running")
-    page.run("window.before = document.querySelector('progress').value")
-    page.wait_for("document.querySelector('progress').value > before")
     page.wait_for(status_is("succeeded"))
     assert page.run("document.querySelectorAll('figure svg rect').length") > 20
     assert page.run("document.querySelectorAll('tbody tr').length") == 11
