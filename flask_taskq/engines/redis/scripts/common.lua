@@ -91,7 +91,8 @@ end
 -- What a script does to lists that are the same for many jobs is gathered here, and done
 -- at once.
 
-local counts, tokens, queued, ended = {}, {}, {}, {}
+local counts, tokens, ended = {}, {}, {}
+local queued = {} -- queue -> priority -> ids that go to the end of that list
 
 local function count(queue, difference)
   counts[queue] = (counts[queue] or 0) + difference
@@ -101,27 +102,26 @@ local function wake(queue, alone)
   tokens[(alone and 'wake:alone:' or 'wake:') .. queue] = true
 end
 
-local function append(lists, key, id)
-  local list = lists[key]
-  if not list then
-    list = {}
-    lists[key] = list
+local function push(key, ids)
+  for from = 1, #ids, CHUNK do
+    call('RPUSH', P .. key, unpack(ids, from, math.min(from + CHUNK - 1, #ids)))
   end
-  list[#list + 1] = id
 end
 
-local function push(lists)
-  for key, ids in pairs(lists) do
-    for from = 1, #ids, CHUNK do
-      call('RPUSH', P .. key, unpack(ids, from, math.min(from + CHUNK - 1, #ids)))
+local function push_queued()
+  for queue, levels in pairs(queued) do
+    for priority, ids in pairs(levels) do
+      push('ready:' .. queue .. ':' .. priority, ids)
     end
-    lists[key] = nil
   end
+  queued = {}
 end
 
 local function flush()
-  push(queued)
-  push(ended)
+  push_queued()
+  for class, ids in pairs(ended) do
+    push('over:' .. class, ids)
+  end
   for queue, difference in pairs(counts) do
     if difference ~= 0 then
       call('HINCRBY', P .. 'waiting', queue, difference)
@@ -136,15 +136,9 @@ end
 
 -- Places
 
-local levels = {} -- those that this script has noted already
-
 local function note_level(queue, priority)
-  local key = queue .. ':' .. priority
-  if not levels[key] then
-    levels[key] = true
-    call('ZADD', P .. 'levels:' .. queue, priority, priority)
-  end
-  return key
+  call('ZADD', P .. 'levels:' .. queue, priority, priority)
+  wake(queue, false)
 end
 
 local function member(r, id)
@@ -168,14 +162,28 @@ local function score(r)
   return (r.priority + 9) * LEVEL + r.place
 end
 
+local function append(queue, priority, id)
+  local levels = queued[queue]
+  if not levels then
+    levels = {}
+    queued[queue] = levels
+  end
+  local ids = levels[priority]
+  if not ids then
+    ids = {}
+    levels[priority] = ids
+    note_level(queue, priority)
+  end
+  ids[#ids + 1] = id
+end
+
 -- To the end of its queue. Its place is a new one.
 local function line_up(id, r)
   if has(r.flags, ALONE) then
     call('ZADD', P .. 'alone:' .. r.queue, score(r), id)
     wake(r.queue, true)
   else
-    append(queued, 'ready:' .. note_level(r.queue, r.priority), id)
-    wake(r.queue, false)
+    append(r.queue, r.priority, id)
   end
 end
 
@@ -185,8 +193,8 @@ local function line_up_again(id, r)
   if has(r.flags, ALONE) then
     line_up(id, r)
   else
-    call('ZADD', P .. 'back:' .. note_level(r.queue, r.priority), r.place, id)
-    wake(r.queue, false)
+    call('ZADD', P .. 'back:' .. r.queue .. ':' .. r.priority, r.place, id)
+    note_level(r.queue, r.priority)
   end
 end
 
@@ -200,12 +208,10 @@ local function insert(id, sent, number)
   local status, due, length, flags, priority = struct.unpack(SENT, sent)
   local queue = string.sub(record, TAIL, TAIL + length - 1)
   count(queue, 1)
-  local r = { seq = number, place = number, due = due, queue = queue, flags = flags,
-    priority = priority }
   if status == SCHEDULED then
-    schedule(id, r)
+    schedule(id, { seq = number, due = due, queue = queue, flags = flags })
   else
-    line_up(id, r)
+    append(queue, priority, id)
   end
 end
 
@@ -221,7 +227,9 @@ local function finish(id, r, status, now, result_ttl, failed_ttl)
   if has(r.flags, LOGS) then
     call('PEXPIRE', P .. 'log:' .. id, ttl + SLACK)
   end
-  append(ended, 'over:' .. class, id)
+  local ids = ended[class] or {}
+  ended[class] = ids
+  ids[#ids + 1] = id
   return save(id, r, ttl)
 end
 
@@ -280,7 +288,7 @@ local function promote(now)
       more = more or #members == BOUND
     end
   end
-  push(queued)
+  push_queued()
   return more
 end
 

@@ -98,5 +98,5 @@ while next_argument <= #ARGV do
   next_argument = next_argument + 2 * follows
   index = index + 1
 end
-push(queued)
+push_queued()
 return fetch(to, tonumber(ARGV[3]), now, memory, settled, stale)
