@@ -18,6 +18,7 @@ from typing import Self
 
 from flask_taskq.encoding import encode_message
 from flask_taskq.job import Job
+from flask_taskq.message import Message
 
 from . import app as bench_app
 from .machine import descendants
@@ -86,11 +87,14 @@ class Bench:
         jobs: list[Job[None]] = []
         while len(jobs) < count:
             some = min(MANY, count - len(jobs))
-            jobs += bench_app.taskq.send_many(
-                bench_app.noop.message_with_options(args=(PAYLOAD,), delay=delay)
-                for _ in range(some)
-            )
+            jobs += bench_app.taskq.send_many(self._messages(some, delay))
         return jobs
+
+    def _messages(self, count: int, delay: int | None) -> list[Message]:
+        noop = bench_app.noop
+        if delay is None:
+            return [noop.message(PAYLOAD) for _ in range(count)]
+        return [noop.message_with_options(args=(PAYLOAD,), delay=delay) for _ in range(count)]
 
     @contextmanager
     def worker(self, log_level: str = "warning") -> Iterator[Worker]:

@@ -43,6 +43,8 @@ def measure_many(sizes: Sizes) -> Iterator[Row]:
     """A thousand jobs in one step."""
     ours, bare = [], []
     with Bench(sizes.url) as bench, opened(bench, 1) as [floor]:
+        bench.send(50)
+        floor.send(50)
         for _ in range(2 * sizes.rounds):
             bare.append(rate(MANY, lambda: floor.send_many(MANY)))
             ours.append(rate(MANY, lambda: bench.send_many(MANY)))
