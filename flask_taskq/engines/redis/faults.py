@@ -21,11 +21,13 @@ _TRANSIENT: Final = re.compile(
 )
 _FULL: Final = re.compile(r"\b(OOM|MISCONF)\b")
 _REFUSED: Final = re.compile(r"\b(NOAUTH|WRONGPASS|NOPERM)\b|(?i:invalid password|protected)")
+_UNTRUSTED: Final = re.compile(r"certificate verify failed: (.+?)\.?(?= \(_ssl|$)")
 _MOVED: Final = re.compile(r"^(?:MOVED )?\d+ (\S*):(\d+)$")
 
 
 class Refused(ConnectionFailed):
-    """The server is there and does not let us in. Trying again does not help by itself."""
+    """The server is there, and it does not let us in, or we do not trust it. Trying again
+    does not help by itself."""
 
 
 def _text(error: BaseException) -> str:
@@ -50,11 +52,12 @@ def _text(error: BaseException) -> str:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the call is worth repeating, over a new connection."""
-    if _REFUSED.search(_text(error)):
+    text = _text(error)
+    if _REFUSED.search(text) or _UNTRUSTED.search(text):
         return False
     if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)):
         return True
-    return bool(_TRANSIENT.search(_text(error)))
+    return bool(_TRANSIENT.search(text))
 
 
 def spares_connection(error: BaseException) -> bool:
@@ -80,6 +83,12 @@ def translate(error: BaseException, where: str, *, opening: bool = False) -> Bro
         return Refused(
             f"{where} refuses: {error}; check the user and the password in TASKQ_BROKER_URL,"
             " and that the user may run scripts on the keys of TASKQ_NAMESPACE"
+        )
+    if untrusted := _UNTRUSTED.search(text):
+        return Refused(
+            f"{where} is not trusted: certificate verify failed: {untrusted[1]}; the"
+            " option ssl_ca_certs names a file with the authority that signed it, and the"
+            " host in the URL must be a name that it is for"
         )
     if _FULL.search(text):
         return BrokerFull(f"{where} takes nothing more; nothing was stored: {error}")

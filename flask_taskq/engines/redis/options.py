@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 from typing import Any
 from typing import Final
@@ -155,9 +156,15 @@ def _read_options(given: dict[str, Any]) -> Options:
                 + ", ".join(("db", *Options.__struct_fields__))
             )
     try:
-        return msgspec.convert(given, Options, strict=False)
+        options = msgspec.convert(given, Options, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{_WHERE}: {error}") from None
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        path = getattr(options, name)
+        # The driver would report it as a server that cannot be reached.
+        if path is not None and not Path(path).is_file():
+            raise ConfigurationError(f"{_WHERE}: {name} is {path!r}, and there is no such file")
+    return options
 
 
 def _wrong(shown: str, text: str) -> ConfigurationError:
