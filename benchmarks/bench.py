@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Final
 from typing import Self
 
+from msgspec.structs import replace
+
 from flask_taskq.encoding import encode_message
+from flask_taskq.engines.base import Envelope
 from flask_taskq.job import Job
-from flask_taskq.message import Message
+from flask_taskq.message import generate_id
 
 from . import app as bench_app
 from .machine import descendants
@@ -29,6 +32,9 @@ PAYLOAD: Final = "x" * 100
 
 #: How many messages one ``send_many()`` has.
 MANY: Final = 1_000
+
+#: How many jobs are stored in a step where that is not what is measured.
+FILLING: Final = 10_000
 
 #: In how many milliseconds a worker has to have done what it is waited for.
 PATIENCE: Final = 300_000
@@ -68,7 +74,7 @@ class Bench:
         self.storage.close()
         shutil.rmtree(self._folder)
         for name in _ENVIRONMENT:
-            del os.environ[name]
+            os.environ.pop(name, None)  # of two that are open, the first one has done it
 
     def context(self) -> AbstractContextManager[object]:
         """The app's context, for another thread."""
@@ -79,22 +85,35 @@ class Bench:
         for _ in range(count):
             bench_app.noop.send(PAYLOAD)
 
-    def send_many(self, count: int, delay: int | None = None) -> list[Job[None]]:
-        """In steps of a thousand.
-
-        :param delay: in milliseconds.
-        """
+    def send_many(self, count: int) -> list[Job[None]]:
+        """In steps of a thousand."""
         jobs: list[Job[None]] = []
         while len(jobs) < count:
             some = min(MANY, count - len(jobs))
-            jobs += bench_app.taskq.send_many(self._messages(some, delay))
+            jobs += bench_app.taskq.send_many(
+                bench_app.noop.message(PAYLOAD) for _ in range(some)
+            )
         return jobs
 
-    def _messages(self, count: int, delay: int | None) -> list[Message]:
-        noop = bench_app.noop
-        if delay is None:
-            return [noop.message(PAYLOAD) for _ in range(count)]
-        return [noop.message_with_options(args=(PAYLOAD,), delay=delay) for _ in range(count)]
+    def fill(self, count: int, delay: int | None = None) -> None:
+        """Store jobs that nobody looks at, past all that is not the engine.
+
+        :param delay: in milliseconds.
+        """
+        now = self.broker.clock.now()
+        envelope = Envelope(
+            id="",
+            queue="default",
+            actor="noop",
+            priority=0,
+            message=self.message,
+            created_at=now,
+            due_at=None if delay is None else now + delay,
+            max_attempts=4,
+        )
+        for begin in range(0, count, FILLING):
+            some = range(min(FILLING, count - begin))
+            self.broker.engine.enqueue([replace(envelope, id=generate_id()) for _ in some])
 
     @contextmanager
     def worker(self, log_level: str = "warning") -> Iterator[Worker]:

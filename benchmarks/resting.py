@@ -43,7 +43,7 @@ def measure_idle(sizes: Sizes) -> Iterator[Row]:
 
 def measure_memory(sizes: Sizes) -> Iterator[Row]:
     """What a worker's processes take, and whether jobs that are due later take more."""
-    process, supervisor, beside, bare = [], [], [], []
+    process, supervisor, growth, bare = [], [], [], []
     for _ in range(sizes.rounds):
         with Bench(sizes.url) as bench:
             bare.append(_bare_memory(bench.storage.driver))
@@ -52,12 +52,12 @@ def measure_memory(sizes: Sizes) -> Iterator[Row]:
                 supervisor.append(resident(worker.supervisor))
                 [child] = worker.children
                 process.append(resident(child))
-                bench.send_many(sizes.delayed, delay=LATER)
+                bench.fill(sizes.delayed, delay=LATER)
                 # One more job, so that it has looked at what waits.
                 worker.wait_until_ready()
-                beside.append(resident(child))
+                growth.append(resident(child) - process[-1])
     yield Row("memory", "a worker's process", "MiB", process, bare)
-    yield Row("memory", f"... beside {sizes.delayed:,} delayed jobs", "MiB", beside, bare)
+    yield Row("memory", f"... more beside {sizes.delayed:,} delayed jobs", "MiB", growth)
     yield Row("memory", "its supervisor", "MiB", supervisor)
 
 
@@ -77,7 +77,7 @@ def measure_room(sizes: Sizes) -> Iterator[Row]:
     for _ in range(sizes.rounds):
         with Bench(sizes.url) as bench:
             before = bench.storage.bytes_used()
-            bench.send_many(sizes.delayed)
+            bench.fill(sizes.delayed)
             found.append((bench.storage.bytes_used() - before) / sizes.delayed)
             bare.append(float(len(bench.message)))
     yield Row("room", "a waiting job", "bytes", found, bare)

@@ -22,6 +22,7 @@ class Sizes(NamedTuple):
     :param at_once: how many threads, or processes, send at the same time.
     :param jobs: how many are drained.
     :param samples: how many jobs the latency is taken of.
+    :param waiting: how many are queued while a worker's step is timed.
     :param delayed: how many wait for later.
     :param seconds: how long an idle worker is watched.
     """
@@ -32,6 +33,7 @@ class Sizes(NamedTuple):
     at_once: int = 8
     jobs: int = 30_000
     samples: int = 200
+    waiting: int = 1_000_000
     delayed: int = 100_000
     seconds: float = 10.0
 

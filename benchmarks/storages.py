@@ -248,8 +248,15 @@ class RedisStorage(Storage):
         return int(self._info("memory", "used_memory"))
 
     def close(self) -> None:
-        for key in self._redis.scan_iter(match=f"*{{{self._namespace}}}*", count=1_000):
-            self._redis.unlink(key)
+        cursor, pattern = 0, f"*{{{self._namespace}}}*"
+        while True:
+            cursor, keys = cast(
+                tuple[int, list[bytes]], self._redis.scan(cursor, pattern, count=10_000)
+            )
+            if keys:
+                self._redis.unlink(*keys)
+            if cursor == 0:
+                break
         self._redis.close()
 
     def _info(self, section: str, name: str) -> Any:

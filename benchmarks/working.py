@@ -35,6 +35,9 @@ PAUSE: Final = 0.02
 STEP: Final = 8
 STEPS: Final = 200
 
+#: How many jobs wait in a short queue.
+SHORT: Final = 10_000
+
 
 def measure_drain(sizes: Sizes) -> Iterator[Row]:
     """A worker of one process and eight threads empties a full queue."""
@@ -77,19 +80,20 @@ def _drain(sizes: Sizes, log_level: str) -> tuple[float, float, float | None]:
 
 def measure_backlog(sizes: Sizes) -> Iterator[Row]:
     """Whether a full queue makes a worker's step slower. The floor is a short queue."""
-    long, short = [], []
-    for _ in range(sizes.rounds):
-        with Bench(sizes.url) as bench:
-            bench.send_many(2 * STEP * STEPS)
-            short.append(_step(bench))
-            bench.send_many(sizes.delayed)
-            long.append(_step(bench))
-    name = f"settle {STEP} and fetch {STEP} of {sizes.delayed:,}"
-    yield Row("backlog", name, "ms", long, short)
+    full, short = [], []
+    with Bench(sizes.url) as beside, Bench(sizes.url) as bench:
+        beside.fill(SHORT)
+        bench.fill(sizes.waiting)
+        for _ in range(sizes.rounds):
+            short.append(_step(beside))
+            full.append(_step(bench))
+    name = f"settle {STEP} and fetch {STEP} of {sizes.waiting:,}"
+    yield Row("backlog", name, "ms", full, short)
 
 
 def _step(bench: Bench) -> float:
     """The median of so many steps, in milliseconds."""
+    bench.fill(STEP * (STEPS + 1))
     engine, worker = bench.broker.engine, generate_id()
     engine.workers.register(worker)
     consumer = engine.consumer(["default"], worker)

@@ -15,9 +15,10 @@ from benchmarks.table import Row
 from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
-SMALL = (
-    "--rounds 1 --jobs 20 --sent 8 --at-once 2 --samples 2 --delayed 10 --seconds 0.1".split()
-)
+SMALL = [
+    *"--rounds 1 --jobs 20 --sent 8 --at-once 2 --samples 2".split(),
+    *"--waiting 10 --delayed 10 --seconds 0.1".split(),
+]
 
 
 def run(*arguments, folder):
