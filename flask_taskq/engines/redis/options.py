@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from typing import Any
@@ -60,6 +61,14 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing leaves the machine on the way there."""
+        try:
+            return bool(self.path) or ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"  # other names are known to the network only
 
 
 class Location(NamedTuple):

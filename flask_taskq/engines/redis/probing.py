@@ -16,6 +16,8 @@ from typing import Protocol
 from redis import exceptions
 
 from ...errors import ConfigurationError
+from .options import Address
+from .options import Location
 from .options import Options
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,23 @@ def check(info: Info, where: str, options: Options) -> bool:
     if options.durability == "fsync":
         return _check_disk(info, where)
     return False
+
+
+def warn_of_exposure(address: Address, location: Location) -> None:
+    """Say so when others on the network can read along, or send jobs themselves."""
+    if address.is_local:
+        return
+    where, has_password = location.shown, location.password is not None
+    if not location.tls:
+        what = "the password and all jobs go" if has_password else "all jobs go"
+        logger.warning("%s: %s to %s unencrypted; use rediss://", where, what, address)
+    if not has_password and not location.options.ssl_certfile:
+        logger.warning(
+            "%s: whoever reaches %s can read jobs and send others; set a password there, and"
+            " in the URL",
+            where,
+            address,
+        )
 
 
 def _check_eviction(info: Info, where: str, options: Options) -> None:

@@ -18,6 +18,7 @@ from .options import Location
 from .probing import check
 from .probing import Connection
 from .probing import read_info
+from .probing import warn_of_exposure
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Server:
         self.waits_for_disk = False
         self._clock = clock
         self._lock = threading.Lock()
-        self._checked = False
+        self._warned = self._checked = False
         self._moved: Address | None = None
         # Server's time = monotonic clock + offset; when that was measured, and how exactly.
         self._offset: float | None = None
@@ -63,7 +64,11 @@ class Server:
         :raises redis.exceptions.RedisError: it cannot be had.
         :raises ConfigurationError: the server will not do.
         """
-        connection = self._connect(self._find(timeout), timeout)
+        address = self._find(timeout)
+        if not self._warned:
+            self._warned = True
+            warn_of_exposure(address, self.location)
+        connection = self._connect(address, timeout)
         try:
             if self.location.service is not None:
                 self._check_role(connection)
