@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from flask_taskq import middleware
 from flask_taskq.testing.clock import ManualClock
 
 #: How long a worker's thread may take to end after its test, in seconds.
@@ -42,6 +43,35 @@ def no_runner_left() -> Iterator[None]:
         if thread.name.startswith("taskq-runner"):
             thread.join(RUNNER_END)
             assert not thread.is_alive(), f"{thread.name} runs on after its test"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without",
+        metavar="NAME",
+        help="take a default middleware out, and leave out the tests that need it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    dropped = config.getoption("--without")
+    if dropped is not None:
+        left = tuple(one for one in middleware.DEFAULT if one.__name__ != dropped)
+        if left == middleware.DEFAULT:
+            raise pytest.UsageError(f"--without {dropped}: no default middleware has this name")
+        middleware.DEFAULT = left  # type: ignore[misc]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    dropped = config.getoption("--without")
+    needing = [
+        item
+        for item in items
+        if any(dropped in mark.args for mark in item.iter_markers("needs"))
+    ]
+    if needing:
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """Each of the default middleware can be left out: the rest does not miss it."""
 
 import logging
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from flask_taskq.middleware import DEFAULT
 from tests.support.apps import declare
 from tests.support.apps import make_app
 
+ROOT = Path(__file__).parents[2]
 PATIENCE = 20
 LONG = 20_000
 
@@ -88,3 +92,16 @@ def test_an_app_drops_it_by_its_configuration(dropped):
         assert add.send(2, 3).get_result() == 5
         with pytest.raises((ValueError, TypeError), match=next(iter(options))):
             add.send_with_options(args=(2, 3), **options)
+
+
+#: What runs a job and what runs it where it is sent: tests that know nothing of most habits.
+MEANINGFUL = ["tests/unit/worker/test_runner.py", "tests/unit/test_eager.py"]
+
+
+@pytest.mark.parametrize("dropped", DEFAULT, ids=lambda one: one.__name__)
+def test_the_tests_that_do_not_need_it_pass_without_it(dropped):
+    """``pytest --without NAME`` does the same with any of the others."""
+    words = ["--without", dropped.__name__, "-q", "-p", "no:cacheprovider", *MEANINGFUL]
+    command = [sys.executable, "-m", "pytest", *words]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stdout

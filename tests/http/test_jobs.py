@@ -19,6 +19,7 @@ from flask_taskq.record import Progress
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
 from tests.support.apps import messages
+from tests.support.apps import ONCE
 
 MEMBERS = [
     "id",
@@ -334,7 +335,7 @@ def test_any_text_of_an_error_can_be_shown(app, client, taskq, send, text):
     def fail():
         raise ValueError(text)
 
-    taskq.actor(fail, actor_name="odd", max_retries=0)
+    taskq.actor(fail, actor_name="odd", **ONCE)
     job_id = send("odd")
     drain(app)
     detail = client.get(f"/jobs/{job_id}").json["error"]["detail"]
@@ -576,7 +577,7 @@ def test_the_app_says_which_members_are_let_out(taskq, clock, expose, shown):
     client = app.test_client()
     with app.app_context():
         add, fail = taskq.broker.get_actor("add"), taskq.broker.get_actor("fail")
-        jobs = [add.send(1, 2), fail.send_with_options(max_retries=0)]
+        jobs = [add.send(1, 2), fail.send_with_options(**ONCE)]
     drain(app)
     found = set()
     for job in jobs:

@@ -23,8 +23,12 @@ from flask_taskq.hooks import HOOKS
 from flask_taskq.job import Job
 from flask_taskq.message import Message
 from flask_taskq.middleware import DEFAULT
+from flask_taskq.middleware.retries import Retries
 from flask_taskq.record import JobRecord
 from flask_taskq.worker.runner import Runner
+
+#: Options of an actor whose job fails with its first failure, with retries or without.
+ONCE: dict[str, Any] = {"max_retries": 0} if Retries in DEFAULT else {}
 
 
 def make_app(taskq: TaskQ, name: str = "app", **config: Any) -> Flask:

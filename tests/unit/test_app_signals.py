@@ -22,6 +22,7 @@ from flask_taskq.worker.worker import Worker
 from tests.support.apps import Line
 from tests.support.apps import make_app
 from tests.support.apps import messages
+from tests.support.apps import ONCE
 
 SIGNALS = [one for one in vars(signals).values() if isinstance(one, NamedSignal)]
 
@@ -143,7 +144,7 @@ def test_a_job_that_runs_again_is_told_as_retried(ear, run):
 
 def test_a_job_that_runs_no_more_is_told_as_failed(ear, run):
     """With what was raised."""
-    run(lambda: 1 / 0, max_retries=0)
+    run(lambda: 1 / 0, **ONCE)
     assert ear.names == ["job-enqueued", "job-started", "job-failed"]
     assert isinstance(ear["job-failed"]["exception"], ZeroDivisionError)
 
@@ -211,7 +212,7 @@ def test_a_job_that_is_given_up_is_told_as_cancelled(app, taskq, ear, exception,
 def test_a_job_that_is_snoozed_has_no_outcome(app, taskq, ear):
     """It starts once more, later."""
 
-    @taskq.actor(max_retries=0)
+    @taskq.actor(**ONCE)
     def snooze():
         raise Snooze(1_000)
 

@@ -59,6 +59,7 @@ def test_it_needs_no_engine(url, clock):
         assert add.send().get_result() == 1
 
 
+@pytest.mark.needs("CurrentJob")
 def test_it_goes_the_way_of_every_job(app, taskq):
     """Through encoder, middleware, hooks, and a context of its own."""
     watcher = Watcher()
@@ -94,6 +95,7 @@ def test_arguments_that_cannot_be_sent_are_the_senders_error(app, taskq):
         add.send()
 
 
+@pytest.mark.needs("CurrentJob", "Retries")
 def test_an_error_is_in_the_record_and_is_not_raised(app, taskq, clock):
     """After all retries, for which nobody waits."""
     attempts = []
@@ -113,6 +115,7 @@ def test_an_error_is_in_the_record_and_is_not_raised(app, taskq, clock):
         job.get_result()
 
 
+@pytest.mark.needs("CurrentJob", "Retries")
 def test_a_job_can_succeed_at_a_later_attempt(app, taskq):
     """As in a worker."""
 
@@ -135,6 +138,7 @@ def test_a_delay_is_left_out(app, taskq, clock):
     assert [job.status for job in jobs] == ["succeeded", "succeeded"]
 
 
+@pytest.mark.needs("CurrentJob")
 def test_jobs_that_a_job_sends_run_inside_of_it(app, taskq):
     """It can use their results, and stays the current one."""
 
@@ -204,6 +208,7 @@ def test_an_actor_that_sends_itself_again_ends(app, taskq, caplog):
     assert last.status is Status.SUCCEEDED
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_is_retried_for_ever_is_let_go(app, taskq):
     """It waits for another run that nobody makes."""
 

@@ -17,6 +17,7 @@ from flask_taskq.job import Job
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
+from tests.support.apps import ONCE
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def add(line):
 
 @pytest.fixture
 def fail(line):
-    @declare(line.broker, max_retries=0)
+    @declare(line.broker, **ONCE)
     def fail():
         raise ValueError("no such month")
 

@@ -17,6 +17,7 @@ from flask_taskq.logs import request_id
 from flask_taskq.logs import TextFormatter
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
+from tests.support.apps import ONCE
 
 #: How a line of the text format begins.
 BEGINNING = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +\[\d+\] ")
@@ -86,7 +87,7 @@ def test_the_line_of_a_run_has_its_job(log):
 
 def test_the_line_of_a_failure_has_its_traceback(log):
     """As one string."""
-    run(lambda: 1 / 0, max_retries=0)
+    run(lambda: 1 / 0, **ONCE)
     [line] = log()
     assert line["level"] == "ERROR"
     assert line["exception"].startswith("Traceback")

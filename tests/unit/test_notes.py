@@ -21,6 +21,7 @@ from flask_taskq.record import Progress
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
+from tests.support.apps import ONCE
 
 
 @pytest.fixture
@@ -284,7 +285,7 @@ def test_a_coroutine_notes_for_its_job(line):
 def test_an_actor_that_tells_wrongly_fails(line):
     """It is its own error, with a text that says what to change."""
 
-    @declare(line.broker, max_retries=0)
+    @declare(line.broker, **ONCE)
     def load():
         current_job.progress("50 %")
 

@@ -27,6 +27,7 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
 from tests.support.apps import messages
+from tests.support.apps import ONCE
 from tests.support.apps import Watcher
 
 DAY = 24 * 3600 * 1000
@@ -145,13 +146,14 @@ def test_an_async_actor_can_fail(line):
         await asyncio.sleep(0)
         raise ValueError("no")
 
-    record = run_one(line, fail, max_retries=0)
+    record = run_one(line, fail, **ONCE)
     assert (record.status, record.error.message) == (Status.FAILED, "no")
 
 
 # What an actor raises
 
 
+@pytest.mark.needs("Retries")
 def test_an_exception_is_followed_by_another_run(line, clock):
     """The record shows why it waits."""
     record = run_one(line, raising(ValueError("no")), min_backoff=1_000, max_backoff=1_000)
@@ -163,7 +165,7 @@ def test_an_exception_is_followed_by_another_run(line, clock):
 
 def test_the_last_exception_fails_the_job(line):
     """It is kept with its last error, and its message is kept whole."""
-    actor = declare(line.broker, raising(KeyError("k")), actor_name="actor", max_retries=0)
+    actor = declare(line.broker, raising(KeyError("k")), actor_name="actor", **ONCE)
     job = actor.send()
     sent = job.record.message
     record = line.run(job)
@@ -174,10 +176,11 @@ def test_the_last_exception_fails_the_job(line):
 @pytest.mark.parametrize("exception", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_an_exception_that_is_no_exception_is_an_error_of_the_job(line, exception):
     """``sys.exit()`` in an actor ends the job and not the worker."""
-    record = run_one(line, raising(exception), max_retries=0)
+    record = run_one(line, raising(exception), **ONCE)
     assert (record.status, record.error.type) == (Status.FAILED, type(exception).__name__)
 
 
+@pytest.mark.needs("Retries")
 def test_leaving_by_sys_exit_is_retried(line):
     """As any exception is."""
     assert run_one(line, lambda: sys.exit(0)).status is Status.SCHEDULED
@@ -185,7 +188,7 @@ def test_leaving_by_sys_exit_is_retried(line):
 
 def test_shutdown_gives_the_job_back_uncharged(line, watcher):
     """It runs again elsewhere, and has as many runs left as before."""
-    actor = declare(line.broker, raising(Shutdown()), actor_name="actor", max_retries=0)
+    actor = declare(line.broker, raising(Shutdown()), actor_name="actor", **ONCE)
     job = actor.send()
     assert type(line.run_next()) is GivenBack
     record = job.refresh().record
@@ -228,6 +231,7 @@ def test_a_hook_can_fail_a_job_by_skipping_it(line):
     assert (record.status, record.error.message) == (Status.FAILED, "too old")
 
 
+@pytest.mark.needs("Retries")
 def test_an_error_of_a_size_in_the_actors_own_call_is_not_its_results(line):
     """An actor that sends too large a message failed by itself, and runs again."""
     other = declare(line.broker, lambda x: None, actor_name="other")
@@ -236,6 +240,7 @@ def test_an_error_of_a_size_in_the_actors_own_call_is_not_its_results(line):
     assert record.error.code == "exception"
 
 
+@pytest.mark.needs("Retries")
 def test_an_error_of_arguments_in_the_actors_own_call_is_not_its_own(line):
     """The same for arguments that do not fit another actor."""
     other = declare(line.broker, lambda x: None, actor_name="other")
@@ -341,6 +346,7 @@ def test_arguments_that_do_not_fit_fail_the_job_once(line, args, kwargs):
     assert "actor 'actor' takes (a)" in record.error.message
 
 
+@pytest.mark.needs("Retries")
 def test_a_type_error_of_the_actors_own_is_retried(line):
     """Its arguments do fit."""
     record = run_one(line, lambda a: a + 1, "text")
@@ -348,6 +354,7 @@ def test_a_type_error_of_the_actors_own_is_retried(line):
     assert record.error.code == "exception"
 
 
+@pytest.mark.needs("Retries")
 def test_a_wrong_call_within_the_actor_is_retried(line):
     """It looks like a wrong call of the actor, but is not."""
 
@@ -484,7 +491,7 @@ def test_after_hooks_hear_of_the_result(line, watcher):
 def test_after_hooks_hear_of_the_exception(line, watcher):
     """As the actor raised it, after retries were decided on."""
     error = ValueError("no")
-    run_one(line, raising(error), max_retries=0)
+    run_one(line, raising(error), **ONCE)
     (message,), outcome = watcher.given["after_process_message"]
     assert outcome["exception"] is error
     assert outcome["result"] is None
@@ -524,6 +531,7 @@ def test_a_middleware_need_not_have_a_context_for_each_job(clock):
     assert seen == ["run", "enter dear", "run", "leave dear"]
 
 
+@pytest.mark.needs("Retries")
 def test_a_context_that_swallows_the_exception_does_not_turn_it_into_success(line):
     """What it may undo is its own."""
 
@@ -551,6 +559,7 @@ def failing_context(when):
     return Broken()
 
 
+@pytest.mark.needs("Retries")
 def test_a_context_that_cannot_be_entered_is_an_error_of_the_run(line, watcher):
     """The actor does not run; those that were entered are left; it is tried again."""
     line.broker.add_middleware(failing_context("in"))
@@ -561,6 +570,7 @@ def test_a_context_that_cannot_be_entered_is_an_error_of_the_run(line, watcher):
     assert isinstance(watcher.given["after_process_message"][1]["exception"], OSError)
 
 
+@pytest.mark.needs("Retries")
 def test_a_context_that_cannot_be_left_is_an_error_of_the_run(line, watcher):
     """Its transaction was not committed: the actor has not done what it said."""
     line.broker.add_middleware(failing_context("out"))
@@ -609,6 +619,7 @@ def test_a_job_is_one_line_at_info(line, clock, caplog):
         (lambda: object(), logging.ERROR, "failed"),
     ],
 )
+@pytest.mark.needs("Retries")
 def test_each_outcome_has_its_line(line, caplog, fn, level, text):
     """Its level says whether somebody should look."""
     caplog.set_level(logging.INFO)
@@ -640,6 +651,7 @@ def test_no_line_has_arguments_or_results(line, caplog):
     assert CANARY not in caplog.text
 
 
+@pytest.mark.needs("Retries")
 def test_the_settlement_keeps_no_frames_alive(clock, monkeypatch):
     """An exception refers to the actor's variables, which may be large."""
     line = Line(make_broker(clock))
@@ -666,7 +678,7 @@ def test_the_settlement_keeps_no_frames_alive(clock, monkeypatch):
 def test_every_settlement_is_of_its_delivery(line):
     """The token in it is what lets it through."""
     declare(line.broker, lambda: 1, actor_name="good").send()
-    declare(line.broker, raising(ValueError()), actor_name="bad", max_retries=0).send()
+    declare(line.broker, raising(ValueError()), actor_name="bad", **ONCE).send()
     kinds = []
     for _ in range(2):
         settlement = line.run_next()
@@ -677,12 +689,13 @@ def test_every_settlement_is_of_its_delivery(line):
 
 def test_a_message_can_be_read_back_from_the_record(line):
     """The dead letter can be sent again."""
-    actor = declare(line.broker, raising(ValueError()), actor_name="actor", max_retries=0)
+    actor = declare(line.broker, raising(ValueError()), actor_name="actor", **ONCE)
     message = actor.message()
     job = line.broker.enqueue(message)
     assert line.run(job).message == encode_message(message, 10_000)
 
 
+@pytest.mark.needs("Retries")
 def test_a_traceback_that_cannot_be_formatted_does_not_change_the_outcome(line, monkeypatch):
     """Python parses source for it, which can fail; the record still says where it was."""
 

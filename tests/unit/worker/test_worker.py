@@ -23,6 +23,7 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
 from tests.support.apps import messages
+from tests.support.apps import ONCE
 from tests.support.apps import Watcher
 
 #: Longer than anything here takes, in seconds and in milliseconds.
@@ -220,7 +221,7 @@ def test_an_actor_that_exits_does_not_cost_a_thread(start, broker, add):
         raise SystemExit
 
     start(threads=1)
-    declare(broker, leave, actor_name="leave", max_retries=0).send()
+    declare(broker, leave, actor_name="leave", **ONCE).send()
     assert result(add.send(1, 2)) == 3
 
 
@@ -803,7 +804,7 @@ def test_a_job_sees_what_the_engine_says(start, broker, add):
     def refuse(envelopes):
         raise ConnectionClosed("gone")
 
-    parent = declare(broker, lambda: add.send(1, 2), actor_name="parent", max_retries=0)
+    parent = declare(broker, lambda: add.send(1, 2), actor_name="parent", **ONCE)
     job = parent.send()
     broker.engine.enqueue = refuse
     start()
