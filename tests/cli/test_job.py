@@ -99,6 +99,7 @@ def listed(result):
 # What is listed
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_is_listed(run, send, app):
     """In two columns, and without what does not apply."""
     job_id = send("add", 1, 2)
@@ -133,6 +134,7 @@ def test_a_failed_job_is_listed_with_its_error(run, send, app):
     assert listed(result)["error"] == "LookupError: two\nlines"
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_between_two_attempts_is_listed_as_retrying(run, send, app):
     """As over HTTP, with the time of the next one."""
     job_id = send("fail_at_first")

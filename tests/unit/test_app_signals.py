@@ -129,6 +129,7 @@ def test_each_message_of_a_batch_is_told(app, taskq, ear):
     assert ear.names == ["job-enqueued"] * 2
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_runs_again_is_told_as_retried(ear, run):
     """With what was raised and when it runs again."""
     error = ValueError("no")
@@ -195,6 +196,7 @@ def test_a_job_that_is_given_back_has_no_outcome(app, taskq, ear):
 @pytest.mark.parametrize(
     ("exception", "options"), [(Cancel("no"), {}), (KeyError("no"), {"discard_on": KeyError})]
 )
+@pytest.mark.needs("Retries")
 def test_a_job_that_is_given_up_is_told_as_cancelled(app, taskq, ear, exception, options):
     """Nobody needs to be alarmed."""
 

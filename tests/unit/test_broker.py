@@ -83,6 +83,7 @@ def test_an_actor_may_be_declared_again(broker, add):
     assert broker.get_actor("add") is add
 
 
+@pytest.mark.needs("Retries")
 def test_an_unknown_option_is_refused_with_the_nearest_name(broker):
     """A typing error must not look like an option that has no effect."""
     with pytest.raises(ValueError, match="'max_retires'.*did you mean 'max_retries'"):
@@ -93,6 +94,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_name(broker):
     ("option", "near"),
     [("max_retires", "max_retries"), ("etta", "eta"), ("prioritty", "priority")],
 )
+@pytest.mark.needs("Retries")
 def test_an_unknown_option_of_a_message_is_refused(broker, add, option, near):
     """With the nearest of those that a message can have; nothing is stored."""
     wrong = {option: 1}
@@ -112,6 +114,7 @@ def test_an_option_of_one_call_is_none_of_an_actor(broker, option):
         declare(broker, lambda: None, actor_name="a", **{option: 1})
 
 
+@pytest.mark.needs("Retries")
 def test_a_middleware_is_asked_about_its_own_options_only(broker):
     """When an actor is declared, and with each message that has any."""
     asked = []
@@ -415,6 +418,7 @@ def test_sending_the_same_message_twice_makes_one_job(broker, add):
         ({}, {"max_retries": None}, {}, None),
     ],
 )
+@pytest.mark.needs("Retries")
 def test_a_record_says_how_many_runs_it_may_have(
     clock, settings, actor_options, options, expected
 ):
@@ -425,6 +429,7 @@ def test_a_record_says_how_many_runs_it_may_have(
     assert record.max_attempts == expected
 
 
+@pytest.mark.needs("Retries")
 def test_an_option_of_the_message_wins_over_the_actors(broker):
     """And that one over the configuration."""
     actor = declare(broker, lambda: None, actor_name="a", max_retries=2)

@@ -211,6 +211,7 @@ def test_a_name_cannot_be_declared_twice(taskq):
         taskq.actor(lambda: 2, actor_name="add")
 
 
+@pytest.mark.needs("Retries")
 def test_an_unknown_option_is_refused_when_the_app_is_set_up(taskq):
     """Only its middleware knows which there are."""
     taskq.actor(lambda: 1, actor_name="add", max_retires=1)
@@ -218,6 +219,7 @@ def test_an_unknown_option_is_refused_when_the_app_is_set_up(taskq):
         make_app(taskq)
 
 
+@pytest.mark.needs("Retries")
 def test_an_unknown_option_is_refused_at_once_when_there_is_an_app(app, taskq):
     """And the name is free again."""
     with pytest.raises(ValueError, match="did you mean 'max_retries'"):
@@ -302,6 +304,7 @@ def test_two_apps_have_brokers_of_their_own(taskq):
     assert [ran.id for ran in drain(one)] == [job.id]
 
 
+@pytest.mark.needs("Retries")
 def test_two_apps_have_settings_of_their_own(taskq):
     """Their actors are the same."""
     fail = taskq.actor(lambda: 1 / 0, actor_name="fail")
@@ -418,6 +421,7 @@ def test_the_engine_is_closed_when_its_app_is_dropped(taskq, monkeypatch):
     assert closed == [engine]
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_whose_app_is_gone_is_not_run(taskq):
     """It fails with a text that says so."""
     add = taskq.actor(lambda: 1, actor_name="add", max_retries=0)

@@ -59,6 +59,7 @@ def test_meta_has_the_options(taskq):
     assert actor.options == {"max_retries": 0}
 
 
+@pytest.mark.needs("Retries")
 def test_options_of_meta_are_checked(taskq, app):
     """As those of the decorator."""
     with pytest.raises(ValueError, match="did you mean 'max_retries'"):
@@ -68,6 +69,7 @@ def test_options_of_meta_are_checked(taskq, app):
                 max_retires = 0
 
 
+@pytest.mark.needs("Retries")
 def test_an_abstract_class_is_a_base_only(taskq, app):
     """Its subclasses have its Meta and its TaskQ."""
 
@@ -137,6 +139,7 @@ def test_a_class_can_be_called_as_python_would(taskq):
     assert Add().perform(1) == 11
 
 
+@pytest.mark.needs("Retries")
 def test_a_class_without_perform_fails_its_jobs(taskq, app):
     """The error names it."""
 

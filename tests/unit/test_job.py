@@ -68,6 +68,7 @@ def test_the_progress_is_the_last_that_was_seen(line):
     assert job.refresh().progress.fraction == 0.75
 
 
+@pytest.mark.needs("Retries")
 def test_the_first_record_is_the_one_that_the_engine_wrote(add):
     """The handle makes it up without a read, so the two must not drift apart."""
     for delay in (None, 0, 5_000):

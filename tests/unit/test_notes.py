@@ -241,6 +241,7 @@ def test_a_job_that_ends_has_told_what_it_noted(line, clock):
 
 
 @pytest.mark.parametrize("max_retries", [0, 1])
+@pytest.mark.needs("Retries")
 def test_a_job_that_fails_has_told_what_it_noted(line, max_retries):
     """Whether or not it runs again."""
 
@@ -256,6 +257,7 @@ def test_a_job_that_fails_has_told_what_it_noted(line, max_retries):
     assert (record.progress.current, record.logs[0].text) == (3.0, "begun")
 
 
+@pytest.mark.needs("Retries")
 def test_the_log_of_a_job_goes_over_all_of_its_runs(line):
     """Each line knows its run."""
 

@@ -32,6 +32,7 @@ def test_a_shared_actor_runs_in_each_app_that_sends_it():
         assert job.get_result() == app.name
 
 
+@pytest.mark.needs("Retries")
 def test_a_shared_actor_has_options_as_others():
     """Those of the decorator."""
 
@@ -82,6 +83,7 @@ def test_a_name_is_a_projects_or_shared():
         make_app(taskq)
 
 
+@pytest.mark.needs("Retries")
 def test_an_option_that_an_app_does_not_know_is_refused_when_it_is_set_up():
     """Until then nobody can tell."""
     shared_actor(actor_name="send", max_retires=1)(lambda: None)

@@ -260,6 +260,7 @@ def test_annotations_are_read_when_they_are_needed(line):
     ("value", "named"),
     [("yesterday", "when"), (5, "when"), (None, "when")],
 )
+@pytest.mark.needs("Retries")
 def test_a_value_that_does_not_fit_fails_the_job_at_once(line, value, named):
     """It would not fit the next time either; the error names the parameter."""
     called = []
@@ -276,6 +277,7 @@ def test_a_value_that_does_not_fit_fails_the_job_at_once(line, value, named):
     assert called == []
 
 
+@pytest.mark.needs("Retries")
 def test_an_error_of_another_send_is_the_actors_own(line):
     """It is retried: only this job's arguments are this job's fault."""
 

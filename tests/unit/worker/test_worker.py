@@ -162,6 +162,7 @@ def test_a_long_job_does_not_hold_up_short_ones(start, hold, add):
         assert result(add.send(n, 0)) == n
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_in_backoff_does_not_hold_up_others(start, broker, add):
     """Also with one thread."""
     fail = declare(broker, lambda: 1 / 0, actor_name="fail", min_backoff=3_600_000)
@@ -171,6 +172,7 @@ def test_a_job_in_backoff_does_not_hold_up_others(start, broker, add):
     assert failing.refresh().status is Status.SCHEDULED
 
 
+@pytest.mark.needs("Retries")
 def test_a_failed_job_is_retried(start, broker):
     """By the same worker, without being sent again."""
     attempts = iter([ValueError("no"), ValueError("no"), None])
@@ -739,6 +741,7 @@ def test_hooks_of_a_job_come_in_dramatiqs_order(start, watcher, add):
     ]
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_fails_for_good_is_nacked(start, broker, watcher):
     """A retry is an ack, as in Dramatiq."""
     fail = declare(broker, lambda: 1 / 0, actor_name="fail", max_retries=1)
