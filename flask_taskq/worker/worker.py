@@ -105,6 +105,8 @@ class Worker:
         self._on_worn = on_worn
         self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
         coroutines = 1 if isolated else broker.settings.async_concurrency
+        # The table of slots, which another process reads, keeps the size that it gets here: a
+        # loop that was begun for the first async actor only when that is declared had none.
         if not any(one.is_async for one in broker.actors.values()):
             coroutines = 0
         self.slots = SlotTable(worker_threads + coroutines, slots_fd)
