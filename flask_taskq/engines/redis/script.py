@@ -8,11 +8,14 @@ from typing import Final
 
 
 class Script:
-    """A Lua script, with what all of them share before it."""
+    """A Lua script, with what all of them share before it.
 
-    def __init__(self, name: str) -> None:
+    :param parts: what it has in common with some of them, and stands between.
+    """
+
+    def __init__(self, name: str, *parts: str) -> None:
         self.name = name
-        self.source = (_text("common") + _text(name)).encode()
+        self.source = "".join(map(_text, ("common", *parts, name))).encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
 
@@ -21,8 +24,8 @@ def _text(name: str) -> str:
 
 
 ENQUEUE: Final = Script("enqueue")
-FETCH: Final = Script("fetch")
-SETTLE: Final = Script("settle")
+FETCH: Final = Script("fetch", "claiming")
+SETTLE: Final = Script("settle", "claiming")
 REPORT: Final = Script("report")
 CANCEL: Final = Script("cancel")
 PRUNE: Final = Script("prune")
