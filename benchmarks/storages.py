@@ -290,7 +290,8 @@ class BareRedis(Bare):
         return found"""
 
     def __init__(self, url: str, prefix: str, message: bytes) -> None:
-        self._redis = Redis.from_url(url)
+        # By default the driver gives up a wait that is longer than a few seconds.
+        self._redis = Redis.from_url(url, socket_timeout=None)
         self._message = message
         self._keys = (f"{prefix}job:", f"{prefix}ready")
         self._sha = {text: self._redis.script_load(text) for text in (self._SEND, self._CLAIM)}
