@@ -81,8 +81,7 @@ def test_in_a_cluster_the_node_with_the_namespace_is_found(
 ) -> None:
     """Whichever node the URL names: all keys of a namespace are at one."""
     nodes = [
-        start_server(port=free_port(at_most=50_000), cluster_enabled="yes", databases="1")
-        for _ in range(2)
+        start_server(port=free_port(), cluster_enabled="yes", databases="1") for _ in range(2)
     ]
     for node, slots in zip(nodes, (range(8192), range(8192, 16384)), strict=True):
         with node.connect() as client:
