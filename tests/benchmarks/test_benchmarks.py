@@ -28,7 +28,6 @@ def run(*arguments, folder):
         env={"TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
     )
 
 
