@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -43,9 +44,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pause(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How long jobs rest after each step, in seconds. They have to run for as long as the
+    browser needs to show that they do, however slow the machine is."""
+    began = time.monotonic()
+    for width, height, _ in SCREENS.values():
+        browser.resize(width, height)
+        browser.screenshot(tmp_path_factory.mktemp("blank") / "blank.png")
+    return max(0.05, (time.monotonic() - began) / 5)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, pause: float) -> Iterator[str]:
     """The address of a demo, which hurries a little."""
-    demo = Demo(tmp_path_factory.mktemp("demo"), FLASK_PAUSE="0.05")
+    demo = Demo(tmp_path_factory.mktemp("demo"), FLASK_PAUSE=str(pause))
     try:
         demo.wait_until_ready()
         yield f"http://{demo.netloc}"
