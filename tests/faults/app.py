@@ -29,6 +29,7 @@ from flask_taskq.errors import BrokerError
 from flask_taskq.errors import PayloadTooLarge
 from flask_taskq.hooks import MessageProxy
 from flask_taskq.worker.worker import Worker
+from tests.support.machine_time import start_of
 
 from .consumers import watch
 from .defects import DEFECTS
@@ -90,7 +91,8 @@ class Recording(Middleware):
     """Writes down every run, with its start and its end."""
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        append(FOLDER, "ready", isolated=worker.worker_threads == 1)
+        born = start_of(os.getpid())
+        append(FOLDER, "ready", isolated=worker.worker_threads == 1, born=born)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         append(FOLDER, "stopping", isolated=worker.worker_threads == 1)

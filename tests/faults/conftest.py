@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine_time import start_pulse
 from tests.support.redis_contents import verify_redis
 from tests.support.redis_server import empty_redis
 
@@ -26,8 +27,8 @@ from .harness import Storage
 #: ``make faults`` takes as long as it takes.
 IS_LONG = os.environ.get("FAULTS") == "long"
 
-SHORT = Scale(kills=4, pace=1, jobs=1_000, seconds=1)
-LONG = Scale(kills=60, pace=6, jobs=20_000, seconds=60)
+SHORT = Scale(kills=4, pace=1, jobs=1_000, seconds=1, judges_rates=False)
+LONG = Scale(kills=60, pace=6, jobs=20_000, seconds=60, judges_rates=True)
 
 
 @contextmanager
@@ -73,6 +74,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pulse() -> None:
+    """Promises of time are judged by what the machine has time for."""
+    start_pulse()
 
 
 @pytest.fixture(params=STORAGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import random
@@ -28,6 +29,7 @@ from flask_taskq.record import JobRecord
 from tests.processes.harness import is_stopped
 from tests.processes.harness import processes_of_session
 from tests.processes.harness import WorkerCommand
+from tests.support.machine_time import machine_seconds
 
 from .event_log import append
 from .event_log import Event
@@ -50,8 +52,9 @@ GRACE = 5.0
 RECOVERY = 1.0
 LOST = LEASE + 5.0
 
-#: How long after the last fault every job has ended.
-TERMINAL = LEASE + 10.0
+#: How long nothing happens, at the end, before jobs that are left are taken for lost. A slow
+#: machine needs long for many jobs, and never this long for the next one.
+SILENCE = LEASE + 10.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,15 @@ class Scale:
         process that dies in its first seconds is replaced later and later.
     :param jobs: how many are sent where their number is what matters.
     :param seconds: how long it goes on where the time is.
+    :param judges_rates: whether the machine is calm enough to compare what was done at one
+        time with what was done at another.
     """
 
     kills: int
     pace: float
     jobs: int
     seconds: float
+    judges_rates: bool
 
 
 Job = tuple[str, Sequence[Any], str]
@@ -187,8 +193,6 @@ class Rig:
         self.follower = Follower(folder)
         self.threads = 4
         self.figures: list[str] = []
-        #: How long the last worker took until all of its processes fetched, in seconds.
-        self.boot_time = 0.0
         self.env = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -214,11 +218,9 @@ class Rig:
         """Start a worker, and wait until all of its processes fetch."""
         command = ["-p", str(processes), "-t", str(self.threads), "--log-level", "warning"]
         count = len(self.processes())
-        began = time.monotonic()
         worker = WorkerCommand({**self.env, **env}, *command, *arguments, app=APP)
         self._workers.append(worker)
         self.follower.wait_for("ready", count + processes, where=is_shared)
-        self.boot_time = time.monotonic() - began
         return worker
 
     def processes(self, worker: WorkerCommand | None = None) -> list[int]:
@@ -234,23 +236,34 @@ class Rig:
     def weigh(self) -> dict[int, tuple[int, int]]:
         """How many files and how many threads each process has open now."""
         leaders = [one.process.pid for one in (*self._workers, *self._webs)]
-        return {
-            pid: (
-                len(os.listdir(f"/proc/{pid}/fd")),
-                len(os.listdir(f"/proc/{pid}/task")),
-            )
-            for leader in leaders
-            for pid in processes_of_session(leader)
-        }
+        weights = {}
+        for pid in itertools.chain.from_iterable(map(processes_of_session, leaders)):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                weights[pid] = (
+                    len(os.listdir(f"/proc/{pid}/fd")),
+                    len(os.listdir(f"/proc/{pid}/task")),
+                )
+        return weights
 
-    def find_heavier(self, before: dict[int, tuple[int, int]]) -> list[str]:
-        """I7: what a fault made a process open it has closed again."""
-        now = self.weigh()
-        return [
-            f"process {pid} has {now[pid]} files and threads, and had {was}"
-            for pid, was in before.items()
-            if pid in now and (now[pid][0] > was[0] or now[pid][1] > was[1])
-        ]
+    def find_heavier(self, before: dict[int, tuple[int, int]], faults: int) -> list[str]:
+        """I7: what faults made a process open it closes again.
+
+        What is open while a process works comes and goes. What is opened once, when it is
+        first needed, stays; what each fault leaves behind is as much as there were faults.
+
+        :param faults: how many there were since.
+        """
+        until = time.monotonic() + NET
+        while True:
+            now = self.weigh()
+            heavier = [
+                f"process {pid} has {now[pid]} files and threads, and had {was}"
+                for pid, was in before.items()
+                if pid in now and max(now[pid][0] - was[0], now[pid][1] - was[1]) >= faults
+            ]
+            if not heavier or time.monotonic() > until:
+                return heavier
+            self.let_pass(0.01)
 
     # Faults
 
@@ -279,11 +292,12 @@ class Rig:
     def stop(self, worker: WorkerCommand, number: int = signal.SIGTERM) -> float:
         """Tell a worker to end.
 
-        :return: when, on the monotonic clock, in seconds.
+        :return: when, at the earliest, on the monotonic clock, in seconds.
         """
         self.note_fault("stop", processes_of_session(worker.process.pid))
+        told_at = time.monotonic()
         worker.signal(number)
-        return time.monotonic()
+        return told_at
 
     def freeze(self, worker: WorkerCommand, seconds: float) -> None:
         """Stop every process of a worker, as of a machine that stands still.
@@ -310,6 +324,13 @@ class Rig:
         wanted = None if jobs is None else set(jobs)
         return self.follower.wait_for(
             event, count, where=lambda one: wanted is None or one.get("job") in wanted
+        )
+
+    def wait_for_work(self, pid: int) -> None:
+        """Wait until a process has ended as many jobs from now on as it has threads."""
+        since = time.monotonic()
+        self.follower.wait_for(
+            "end", self.threads, where=lambda one: one["pid"] == pid and one["at"] > since
         )
 
     def wait_until_done(self, jobs: Sequence[str]) -> None:
@@ -344,7 +365,8 @@ class Rig:
         jobs = {one["job"] for one in events if "job" in one}
         self.storage.verify()
         records = {job_id: self.engine.jobs.get(job_id) for job_id in jobs}
-        return History(events, records, self.earlier, self.engine.queues.depths())
+        depths = self.engine.queues.depths()
+        return History(events, records, self.earlier, depths, machine_seconds)
 
     def check(self) -> History:
         """The history, which has to keep every invariant."""
@@ -355,15 +377,17 @@ class Rig:
         return history
 
     def _drain(self) -> None:
-        """Wait for all jobs, as long as they may take."""
-        events = self.follower.all()
-        last = max(
-            one.get("until", one["at"]) for one in events if one["event"] in ("fault", "intent")
-        )
-        for one in events:
+        """Wait for all jobs, as long as something happens."""
+        for one in self.follower.all():
             if one["event"] in ("sent", "unknown"):
-                left = max(0.0, last + TERMINAL - time.monotonic())
-                self.engine.jobs.wait(one["job"], int(left * 1000))
+                while (left := self._silence_left()) > 0:
+                    record = self.engine.jobs.wait(one["job"], int(left * 1000))
+                    if record is None or record.status.is_final:
+                        break
+
+    def _silence_left(self) -> float:
+        last = max(one.get("until", one["at"]) for one in self.follower.all())
+        return last + SILENCE - time.monotonic()
 
     def note_figures(self, history: History) -> None:
         """What the run has shown, in one line."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -25,9 +26,6 @@ FINAL = {
     "Cancelled": Status.CANCELLED,
     "Expired": Status.EXPIRED,
 }
-
-#: A process that is told to stop starts jobs until it has heard of it, in seconds.
-HEARING = 1.0
 
 
 @dataclass(kw_only=True)
@@ -84,8 +82,9 @@ class Fault:
         """Whether it can be the reason for another run after this one."""
         if run.pid not in self.pids or run.settled is not None and run.settled < self.at:
             return False
-        # The dead start nothing: what began after a kill was noted began before it struck.
-        return self.kind in ("kill", "lose") or run.started <= self.until
+        # Who is killed, or told to stop, begins little until it strikes, or is heard. How
+        # little is for the test to say.
+        return self.kind != "freeze" or run.started <= self.until
 
 
 @dataclass(kw_only=True)
@@ -111,12 +110,14 @@ class History:
     :param records: of all jobs, as they are in the end.
     :param earlier: records of jobs that had ended before the end.
     :param depths: how many jobs wait in the end, by queue.
+    :param seconds: how long it is from one moment to another, as far as promises count it.
     """
 
     events: Sequence[Event]
     records: Mapping[str, JobRecord | None] = field(default_factory=dict)
     earlier: Mapping[str, JobRecord] = field(default_factory=dict)
     depths: Mapping[str, int] = field(default_factory=dict)
+    seconds: Callable[[float, float], float] = lambda since, until: until - since
 
     def __post_init__(self) -> None:
         self.sent: dict[str, Sent] = {}
@@ -162,12 +163,11 @@ class History:
 
 def to_fault(event: Event) -> Fault:
     at = event["at"]
-    until = event.get("until", at + (HEARING if event["kind"] == "stop" else 0))
     return Fault(
         kind=event["kind"],
         pids=frozenset(event["pids"]),
         at=at,
-        until=until,
+        until=event.get("until", at),
         point=event.get("point", ""),
     )
 
@@ -328,7 +328,7 @@ def recoveries(history: History, kind: str = "kill") -> list[Recovery]:
                 found.append(
                     Recovery(
                         job=run.job,
-                        after=again.started - fault.at,
+                        after=history.seconds(fault.at, again.started),
                         had_other=has_other(history, fault, again.started),
                         crashes=crashes,
                         kind=kind,

@@ -15,9 +15,9 @@ from .history import History
 
 PROCESSES = 2
 
-#: A process writes down that it is ready when it has told its supervisor, in seconds: the
-#: one that it replaces may hear of it before. To start one takes several times as long.
-NEWS = 0.1
+#: A process writes down that it is ready when it has told its supervisor, and the one that
+#: it replaces may hear of it before: by this part of the time that it took to start.
+NEWS = 0.3
 
 
 @pytest.mark.long
@@ -56,8 +56,11 @@ def find_fewest(history: History, stops: int) -> int:
     """How many processes were at work when one of the first so many had just stopped."""
     counts = []
     for stop in history.of("stopping")[:stops]:
-        by = stop["at"] + NEWS
-        at_work = {one["pid"] for one in history.of("ready") if one["at"] <= by}
+        at_work = {
+            one["pid"]
+            for one in history.of("ready")
+            if one["at"] - stop["at"] <= NEWS * (one["at"] - one["born"])
+        }
         at_work -= {one["pid"] for one in history.of("stopping") if one["at"] <= stop["at"]}
         counts.append(len(at_work))
     return min(counts)

@@ -13,11 +13,18 @@ import pytest
 from flask import Flask
 
 from flask_taskq import TaskQ
+from tests.support.machine_time import start_pulse
 from tests.support.redis_server import empty_redis
 
 from . import app as jobs
 from .harness import Recorder
 from .harness import WorkerCommand
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pulse() -> None:
+    """Promises of time are judged by what the machine has time for."""
+    start_pulse()
 
 
 @pytest.fixture

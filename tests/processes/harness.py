@@ -164,13 +164,6 @@ def is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def start_of(pid: int) -> float:
-    """When a process was started, on the monotonic clock, in seconds."""
-    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-    return ticks / os.sysconf("SC_CLK_TCK") - since_boot
-
-
 def processes_of_session(leader: int) -> list[int]:
     """The processes that a worker command, started in a session of its own, has left."""
     found = []

@@ -12,7 +12,14 @@ from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from tests.support.bench import Bench
+from tests.support.machine_time import start_pulse
 from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pulse() -> None:
+    """Promises of time are judged by what the machine has time for."""
+    start_pulse()
 
 
 @pytest.fixture
