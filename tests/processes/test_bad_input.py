@@ -13,10 +13,10 @@ from flask_taskq.engines.base import Envelope
 from flask_taskq.message import generate_id
 from flask_taskq.message import Message
 
-from . import app as jobs
 from .harness import Recorder
 from .harness import WorkerCommand
 from .test_killed_child import assert_all_succeeded
+from .test_killed_child import send_work
 
 START = Callable[..., WorkerCommand]
 
@@ -57,10 +57,11 @@ def test_damaged_messages_fail_once_among_good_ones_that_run(
     worker = start_worker("-p", "1", "--log-level", "critical")
     engine = taskq.broker.engine
     bad = {generate_id(): garbage(seed) for seed in range(1000)}
-    good = []
-    for job_id, message in bad.items():
-        engine.enqueue([envelope(message, job_id)])
-        good.append(jobs.work.send(0).id)
+    ids, good = list(bad), []
+    for start in range(0, len(ids), 10):
+        batch = ids[start : start + 10]
+        engine.enqueue([envelope(bad[job_id], job_id) for job_id in batch])
+        good += send_work(taskq, len(batch), 0)
     assert_all_succeeded(taskq, good)
     for job_id, message in bad.items():
         record = taskq.broker.wait_for_record(job_id, 30_000)

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -42,25 +43,26 @@ class Load:
 
     def __init__(self, taskq: TaskQ) -> None:
         self.ids: list[str] = []
-        self.refused = 0
-        self._app = taskq.broker
+        self._broker = taskq.broker
         self._stop = threading.Event()
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._send)
         self._message = lambda: jobs.work.message(5)
         self._thread.start()
 
     def _send(self) -> None:
         while not self._stop.is_set():
-            try:
-                self.ids.append(self._app.enqueue(self._message()).id)
-            except BrokerError:
-                self.refused += 1
+            with suppress(BrokerError):
+                job = self._broker.enqueue(self._message())
+                with self._changed:
+                    self.ids.append(job.id)
+                    self._changed.notify_all()
 
     def wait_for(self, count: int) -> None:
         """Until so many more were acknowledged."""
-        wanted = len(self.ids) + count
-        while len(self.ids) < wanted:
-            assert self._thread.is_alive()
+        with self._changed:
+            wanted = len(self.ids) + count
+            assert self._changed.wait_for(lambda: len(self.ids) >= wanted, NET)
 
     def end(self) -> list[str]:
         self._stop.set()
@@ -122,7 +124,7 @@ def test_a_worker_stops_though_its_server_stands_still(
     server: RedisServer, taskq: TaskQ, start_worker: START
 ) -> None:
     """It cannot give anything back, and ends all the same."""
-    worker = start_worker("-p", "1")
+    worker = start_worker("-p", "1", FLASK_TASKQ_BROKER_URL=f"{server.url}?timeout=500")
     worker.wait_until_ready(1)
     os.kill(server.pid, signal.SIGSTOP)
     worker.signal(signal.SIGTERM)
