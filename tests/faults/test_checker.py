@@ -33,6 +33,7 @@ def test_an_engine_that_settles_before_the_run_loses_jobs(rig: Rig) -> None:
 
 def test_an_engine_that_does_not_fence_settles_jobs_twice(rig: Rig) -> None:
     """A worker that was frozen overwrites what others did, and the checker says so."""
+    rig.shorten_leases()
     web = rig.start_web()
     frozen = rig.start_worker(1, FAULTS_DEFECT="settle without fencing")
     sent = web.send(job("work", 500))

@@ -17,6 +17,7 @@ from .harness import Rig
 def test_a_frozen_worker_cannot_change_what_others_did(rig: Rig, folder: Path) -> None:
     """F36: it stands still for twice its lease. Its jobs run elsewhere, twice in all; those
     that it goes on with are told within a second, and what it says about any is refused."""
+    rig.shorten_leases()
     web = rig.start_web()
     frozen = rig.start_worker(1)
     go = folder / "go"
@@ -48,6 +49,7 @@ def test_a_frozen_worker_cannot_change_what_others_did(rig: Rig, folder: Path) -
 @pytest.mark.long
 def test_a_job_that_lets_no_thread_run_keeps_its_lease(rig: Rig) -> None:
     """F37: nothing in its process can run for twice the lease; its supervisor renews it."""
+    rig.shorten_leases()
     web = rig.start_web()
     rig.start_worker(1)
     sent = web.send(job("hold_gil", int(2 * LEASE * 1000)))

@@ -19,6 +19,7 @@ from .history import recoveries
 
 def test_orphans_finish_what_they_run_and_end(rig: Rig) -> None:
     """F2: they outlive their lease for it, run nothing twice, and leave within the grace."""
+    rig.shorten_leases()
     web = rig.start_web()
     worker = rig.start_worker(2)
     orphans = rig.processes()
@@ -41,6 +42,7 @@ def test_orphans_finish_what_they_run_and_end(rig: Rig) -> None:
 def test_jobs_of_a_lost_machine_run_elsewhere(rig: Rig) -> None:
     """F3: every process of a worker is gone at once; its lease and five seconds later all
     of its jobs have begun again on another one."""
+    rig.shorten_leases()
     web = rig.start_web()
     lost, _ = rig.start_worker(2), rig.start_worker(1)
     running = web.send(*(job("work", 500) for _ in range(3 * rig.threads)))

@@ -59,7 +59,6 @@ def env(folder: Path, recorder: Recorder, broker_url: str) -> dict[str, str]:
         "TEST_FOLDER": str(folder),
         "FLASK_TASKQ_BROKER_URL": broker_url,
         "TEST_RECORDER": recorder.path,
-        "FLASK_TASKQ_LEASE": "2000",
         "FLASK_TASKQ_GRACE": "5000",
     }
 
@@ -84,7 +83,6 @@ def app(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]
     for name in ("TEST_FOLDER", "TEST_RECORDER"):
         monkeypatch.setenv(name, env[name])
     app = Flask("web", instance_path=env["TEST_FOLDER"])
-    app.config["TASKQ_LEASE"] = int(env["FLASK_TASKQ_LEASE"])
     app.config["TASKQ_BROKER_URL"] = env["FLASK_TASKQ_BROKER_URL"]
     jobs.taskq.init_app(app)
     with app.app_context():

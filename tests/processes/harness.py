@@ -26,6 +26,10 @@ ON_EVERY_ENGINE = pytest.mark.parametrize("broker_url", ["sqlite", "redis"], ind
 
 APP = Path(__file__).with_name("app.py")
 
+#: A lease for tests about leases, in seconds. Elsewhere workers have the usual one: a machine
+#: that stands still for a moment takes nobody's jobs.
+LEASE = 2.0
+
 READY = r"process (\d+) is ready"
 
 #: A net under tests that wait for something which never comes, in seconds.

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from flask_taskq import Status
 from flask_taskq import TaskQ
 
 from . import app as jobs
 from .harness import is_stopped
+from .harness import LEASE
 from .harness import processes_of_session
 from .harness import Recorder
 from .harness import WorkerCommand
@@ -23,7 +26,11 @@ from .test_killed_child import assert_all_succeeded
 
 START = Callable[..., WorkerCommand]
 
-TWICE_THE_LEASE = 4.0
+
+@pytest.fixture
+def env(env: dict[str, str]) -> dict[str, str]:
+    """Workers with a short lease."""
+    return {**env, "FLASK_TASKQ_LEASE": str(int(LEASE * 1000))}
 
 
 def freeze_outside_of_transactions(worker: WorkerCommand, database: Path) -> None:
@@ -48,7 +55,7 @@ def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
     job = jobs.wait_for_line.send(str(fifo))
     recorder.wait_for("start", 1)
     freeze_outside_of_transactions(frozen, folder / "taskq.sqlite3")
-    frozen_until = time.monotonic() + TWICE_THE_LEASE
+    frozen_until = time.monotonic() + 2 * LEASE
     other = start_worker("-p", "1", "-t", "2")
     recorder.wait_for("start", 2)  # the second run begins when the lease is over
     with open(fifo, "w") as writer:
@@ -83,7 +90,7 @@ def test_a_child_that_is_stopped_alone_keeps_its_jobs(
     [started] = recorder.wait_for("start", 1)
     stopped = started["pid"]
     os.kill(stopped, signal.SIGSTOP)
-    threading.Event().wait(TWICE_THE_LEASE)  # the time is the subject
+    threading.Event().wait(2 * LEASE)  # the time is the subject
     os.kill(stopped, signal.SIGCONT)
     assert_all_succeeded(taskq, [job.id])
     assert recorder.runs()[job.id] == 1
@@ -96,7 +103,7 @@ def test_a_job_that_holds_the_gil_for_twice_the_lease_runs_once(
     """No thread of the child can renew the lease meanwhile; the supervisor does."""
     start_worker("-p", "1").wait_until_ready(1)
     start_worker("-p", "1").wait_until_ready(1)
-    job = jobs.hold_gil.send(4000)
+    job = jobs.hold_gil.send(int(2 * LEASE * 1000))
     recorder.wait_for("end", 1)
     assert job.get_result(block=True, timeout=30_000) is None
     assert recorder.runs()[job.id] == 1

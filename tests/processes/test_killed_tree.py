@@ -6,11 +6,14 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
+
 from flask_taskq import Status
 from flask_taskq import TaskQ
 from tests.support.machine_time import machine_seconds
 
 from . import app as jobs
+from .harness import LEASE
 from .harness import Recorder
 from .harness import WorkerCommand
 from .test_killed_child import assert_all_succeeded
@@ -18,7 +21,11 @@ from .test_killed_child import send_work
 
 START = Callable[..., WorkerCommand]
 
-LEASE = 2.0
+
+@pytest.fixture
+def env(env: dict[str, str]) -> dict[str, str]:
+    """Workers with a short lease."""
+    return {**env, "FLASK_TASKQ_LEASE": str(int(LEASE * 1000))}
 
 
 def test_another_worker_runs_the_jobs_when_the_lease_is_over(

@@ -109,7 +109,7 @@ def test_jobs_that_run_through_a_restart_run_once(
     server: RedisServer, taskq: TaskQ, start_worker: START, recorder: Recorder
 ) -> None:
     """Their outcome is kept until the server takes it."""
-    start_worker("-p", "2", "-t", "4", FLASK_TASKQ_LEASE="30000").wait_until_ready(2)
+    start_worker("-p", "2", "-t", "4").wait_until_ready(2)
     ids = send_work(taskq, 8, 700)
     recorder.wait_for("start", 8)
     server.stop()
