@@ -20,6 +20,12 @@ HOUR = 3_600_000
 NET = 60_000
 
 
+def inexactness(began: float, ended: float) -> float:
+    """By how many milliseconds an engine may misjudge the server's time that it asked for in
+    this time: it does not know when on the way the answer was given."""
+    return 1 + (ended - began) / 2
+
+
 class WrongClock(Clock):
     """A machine whose wall clock is wrong, and that was started at some time of its own."""
 
@@ -41,11 +47,14 @@ def wrong(request: pytest.FixtureRequest, server: RedisServer, new_bench: NEW_BE
 
 def test_a_delay_is_as_long_whoever_sends_the_job(wrong: Bench, bench: Bench) -> None:
     """The job of a machine that is ahead is not late, and that of one behind not early."""
+    earliest = bench.clock.now()
     job_id = wrong.send(delay=300)
+    latest = bench.clock.now()
     record = bench.record(job_id)
     assert record.status is Status.SCHEDULED
     assert record.scheduled_for is not None
-    assert abs(record.scheduled_for - record.updated_at - 300) <= 100
+    error = inexactness(earliest, latest)
+    assert earliest - error <= record.scheduled_for - 300 <= latest + error
 
     [delivery] = bench.worker().fetch(1, NET)
 
@@ -54,14 +63,17 @@ def test_a_delay_is_as_long_whoever_sends_the_job(wrong: Bench, bench: Bench) ->
 
 def test_a_backoff_is_as_long_whoever_ran_the_job(wrong: Bench, bench: Bench) -> None:
     """Likewise."""
+    earliest = bench.clock.now()
     delivery = wrong.running()
     began = wrong.clock.now()
     wrong.settle(retry(delivery, at=began + 300, started_at=began))
+    latest = bench.clock.now()
 
     record = bench.record(delivery.id)
 
     assert record.scheduled_for is not None
-    assert abs(record.scheduled_for - record.updated_at - 300) <= 100
+    error = inexactness(earliest, latest)
+    assert earliest - error <= record.scheduled_for - 300 <= latest + error
     assert [one.id for one in bench.worker("w2").fetch(1, NET)] == [delivery.id]
 
 
@@ -79,14 +91,16 @@ def test_a_lease_is_as_long_on_each_machine(
     """One of a second is over for both after a second."""
     short = new_bench(server.url, lease=1_000)
     before = short.clock.monotonic()
+    wrong.engine.connect()
     delivery = short.running("w1")
     after = asked = short.clock.monotonic()
+    error = inexactness(before, after)
     while not wrong.engine.workers.reap():
         # When this was asked it was not over yet, however long the answer took.
-        assert asked - after < 1_050
+        assert asked - after < 1_050 + error
         asked = short.clock.monotonic()
 
-    assert short.clock.monotonic() - before >= 990
+    assert short.clock.monotonic() - before >= 1_000 - error
     assert wrong.status(delivery.id) is Status.QUEUED
     with pytest.raises(LeaseLost):
         short._consumers["w1", ("default",), False].fetch(1, 0)
