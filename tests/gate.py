@@ -3,7 +3,8 @@
 ``make test`` runs all of them, ``make lint`` and its like one. Every stage runs, also
 after one has failed, so that one run shows everything that is wrong.
 
-Tests that start processes wait more than they work, and so they run beside the others.
+Tests that start processes wait more than they work, and so they run beside the others, in
+two stages at once.
 
 A stage that overruns its budget is shown, and one that takes twice its budget is stopped
 and fails: in between lies a busy machine, beyond it a hang, or a suite that has grown
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -54,13 +56,8 @@ class Stage:
 
 
 #: What starts workers, servers and browsers.
-PROCESSES = [
-    "tests/benchmarks",
-    "tests/processes",
-    "tests/faults",
-    "tests/redis_engine",
-    "example_app/tests/test_browser.py",
-]
+PROCESSES = ["tests/benchmarks", "tests/processes", "example_app/tests/test_browser.py"]
+FAULTS = ["tests/faults", "tests/redis_engine"]
 
 
 STAGES = [
@@ -82,8 +79,9 @@ STAGES = [
         60,
         [python("sphinx", "-E", "-W", "--keep-going", "-q", "docs", "docs/_build/html")],
     ),
-    Stage("tests", 320, [python("pytest", *(f"--ignore={one}" for one in PROCESSES))]),
-    Stage("processes", 400, [python("pytest", *PROCESSES)], is_beside=True),
+    Stage("tests", 320, [python("pytest", *(f"--ignore={one}" for one in PROCESSES + FAULTS))]),
+    Stage("processes", 320, [python("pytest", *PROCESSES)], is_beside=True),
+    Stage("faults", 320, [python("pytest", *FAULTS)], is_beside=True),
 ]
 
 
@@ -130,9 +128,7 @@ def run_command(command: list[str], deadline: float, output: IO[bytes] | None = 
         os.killpg(process.pid, signal.SIGINT)
         return 1
     except KeyboardInterrupt:
-        # The sessions kept the Ctrl-C from the commands.
-        for one in list(running):
-            os.killpg(one.pid, signal.SIGINT)
+        interrupt()
         raise
     finally:
         end(process)
@@ -143,28 +139,32 @@ def run_command(command: list[str], deadline: float, output: IO[bytes] | None = 
 running: list[subprocess.Popen[bytes]] = []
 
 
-class Beside(threading.Thread):
-    """Runs stages one after the other, and keeps what they print."""
+def interrupt() -> None:
+    """Tell all commands to end: their sessions kept the Ctrl-C from them."""
+    for one in list(running):
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(one.pid, signal.SIGINT)
 
-    def __init__(self, stages: list[Stage]) -> None:
+
+class Beside(threading.Thread):
+    """Runs a stage while others run, and keeps what it prints."""
+
+    def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.outcomes: list[Outcome] = []
-        self._stages = stages
+        self._stage = stage
         self._output = tempfile.TemporaryFile()
 
     def run(self) -> None:
-        for stage in self._stages:
-            self.outcomes.append(run_stage(stage, self._output))
+        self._outcome = run_stage(self._stage, self._output)
 
-    def finish(self) -> list[Outcome]:
-        """Wait for them, and print what they have printed."""
-        if self._stages:
-            print(f"\n=== {', '.join(stage.name for stage in self._stages)}", flush=True)
+    def finish(self) -> Outcome:
+        """Wait for it, and print what it has printed."""
+        print(f"\n=== {self._stage.name} (budget {self._stage.budget} s)", flush=True)
         self.join()
         self._output.seek(0)
         shutil.copyfileobj(self._output, sys.stdout.buffer)
         self._output.close()
-        return self.outcomes
+        return self._outcome
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -180,8 +180,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def report(outcomes: list[Outcome]) -> bool:
-    beside = sum(outcome.used for outcome in outcomes if outcome.stage.is_beside)
-    total = max(beside, sum(outcome.used for outcome in outcomes) - beside)
+    beside = [outcome.used for outcome in outcomes if outcome.stage.is_beside]
+    total = max(*beside, sum(outcome.used for outcome in outcomes) - sum(beside), 0)
     print("\nstage       used / budget")
     for outcome in outcomes:
         name, budget = outcome.stage.name, outcome.stage.budget
@@ -202,13 +202,16 @@ def main(names: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.default_int_handler)
     stages = [stage for stage in STAGES if not names or stage.name in names]
-    beside = Beside([stage for stage in stages if stage.is_beside])
-    beside.start()
+    beside = [Beside(stage) for stage in stages if stage.is_beside]
+    for one in beside:
+        one.start()
     try:
         outcomes = [run_stage(stage) for stage in stages if not stage.is_beside]
-        outcomes += beside.finish()
+        outcomes += [one.finish() for one in beside]
     except KeyboardInterrupt:
-        beside.join()
+        interrupt()
+        for one in beside:
+            one.join()
         return 130
     return 0 if report(outcomes) else 1
 
