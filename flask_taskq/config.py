@@ -23,6 +23,8 @@ from .errors import ConfigurationError
 
 DEFAULT_URL: Final = "sqlite:///taskq.sqlite3"
 
+_URLS: Final = frozenset({"broker_url", "results_url"})
+
 _Duration = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=1)]
 _Namespace = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}\Z")]
@@ -39,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     broker_url: str = DEFAULT_URL
     broker_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    results_url: str | None = None
     namespace: _Namespace = "taskq"
     lease: Annotated[int, Meta(ge=1000)] = 30_000
     grace: _Duration = 25_000
@@ -62,6 +65,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jobs_url_prefix: _UrlPrefix | None = "/jobs"
     expose: tuple[Exposable, ...] = ("actor", "result", "error", "progress", "metadata")
 
+    # Where an engine's URL and options come from, for the texts of its errors. No fields.
+    url_key = "TASKQ_BROKER_URL"
+    option_keys = "TASKQ_BROKER_URL or TASKQ_BROKER_OPTIONS"
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], instance_path: str) -> Settings:
         """Read and check the keys.
@@ -73,15 +80,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         types = get_type_hints(cls, include_extras=True)
         fields = {}
         for name, value in values.items():
-            if name == "broker_url" and value in (None, ""):
+            if name in _URLS and value in (None, ""):
                 continue
             if name in types:
                 fields[name] = _convert(name, value, types[name])
             else:
                 _warn_of_unknown(name, types)
-        url = fields.get("broker_url", DEFAULT_URL)
-        fields["broker_url"] = _resolve_path(url, instance_path)
+        fields.setdefault("broker_url", DEFAULT_URL)
+        for name in _URLS & fields.keys():
+            fields[name] = _resolve_path(name, fields[name], instance_path)
         return cls(**fields)
+
+    def for_results(self, url: str) -> Settings:
+        """The settings of the engine at ``TASKQ_RESULTS_URL``.
+
+        Its namespace is one that no app can have. The same place may be written in two
+        ways, and a record that moved from there to there would be removed with its only copy.
+        """
+        fields = msgspec.structs.asdict(self)
+        fields.update(broker_url=url, broker_options={}, results_url=None)
+        fields["namespace"] = f"{self.namespace}$results"
+        return _ResultsSettings(**fields)
+
+
+class _ResultsSettings(Settings, frozen=True, kw_only=True):
+    url_key = "TASKQ_RESULTS_URL"
+    option_keys = "TASKQ_RESULTS_URL"
 
 
 def redact_url(url: str) -> str:
@@ -106,7 +130,7 @@ def _convert(name: str, value: Any, type_: Any) -> Any:
         return msgspec.convert(value, type_, strict=False)
     except msgspec.ValidationError as error:
         # A URL and its options may carry a password, so their values are not repeated.
-        shown = "" if name.startswith("broker_") else f", got {value!r}"
+        shown = "" if name in (*_URLS, "broker_options") else f", got {value!r}"
         raise ConfigurationError(f"TASKQ_{name.upper()}: {error}{shown}") from None
 
 
@@ -119,13 +143,13 @@ def _warn_of_unknown(name: str, known: Mapping[str, Any]) -> None:
     )
 
 
-def _resolve_path(url: str, instance_path: str) -> str:
+def _resolve_path(name: str, url: str, instance_path: str) -> str:
     prefix = "sqlite:///"
     if not url.startswith(prefix):
         return url
     path, mark, query = url.removeprefix(prefix).partition("?")
     if path in ("", ":memory:"):
         raise ConfigurationError(
-            f"TASKQ_BROKER_URL: {url!r} names no file; for jobs in memory use memory://"
+            f"TASKQ_{name.upper()}: {url!r} names no file; for jobs in memory use memory://"
         )
     return prefix + os.path.join(os.path.abspath(instance_path), path) + mark + query

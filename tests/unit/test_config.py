@@ -137,6 +137,7 @@ def test_the_blueprint_has_a_prefix_or_is_off(value) -> None:
         ("expose", {"a": 1}),
         ("broker_url", 7),
         ("broker_options", "a=1"),
+        ("results_url", 7),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_key(name: str, value) -> None:
@@ -144,15 +145,16 @@ def test_a_bad_value_is_an_error_that_names_the_key(name: str, value) -> None:
     with pytest.raises(ConfigurationError, match=f"TASKQ_{name.upper()}:") as caught:
         read(**{name: value})
 
-    if not name.startswith("broker_"):
+    if name not in ("broker_url", "broker_options", "results_url"):
         assert "got" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["broker_url", "results_url"])
 @pytest.mark.parametrize("value", [b"redis://u:hunter2@h", ["redis://u:hunter2@h"]])
-def test_a_bad_url_is_not_repeated(value) -> None:
+def test_a_bad_url_is_not_repeated(name: str, value) -> None:
     """It may carry a password."""
     with pytest.raises(ConfigurationError) as caught:
-        read(broker_url=value)
+        read(**{name: value})
 
     assert "hunter2" not in str(caught.value)
 
@@ -209,7 +211,7 @@ def test_a_url_with_a_password_still_says_where() -> None:
 @pytest.mark.parametrize("value", ["", None])
 def test_an_empty_url_means_the_default(value) -> None:
     """As when a variable of the environment is not set."""
-    assert read(broker_url=value) == read()
+    assert read(broker_url=value, results_url=value) == read()
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,8 @@ def test_an_empty_url_means_the_default(value) -> None:
 )
 def test_a_path_is_relative_to_the_instance_folder(url: str, expected: str) -> None:
     """Three slashes; with four it is absolute. Other URLs are left alone."""
-    assert read(broker_url=url).broker_url == expected
+    settings = read(broker_url=url, results_url=url)
+    assert (settings.broker_url, settings.results_url) == (expected, expected)
 
 
 def test_the_path_does_not_depend_on_the_current_folder(
@@ -242,8 +245,10 @@ def test_the_path_does_not_depend_on_the_current_folder(
 @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:", "sqlite:///?x=1"])
 def test_a_url_that_names_no_file_is_refused(url: str) -> None:
     """Each process would see jobs of its own; the text says what to use."""
-    with pytest.raises(ConfigurationError, match="memory://"):
+    with pytest.raises(ConfigurationError, match="TASKQ_BROKER_URL.*memory://"):
         read(broker_url=url)
+    with pytest.raises(ConfigurationError, match="TASKQ_RESULTS_URL.*memory://"):
+        read(results_url=url)
 
 
 @pytest.mark.parametrize(("name", "near"), [("broker_ur", "BROKER_URL"), ("leases", "LEASE")])

@@ -81,8 +81,8 @@ def translate(error: BaseException, where: str, *, opening: bool = False) -> Bro
     text = _text(error)
     if _REFUSED.search(text):
         return Refused(
-            f"{where} refuses: {error}; check the user and the password in TASKQ_BROKER_URL,"
-            " and that the user may run scripts on the keys of TASKQ_NAMESPACE"
+            f"{where} refuses: {error}; check the user and the password in its URL, and"
+            " that the user may run scripts on the keys of TASKQ_NAMESPACE"
         )
     if untrusted := _UNTRUSTED.search(text):
         return Refused(

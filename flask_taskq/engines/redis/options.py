@@ -23,8 +23,6 @@ from ...errors import ConfigurationError
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 
-_WHERE: Final = "TASKQ_BROKER_URL or TASKQ_BROKER_OPTIONS"
-
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the URL's query or ``TASKQ_BROKER_OPTIONS`` may set for this engine.
@@ -77,6 +75,7 @@ class Location(NamedTuple):
     :param addresses: the server's, or those of the Sentinels that know it.
     :param service: the name under which the Sentinels know it, or None.
     :param shown: the URL without its password.
+    :param key: of the configuration, from which the URL is.
     """
 
     addresses: tuple[Address, ...]
@@ -86,6 +85,7 @@ class Location(NamedTuple):
     username: str | None
     password: str | None
     shown: str
+    key: str
     options: Options
 
     @classmethod
@@ -95,6 +95,7 @@ class Location(NamedTuple):
         :raises ConfigurationError: something in them is wrong.
         """
         shown = redact_url(settings.broker_url.partition("?")[0])
+        where = f"{settings.url_key}: {shown!r}"
         scheme, _, rest = settings.broker_url.partition("://")
         rest, _, query = rest.partition("?")
         credentials, at, rest = rest.rpartition("@")
@@ -109,72 +110,73 @@ class Location(NamedTuple):
         if scheme == "unix":
             addresses: tuple[Address, ...] = (Address("", path=unquote(rest)),)
             if not rest.startswith("/"):
-                raise _wrong(shown, "a path takes three slashes: unix:///run/redis/redis.sock")
+                raise _wrong(where, "a path takes three slashes: unix:///run/redis/redis.sock")
         else:
             hosts, _, path = rest.partition("/")
             parts = [part for part in path.split("/") if part]
             if scheme == "redis+sentinel":
                 if not parts:
                     raise _wrong(
-                        shown, "it needs the service's name: redis+sentinel://host:26379/name/0"
+                        where, "it needs the service's name: redis+sentinel://host:26379/name/0"
                     )
                 service = parts.pop(0)
             if len(parts) > 1:
-                raise _wrong(shown, "its path is the number of a database")
+                raise _wrong(where, "its path is the number of a database")
             db = parts[0] if parts and db is None else db
             port = PORT if service is None else SENTINEL_PORT
-            addresses = tuple(_read_address(shown, host, port) for host in hosts.split(","))
+            addresses = tuple(_read_address(where, host, port) for host in hosts.split(","))
             if service is None and len(addresses) > 1:
-                raise _wrong(shown, "several hosts are for redis+sentinel://")
-        options = _read_options(given)
+                raise _wrong(where, "several hosts are for redis+sentinel://")
+        options = _read_options(settings.option_keys, given)
         return cls(
             addresses=addresses,
             service=service,
-            db=_read_db(shown, db),
+            db=_read_db(where, db),
             tls=scheme == "rediss",
             username=options.username,
             password=options.password,
             shown=shown,
+            key=settings.url_key,
             options=options,
         )
 
 
-def _read_address(shown: str, text: str, port: int) -> Address:
+def _read_address(where: str, text: str, port: int) -> Address:
     try:
         split = urlsplit(f"//{text}")
         return Address(split.hostname or "localhost", split.port or port)
     except ValueError as error:
-        raise _wrong(shown, str(error)) from None
+        raise _wrong(where, str(error)) from None
 
 
-def _read_db(shown: str, db: Any) -> int:
+def _read_db(where: str, db: Any) -> int:
     try:
         number = int(0 if db is None else db)
     except (TypeError, ValueError):
         number = -1
     if number < 0:
-        raise _wrong(shown, "a database is a number from 0")
+        raise _wrong(where, "a database is a number from 0")
     return number
 
 
-def _read_options(given: dict[str, Any]) -> Options:
+def _read_options(where: str, given: dict[str, Any]) -> Options:
     for name in given:
         if name not in Options.__struct_fields__:
             raise ConfigurationError(
-                f"{_WHERE}: the redis engine has no option {name!r}, only "
+                f"{where}: the redis engine has no option {name!r}, only "
                 + ", ".join(("db", *Options.__struct_fields__))
             )
     try:
         options = msgspec.convert(given, Options, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{_WHERE}: {error}") from None
+        raise ConfigurationError(f"{where}: {error}") from None
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         path = getattr(options, name)
         # The driver would report it as a server that cannot be reached.
         if path is not None and not Path(path).is_file():
-            raise ConfigurationError(f"{_WHERE}: {name} is {path!r}, and there is no such file")
+            raise ConfigurationError(f"{where}: {name} is {path!r}, and there is no such file")
     return options
 
 
-def _wrong(shown: str, text: str) -> ConfigurationError:
-    return ConfigurationError(f"TASKQ_BROKER_URL: {shown!r}: {text}")
+def _wrong(where: str, text: str) -> ConfigurationError:
+    return ConfigurationError(f"{where}: {text}")

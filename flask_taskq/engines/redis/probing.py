@@ -81,13 +81,13 @@ def read_info(connection: Connection) -> Info:
 def check(info: Info, where: str, options: Options) -> bool:
     """Refuse a server that will not do.
 
-    :param where: its URL, without its password.
+    :param where: its key of the configuration, and its URL without its password.
     :return: whether WAITAOF must follow what is sent.
     :raises ConfigurationError: it will not do; the text says what to change.
     """
     if info.has_lpop_count is False or (info.has_lpop_count is None and _is_old(info)):
         raise ConfigurationError(
-            f"TASKQ_BROKER_URL: {where} is {info.product} {info.version}; the redis engine"
+            f"{where} is {info.product} {info.version}; the redis engine"
             f" needs Redis {'.'.join(map(str, OLDEST))} or newer, or Valkey"
         )
     _check_eviction(info, where, options)
@@ -123,8 +123,7 @@ def _check_eviction(info: Info, where: str, options: Options) -> None:
     )
     if not options.allow_eviction:
         raise ConfigurationError(
-            f"TASKQ_BROKER_URL: {text}, or start in spite of that with the option"
-            " allow_eviction=true"
+            f"{text}, or start in spite of that with the option allow_eviction=true"
         )
     logger.warning("%s", text)
 
@@ -132,17 +131,17 @@ def _check_eviction(info: Info, where: str, options: Options) -> None:
 def _check_disk(info: Info, where: str) -> bool:
     if info.appendonly is False:
         raise ConfigurationError(
-            f"TASKQ_BROKER_OPTIONS: durability is 'fsync', and {where} keeps nothing on its"
-            " disk; set appendonly to yes there"
+            f"{where} keeps nothing on its disk, and the option durability is 'fsync'; set"
+            " appendonly to yes there"
         )
     if info.appendfsync == "always":
         return False
     if info.has_waitaof:
         return True
     raise ConfigurationError(
-        f"TASKQ_BROKER_OPTIONS: durability is 'fsync', and {where} ({info.product}"
-        f" {info.version}) has no WAITAOF, which Redis 7.2 brought, and its appendfsync is"
-        f" {info.appendfsync or 'not to be read'}; set that to always there"
+        f"{where} is {info.product} {info.version}, which has no WAITAOF (Redis 7.2 brought"
+        " it), the option durability is 'fsync', and there appendfsync is"
+        f" {info.appendfsync or 'not to be read'}; set that to always"
     )
 
 

@@ -73,9 +73,8 @@ class Server:
             if self.location.service is not None:
                 self._check_role(connection)
             if not self._checked:
-                self.waits_for_disk = check(
-                    read_info(connection), self.location.shown, self.options
-                )
+                where = f"{self.location.key}: {self.location.shown}"
+                self.waits_for_disk = check(read_info(connection), where, self.options)
                 self._checked = True
             if self._offset is None:
                 self.measure(connection)

@@ -163,7 +163,7 @@ class Database:
             raise ConfigurationError(
                 f"the tables in {self.path} have schema version {version}, and this release"
                 f" of flask_taskq works with version {SCHEMA_VERSION}; install the release"
-                " that made them, or set TASKQ_BROKER_URL to a new file"
+                " that made them, or let the URL name a new file"
             )
 
     def _schema_version(self, connection: sqlite3.Connection) -> int | None:

@@ -79,16 +79,15 @@ class Location(NamedTuple):
         path, _, query = settings.broker_url.removeprefix(_PREFIX).partition("?")
         if not os.path.isabs(path) or path.endswith("/"):
             raise ConfigurationError(
-                f"TASKQ_BROKER_URL: {settings.broker_url!r} names no file by its absolute"
+                f"{settings.url_key}: {settings.broker_url!r} names no file by its absolute"
                 " path, which takes four slashes: sqlite:////var/lib/app/taskq.sqlite3"
             )
         given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
         given.update(settings.broker_options)
-        return cls(os.path.normpath(path), _read_options(given))
+        return cls(os.path.normpath(path), _read_options(settings.option_keys, given))
 
 
-def _read_options(given: dict[str, Any]) -> Options:
-    where = "TASKQ_BROKER_URL or TASKQ_BROKER_OPTIONS"
+def _read_options(where: str, given: dict[str, Any]) -> Options:
     for name in given:
         if name not in Options.__struct_fields__:
             raise ConfigurationError(
@@ -171,7 +170,7 @@ def _check_filesystem(folder: str) -> None:
         return  # not Linux
     if filesystem in NETWORK_FILESYSTEMS:
         raise ConfigurationError(
-            f"TASKQ_BROKER_URL: {folder} is on a network filesystem ({filesystem}), where"
+            f"{folder} is on a network filesystem ({filesystem}), where"
             " SQLite cannot lock safely between machines; put the file on a local disk, or"
             " use an engine with a server to share jobs between machines"
         )
