@@ -17,25 +17,28 @@ import msgspec
 from ..clock import Clock
 from ..config import Settings
 from ..errors import LeaseLost
+from ..record import FINAL
 from ..record import JobRecord
 from ..record import Status
 from .base import Cancelled
 from .base import Consumer
 from .base import Delivery
 from .base import Done
-from .base import Engine
 from .base import Envelope
 from .base import Expired
 from .base import Failed
 from .base import GivenBack
 from .base import HOUSEKEEPING_LIMIT
-from .base import Jobs
+from .base import HOUSEKEEPING_SIZE
 from .base import Queues
 from .base import Report
 from .base import Reported
 from .base import Retry
 from .base import Settled
 from .base import Settlement
+from .base import StoredJobs
+from .base import StoringEngine
+from .base import weigh
 from .base import Workers
 from .judgement import judge
 from .keeping import add_attempt
@@ -93,7 +96,7 @@ class _Job:
         self.order.put(self)
 
 
-class MemoryEngine(Engine):
+class MemoryEngine(StoringEngine):
     """Jobs in this process: nothing is kept when it ends, no other process sees them."""
 
     is_shared = False
@@ -102,6 +105,8 @@ class MemoryEngine(Engine):
         super().__init__(settings, clock)
         self.changed = threading.Condition()
         self.table: dict[str, _Job] = {}
+        # The ids of records that were given away, and until when each is taken.
+        self.given_away: dict[str, int] = {}
         self.leases: dict[str, float] = {}
         self.order = _Order()
         self._numbers = itertools.count(1)
@@ -146,6 +151,7 @@ class MemoryEngine(Engine):
         """Forget all jobs and all workers."""
         with self.changed:
             self.table.clear()
+            self.given_away.clear()
             self.leases.clear()
             self.order = _Order()
             self.changed.notify_all()
@@ -177,7 +183,7 @@ class MemoryEngine(Engine):
 
     def insert_new(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
-            if envelope.id not in self.table:
+            if envelope.id not in self.table and envelope.id not in self.given_away:
                 self._insert(envelope)
 
     def find(self, job_id: str) -> _Job | None:
@@ -194,6 +200,15 @@ class MemoryEngine(Engine):
     def remove(self, job: _Job) -> None:
         self.order.drop(job)
         del self.table[job.record.id]
+
+    def adopt(self, record: JobRecord) -> None:
+        known = self.table.get(record.id)
+        if known is not None:
+            self.remove(known)
+        if (record.expires_at or 0) > self.clock.now():
+            job = _Job(record, order=self.order, number=next(self._numbers))
+            self.table[record.id] = job
+            self.order.put(job)
 
     def promote(self) -> None:
         now = self.clock.now()
@@ -459,7 +474,7 @@ class _Consumer(Consumer):
         pass
 
 
-class _Jobs(Jobs):
+class _Jobs(StoredJobs):
     def __init__(self, engine: MemoryEngine) -> None:
         self._engine = engine
 
@@ -500,7 +515,39 @@ class _Jobs(Jobs):
             removed = list(itertools.islice(over, HOUSEKEEPING_LIMIT))
             for job_id in removed:
                 engine.remove(engine.table[job_id])
-            return len(removed)
+            now = engine.clock.now()
+            free = [job_id for job_id, until in engine.given_away.items() if until <= now]
+            for job_id in free:
+                del engine.given_away[job_id]
+            return len(removed) + len(free)
+
+    def list_final(self) -> list[JobRecord]:
+        with self._engine.changed:
+            final = [job.record for job in self._engine.with_status(*FINAL)]
+        final.sort(key=lambda record: record.finished_at or 0)
+        sizes = itertools.accumulate(map(weigh, final), initial=0)
+        chosen = itertools.islice(zip(final, sizes, strict=False), HOUSEKEEPING_LIMIT)
+        return [record for record, before in chosen if before < HOUSEKEEPING_SIZE]
+
+    def adopt(self, records: Sequence[JobRecord]) -> None:
+        with self._engine.changed:
+            for record in records:
+                self._engine.adopt(record)
+            self._engine.changed.notify_all()
+
+    def give_away(self, records: Sequence[JobRecord]) -> int:
+        removed = 0
+        with self._engine.changed:
+            for record in records:
+                job = self._engine.table.get(record.id)
+                if job is None or not job.record.status.is_final:
+                    continue
+                if job.record.version == record.version:
+                    self._engine.remove(job)
+                    self._engine.given_away[record.id] = record.expires_at or 0
+                    removed += 1
+            self._engine.changed.notify_all()
+        return removed
 
 
 class _Queues(Queues):

@@ -8,8 +8,8 @@ from ...clock import Clock
 from ...config import Settings
 from ...errors import ConfigurationError
 from ..base import Consumer
-from ..base import Engine
 from ..base import Envelope
+from ..base import StoringEngine
 from .consumer import RedisConsumer
 from .faults import Refused
 from .layout import to_arguments
@@ -20,7 +20,7 @@ from .store import Store
 from .workers import RedisWorkers
 
 
-class RedisEngine(Engine):
+class RedisEngine(StoringEngine):
     """Jobs in Redis or Valkey, for all machines that reach it.
 
     :raises ConfigurationError: the URL or the options are wrong.
@@ -37,7 +37,7 @@ class RedisEngine(Engine):
         try:
             self._store.use(lambda link: link.connect())
         except Refused as error:
-            raise ConfigurationError(f"TASKQ_BROKER_URL: {error}") from error
+            raise ConfigurationError(f"{self.settings.url_key}: {error}") from error
 
     def enqueue(self, envelopes: Sequence[Envelope]) -> None:
         if envelopes:

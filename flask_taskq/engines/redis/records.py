@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from ...record import JobRecord
-from ..base import Jobs
+from ..base import HOUSEKEEPING_LIMIT
+from ..base import HOUSEKEEPING_SIZE
 from ..base import Queues
+from ..base import StoredJobs
 from .layout import has_logs
+from .layout import to_adopted
 from .layout import to_record
+from .script import ADOPT
 from .script import CANCEL
+from .script import GIVE_AWAY
+from .script import LIST_FINAL
 from .script import PRUNE
 from .script import PURGE
 from .script import PURGE_DUE
@@ -22,7 +29,7 @@ FIRST_LOOK: Final = 2.0
 LAST_LOOK: Final = 50.0
 
 
-class RedisJobs(Jobs):
+class RedisJobs(StoredJobs):
     """Records, each a string under its id."""
 
     def __init__(self, store: Store) -> None:
@@ -57,9 +64,27 @@ class RedisJobs(Jobs):
     def prune(self) -> int:
         return int(self._store.run(PRUNE, self._store.now()))
 
+    def list_final(self) -> list[JobRecord]:
+        found = self._store.run(LIST_FINAL, HOUSEKEEPING_LIMIT, HOUSEKEEPING_SIZE)
+        return [to_record(job_id.decode(), raw, lines) for job_id, raw, lines in found]
+
+    def adopt(self, records: Sequence[JobRecord]) -> None:
+        now = self._store.now()
+        arguments: list[bytes | str | int] = []
+        for record in records:
+            if (record.expires_at or 0) > now:
+                arguments += to_adopted(record)
+        if arguments:
+            self._store.run(ADOPT, now, *arguments, is_durable=True)
+
+    def give_away(self, records: Sequence[JobRecord]) -> int:
+        now = self._store.now()
+        known = [word for record in records for word in (record.id, record.version)]
+        return int(self._store.run(GIVE_AWAY, now, *known))
+
     def _read(self, job_id: str, raw: bytes | None) -> JobRecord | None:
-        if raw is None:
-            return None
+        if not raw:
+            return None  # there is none, or it was given away
         lines = ()
         if has_logs(raw):
             lines = self._store.command("LRANGE", f"{self._store.prefix}log:{job_id}", 0, -1)

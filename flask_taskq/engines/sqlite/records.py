@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from typing import Final
 from typing import TypeVar
@@ -18,8 +19,10 @@ from ...record import LogLine
 from ...record import Progress
 from ...record import Status
 from ..base import HOUSEKEEPING_LIMIT
-from ..base import Jobs
+from ..base import HOUSEKEEPING_SIZE
 from ..base import Queues
+from ..base import StoredJobs
+from ..base import weigh
 from .store import Store
 from .store import take_places
 
@@ -44,7 +47,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class SQLiteJobs(Jobs):
+class SQLiteJobs(StoredJobs):
     """Records, read without a lock."""
 
     def __init__(self, store: Store) -> None:
@@ -96,13 +99,43 @@ class SQLiteJobs(Jobs):
 
         def prune(connection: sqlite3.Connection) -> int:
             take_places(connection, statements, 0)
-            removed = connection.execute(statements.prune, (now, HOUSEKEEPING_LIMIT)).rowcount
+            values = (now, HOUSEKEEPING_LIMIT)
+            removed = sum(
+                connection.execute(statement, values).rowcount for statement in statements.prune
+            )
             if connection.execute("PRAGMA freelist_count").fetchone()[0] > SPARE_PAGES:
                 # Each row fetched is a page given back.
                 connection.execute(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})").fetchall()
             return removed
 
         return self._store.write(prune)
+
+    def list_final(self) -> list[JobRecord]:
+        statement = self._store.statements.list_final
+
+        def list_final(connection: sqlite3.Connection) -> list[JobRecord]:
+            records = []
+            size = 0
+            for row in connection.execute(statement, (HOUSEKEEPING_LIMIT,)):
+                records.append(to_record(row))
+                size += weigh(records[-1])
+                if size >= HOUSEKEEPING_SIZE:
+                    break
+            return records
+
+        return self._store.read(list_final)
+
+    def adopt(self, records: Sequence[JobRecord]) -> None:
+        statement = self._store.statements.adopt
+        now = self._store.clock.now()
+        rows = [to_row(record) for record in records if (record.expires_at or 0) > now]
+        if rows:
+            self._store.write(lambda connection: connection.executemany(statement, rows))
+
+    def give_away(self, records: Sequence[JobRecord]) -> int:
+        statement = self._store.statements.give_away
+        known = [(record.id, record.version) for record in records]
+        return self._store.write(lambda on: on.executemany(statement, known).rowcount)
 
     def _find(self, connection: sqlite3.Connection, job_id: str) -> JobRecord | None:
         values = (job_id, self._store.clock.now())
@@ -198,6 +231,37 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
         logs=to_logs(logs),
         worker=worker,
         version=version,
+    )
+
+
+def to_row(record: JobRecord) -> tuple[Any, ...]:
+    """The values of a final record in the columns ``statements.RECORD``."""
+    return (
+        record.id,
+        record.queue,
+        record.actor,
+        record.priority,
+        record.status.value,
+        record.message,
+        record.created_at,
+        record.updated_at,
+        record.scheduled_for,
+        record.started_at,
+        record.finished_at,
+        record.expires_at,
+        record.attempt,
+        record.max_attempts,
+        record.crashes,
+        record.suspects,
+        record.cancel_requested,
+        record.status_reason,
+        record.result,
+        msgspec.json.encode(record.error) if record.error else None,
+        msgspec.json.encode(record.attempts) if record.attempts else None,
+        msgspec.json.encode(record.progress) if record.progress else None,
+        msgspec.json.encode(record.logs) if record.logs else None,
+        record.worker,
+        record.version,
     )
 
 

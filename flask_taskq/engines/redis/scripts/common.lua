@@ -5,7 +5,7 @@
 -- by the server's clock, and come in as arguments. Messages, results and errors are bytes
 -- that are moved and never read.
 --
---   j:<id>             a record, laid out as layout.py says
+--   j:<id>             a record, laid out as layout.py says; empty: it was given away
 --   log:<id>           the last lines of a job's own log
 --   seq                the last number that was given out
 --   ready:<q>:<p>      list of the queued ids of a queue and a priority, in order
