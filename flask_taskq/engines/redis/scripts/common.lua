@@ -39,7 +39,7 @@ local BOUND = 500 -- jobs that one call looks after at most, besides what it was
 
 -- A server whose memory is full refuses to run a command that may take some, unless its
 -- script has written before. What ends jobs, and so frees memory in the end, must run: all
--- scripts but the one that stores new jobs begin with this.
+-- scripts that write begin with this, but those that store new jobs and adopted records.
 local function begin()
   call('DEL', P .. 'nothing')
 end
