@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from ..clock import Clock
-from ..engines import make_engine
+from ..engines import make_broker_engine
 from .crew import Crew
 from .lease_keeper import LeaseKeeper
 from .link import ChildSpec
@@ -31,6 +31,8 @@ from .link import Ready
 from .link import Refused
 from .link import Word
 from .link import Worn
+from .mover import Mover
+from .mover import start_mover
 from .os_signals import catch_signals
 from .os_signals import SignalReader
 from .spawn import Child
@@ -98,6 +100,7 @@ class Supervisor:
         # The last one is for new children; each has that of its own configuration.
         self._keeper: LeaseKeeper | None = None
         self._keepers: dict[str, LeaseKeeper] = {}
+        self._mover: Mover | None = None
         self._selector = selectors.DefaultSelector()
         # What no child could be told yet; the oldest are dropped should none live for long.
         self._deaths: deque[Died] = deque(maxlen=_MAX_DEATHS)
@@ -212,7 +215,7 @@ class Supervisor:
     def _configure(self, child: Child, word: Configured) -> None:
         if self._keeper is None or word != self._configured:
             # New code may come with another configuration, even with another broker.
-            engine = make_engine(word.settings, self._clock)
+            engine = make_broker_engine(word.settings, self._clock)
             queues = self._options.queues or word.queues
             former = self._keeper
             self._keeper = LeaseKeeper(
@@ -221,6 +224,8 @@ class Supervisor:
             self._keeper.start()
             self._configured = word
             self._end_unless_needed(former)
+            self._end_mover()
+            self._mover = start_mover(word.settings, self._clock)
         self._keepers[child.worker_id] = self._keeper
 
     def _note_ready(self, child: Child) -> None:
@@ -421,7 +426,12 @@ class Supervisor:
                 # It has not fetched anything yet, and may be busy building its app.
                 child.kill()
 
+    def _end_mover(self) -> None:
+        if self._mover is not None:
+            self._mover.end()
+
     def _close(self) -> None:
+        self._end_mover()
         if self._keeper is not None:
             self._keeper.end()
             self._keeper.join(_LAST_ERRANDS)
