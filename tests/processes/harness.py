@@ -32,8 +32,10 @@ LEASE = 2.0
 
 READY = r"process (\d+) is ready"
 
-#: A net under tests that wait for something which never comes, in seconds.
+#: A net under tests that wait for something which never comes, in seconds, and in milliseconds
+#: for waits of the package.
 NET = 60.0
+PATIENCE = 60_000
 
 
 class Recorder:

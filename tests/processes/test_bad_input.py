@@ -13,6 +13,7 @@ from flask_taskq.engines.base import Envelope
 from flask_taskq.message import generate_id
 from flask_taskq.message import Message
 
+from .harness import PATIENCE
 from .harness import Recorder
 from .harness import WorkerCommand
 from .test_killed_child import assert_all_succeeded
@@ -64,7 +65,7 @@ def test_damaged_messages_fail_once_among_good_ones_that_run(
         good += send_work(taskq, len(batch), 0)
     assert_all_succeeded(taskq, good)
     for job_id, message in bad.items():
-        record = taskq.broker.wait_for_record(job_id, 30_000)
+        record = taskq.broker.wait_for_record(job_id, PATIENCE)
         assert record.status is Status.FAILED
         assert record.error is not None
         assert record.error.code == "malformed"
@@ -99,7 +100,7 @@ def test_arguments_that_do_not_fit_fail_the_job_once(
     start_worker("-p", "1")
     message = Message("default", "work", (), {"seconds": 1}, {})
     taskq.broker.engine.enqueue([envelope(encode_message(message, 10_000), message.message_id)])
-    record = taskq.broker.wait_for_record(message.message_id, 30_000)
+    record = taskq.broker.wait_for_record(message.message_id, PATIENCE)
     assert record.status is Status.FAILED
     assert record.error is not None
     assert record.error.code == "bad_arguments"

@@ -14,6 +14,7 @@ from flask_taskq import Message
 from flask_taskq import TaskQ
 
 from . import app as jobs
+from .harness import PATIENCE
 from .harness import processes_of_session
 from .harness import Recorder
 from .harness import WorkerCommand
@@ -119,7 +120,7 @@ def test_a_worker_imports_the_modules_of_the_configuration(
     (folder / "shop_jobs.py").write_text(SHOP_JOBS)
     job = taskq.broker.enqueue(Message("shop", "ship", (3,), {}, {}))
     start_worker("-p", "1", app=f"{folder}/shop.py", FLASK_TASKQ_ACTORS="shop_jobs")
-    assert job.get_result(block=True, timeout=30_000) == 3
+    assert job.get_result(block=True, timeout=PATIENCE) == 3
 
 
 @pytest.mark.parametrize("text", ["import nowhere", "1 / 0"])

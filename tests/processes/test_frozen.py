@@ -19,6 +19,7 @@ from flask_taskq import TaskQ
 from . import app as jobs
 from .harness import is_stopped
 from .harness import LEASE
+from .harness import PATIENCE
 from .harness import processes_of_session
 from .harness import Recorder
 from .harness import WorkerCommand
@@ -60,7 +61,7 @@ def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
     recorder.wait_for("start", 2)  # the second run begins when the lease is over
     with open(fifo, "w") as writer:
         writer.write("second\n")
-    assert job.get_result(block=True, timeout=30_000)
+    assert job.get_result(block=True, timeout=PATIENCE)
     before = job.refresh().record
     threading.Event().wait(frozen_until - time.monotonic())  # the time is the subject
     frozen.signal_all(signal.SIGCONT)
@@ -86,7 +87,7 @@ def test_a_child_that_is_stopped_alone_keeps_its_jobs(
     worker = start_worker("-p", "1")
     [child] = worker.wait_until_ready(1)
     start_worker("-p", "1").wait_until_ready(1)
-    job = jobs.work.send(100)
+    job = jobs.work.send(1_000)
     [started] = recorder.wait_for("start", 1)
     stopped = started["pid"]
     os.kill(stopped, signal.SIGSTOP)
@@ -105,6 +106,6 @@ def test_a_job_that_holds_the_gil_for_twice_the_lease_runs_once(
     start_worker("-p", "1").wait_until_ready(1)
     job = jobs.hold_gil.send(int(2 * LEASE * 1000))
     recorder.wait_for("end", 1)
-    assert job.get_result(block=True, timeout=30_000) is None
+    assert job.get_result(block=True, timeout=PATIENCE) is None
     assert recorder.runs()[job.id] == 1
     assert job.refresh().status is Status.SUCCEEDED

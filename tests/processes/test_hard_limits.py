@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from flask import Flask
 
@@ -15,6 +16,7 @@ from tests.support.machine_time import machine_seconds
 from tests.support.machine_time import start_of
 
 from . import app as jobs
+from .harness import PATIENCE
 from .harness import processes_of_session
 from .harness import Recorder
 from .harness import WorkerCommand
@@ -53,18 +55,22 @@ def test_a_process_with_a_thread_that_hangs_is_replaced(
 
 
 def test_a_process_that_is_busy_in_c_code_is_killed(
-    taskq: TaskQ, start_worker: START, recorder: Recorder
+    taskq: TaskQ, start_worker: START, recorder: Recorder, folder: Path
 ) -> None:
     """It cannot see to its limit itself; what it ran besides goes back unblamed."""
     worker = start_worker("-p", "1", "-t", "2", **LIMITS)
     worker.wait_until_ready(1)
-    neighbour = jobs.work.send(1_000)
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    neighbour = jobs.wait_for_line.send_with_options(args=(str(fifo),), time_limit=600_000)
     recorder.wait_for("start", 1)
     stopped = jobs.hang_once.send()
     worker.wait_for_log(f"busy in C code.*is killed: {stopped.id}")
     worker.wait_for_log("in hang_once")
+    recorder.wait_for("start", 2, jobs=[neighbour.id])
+    fifo.write_text("end\n")
     assert_all_succeeded(taskq, [neighbour.id, stopped.id])
-    assert stopped.get_result(block=True) == 1
+    assert stopped.get_result(block=True, timeout=PATIENCE) == 1
     assert neighbour.refresh().record.crashes == 0
     assert recorder.runs() == {stopped.id: 2, neighbour.id: 2}
 
@@ -75,7 +81,7 @@ def test_a_process_that_was_stopped_is_killed(
     """Its supervisor keeps its lease, so that nothing else would ever free its job."""
     worker = start_worker("-p", "2", "-t", "1", **LIMITS)
     worker.wait_until_ready(2)
-    job = jobs.ask.send_with_options(time_limit=1_000)
+    job = jobs.ask.send_with_options(time_limit=2_000)
     [begun] = recorder.wait_for("start", 1)
     os.kill(begun["pid"], signal.SIGSTOP)
     worker.wait_for_log(f"is killed: {job.id}")

@@ -16,6 +16,7 @@ from tests.support.machine_time import start_of
 
 from . import app as jobs
 from .harness import ON_EVERY_ENGINE
+from .harness import PATIENCE
 from .harness import Recorder
 from .harness import WorkerCommand
 
@@ -33,7 +34,7 @@ def started_by(recorder: Recorder, pid: int) -> set[str]:
 
 
 def assert_all_succeeded(taskq: TaskQ, ids: list[str]) -> None:
-    statuses = {taskq.job(job_id).get_result(block=True, timeout=30_000) for job_id in ids}
+    statuses = {taskq.job(job_id).get_result(block=True, timeout=PATIENCE) for job_id in ids}
     assert statuses
     assert {taskq.job(job_id).status for job_id in ids} == {Status.SUCCEEDED}
 
@@ -105,7 +106,7 @@ def test_a_job_that_kills_its_process_fails_at_the_third_crash(
     worker = start_worker("-p", "1")
     worker.wait_until_ready(1)
     poison = jobs.crash.send()
-    record = taskq.broker.wait_for_record(poison.id, 30_000)
+    record = taskq.broker.wait_for_record(poison.id, PATIENCE)
     assert record.status is Status.FAILED
     assert record.crashes == 3
     assert record.error is not None
@@ -128,7 +129,7 @@ def test_the_third_run_of_a_poison_job_has_a_process_to_itself(
     # Not before: the process that is about to be killed might fetch them, too.
     worker.wait_until_ready(3)
     neighbours = send_work(taskq, 8, 3000)
-    taskq.broker.wait_for_record(poison.id, 30_000)
+    taskq.broker.wait_for_record(poison.id, PATIENCE)
     assert_all_succeeded(taskq, neighbours)
     assert set(recorder.runs()[job_id] for job_id in neighbours) == {1}
     assert recorder.runs()[poison.id] == 3

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -98,15 +99,18 @@ def test_a_second_signal_ends_it_at_once(
 
 
 def test_it_shows_the_stacks_of_all_threads(
-    taskq: TaskQ, start_worker: START, recorder: Recorder
+    taskq: TaskQ, start_worker: START, recorder: Recorder, folder: Path
 ) -> None:
     """SIGUSR1 to a child prints where each of its threads is, and harms nothing."""
     worker = start_worker("-p", "1")
     [child] = worker.wait_until_ready(1)
-    job = jobs.work.send(500)
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    job = jobs.wait_for_line.send(str(fifo))
     recorder.wait_for("start", 1)
     os.kill(child, signal.SIGUSR1)
-    worker.wait_for_log(r"in work\n")
+    worker.wait_for_log(r"in wait_for_line\n")
+    fifo.write_text("end\n")
     assert_all_succeeded(taskq, [job.id])
 
 
