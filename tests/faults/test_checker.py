@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .harness import job
@@ -14,13 +16,15 @@ from .history import find_lost
 pytestmark = pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
 
 
-def test_an_engine_that_settles_before_the_run_loses_jobs(rig: Rig) -> None:
+def test_an_engine_that_settles_before_the_run_loses_jobs(rig: Rig, folder: Path) -> None:
     """What is killed then has succeeded on paper, and the checker says so."""
     web = rig.start_web()
     rig.start_worker(2, FAULTS_DEFECT="settle before the run")
-    sent = web.send(*(job("work", 200) for _ in range(2 * rig.threads)))
+    go = folder / "go"
+    sent = web.send(*(job("wait_for_file", str(go)) for _ in range(2 * rig.threads)))
     [run, *_] = rig.wait_for("start", 2 * rig.threads, jobs=sent)
     rig.kill(run["pid"])
+    go.touch()
     history = rig.finish()
     rig.note_figures(history)
     hit = {one["job"] for one in history.of("start") if one["pid"] == run["pid"]}
@@ -36,7 +40,7 @@ def test_an_engine_that_does_not_fence_settles_jobs_twice(rig: Rig) -> None:
     rig.shorten_leases()
     web = rig.start_web()
     frozen = rig.start_worker(1, FAULTS_DEFECT="settle without fencing")
-    sent = web.send(job("work", 500))
+    sent = web.send(job("work", 2_000))
     rig.wait_for("start")
     rig.freeze(frozen, LEASE)
     rig.start_worker(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 from tests.support.machine_time import machine_seconds
 
@@ -17,13 +18,14 @@ from .history import percentile
 from .history import recoveries
 
 
-def test_orphans_finish_what_they_run_and_end(rig: Rig) -> None:
+def test_orphans_finish_what_they_run_and_end(rig: Rig, folder: Path) -> None:
     """F2: they outlive their lease for it, run nothing twice, and leave within the grace."""
     rig.shorten_leases()
     web = rig.start_web()
     worker = rig.start_worker(2)
     orphans = rig.processes()
-    running = web.send(*(job("work", int(LEASE * 1200)) for _ in range(2)))
+    go = folder / "go"
+    running = web.send(*(job("wait_for_file", str(go)) for _ in range(2)))
     rig.wait_for("start", 2, jobs=running)
     rig.start_worker(1)
     with Load(web, lambda: [job("work", 50)], interval=0.05):
@@ -31,6 +33,8 @@ def test_orphans_finish_what_they_run_and_end(rig: Rig) -> None:
         rig.note_fault("kill", [worker.process.pid])
         killed_at = time.monotonic()
         worker.signal(signal.SIGKILL)
+        rig.let_pass(LEASE * 1.2)
+        go.touch()
         worker.wait_until_gone()
         assert machine_seconds(killed_at) <= GRACE + 2
     history = rig.check()
@@ -39,16 +43,18 @@ def test_orphans_finish_what_they_run_and_end(rig: Rig) -> None:
     assert machine_seconds(killed_at, max(claims)) <= 0.5
 
 
-def test_jobs_of_a_lost_machine_run_elsewhere(rig: Rig) -> None:
+def test_jobs_of_a_lost_machine_run_elsewhere(rig: Rig, folder: Path) -> None:
     """F3: every process of a worker is gone at once; its lease and five seconds later all
     of its jobs have begun again on another one."""
     rig.shorten_leases()
     web = rig.start_web()
     lost, _ = rig.start_worker(2), rig.start_worker(1)
-    running = web.send(*(job("work", 500) for _ in range(3 * rig.threads)))
+    go = folder / "go"
+    running = web.send(*(job("wait_for_file", str(go)) for _ in range(3 * rig.threads)))
     rig.wait_for("start", len(running))
     with Load(web, lambda: [job("work", 50)], interval=0.05):
         rig.lose(lost)
+        go.touch()
         rig.let_pass(1)
     history = rig.check()
     found = recoveries(history, "lose")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +14,14 @@ from .harness import job
 from .harness import Rig
 
 
-def test_a_worker_told_to_stop_gives_back_what_it_cannot_finish(rig: Rig) -> None:
+def test_a_worker_told_to_stop_gives_back_what_it_cannot_finish(rig: Rig, folder: Path) -> None:
     """F13: it claims nothing more, gives unstarted jobs back at once, lets running ones go
     on for the grace time, and charges nobody with the interruption."""
     grace = 0.5
     web = rig.start_web()
     worker = rig.start_worker(2, "--grace", str(int(grace * 1000)))
-    long = web.send(*(job("yielding", 1_500) for _ in range(4)))
+    go = folder / "go"
+    long = web.send(*(job("wait_for_file", str(go)) for _ in range(4)))
     rig.wait_for("start", 4, jobs=long)
     short = web.send(*(job("work", 200) for _ in range(40)))
     rig.wait_for("start", 1, jobs=short)
@@ -27,6 +29,7 @@ def test_a_worker_told_to_stop_gives_back_what_it_cannot_finish(rig: Rig) -> Non
     assert worker.wait() == 0
     assert machine_seconds(told_at) <= grace + 5
     gone_at = time.monotonic()
+    go.touch()
     rig.start_worker(2)
     history = rig.check()
     claims = [one["at"] for one in history.of("claimed") if one["at"] < gone_at]
