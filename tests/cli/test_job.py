@@ -25,7 +25,7 @@ from flask_taskq.record import Progress
 from flask_taskq.record import Status
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
-from tests.support.apps import ONCE
+from tests.support.apps import once
 
 UNKNOWN = "0" * 32
 
@@ -36,7 +36,7 @@ def taskq():
     taskq.actor(lambda a, b: a + b, actor_name="add")
     taskq.actor(lambda size: "x" * size, actor_name="large")
 
-    @taskq.actor(**ONCE)
+    @taskq.actor(**once())
     def fail(text="no such month"):
         raise LookupError(text)
 

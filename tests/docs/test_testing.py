@@ -4,6 +4,8 @@ import re
 import textwrap
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 pytest_plugins = ["pytester"]
@@ -15,6 +17,7 @@ def read(page, pattern):
     return {name: textwrap.dedent(body) for name, body in found}
 
 
+@pytest.mark.needs("AgeLimit", "Retries")
 def test_the_tests_of_the_page_pass(pytester):
     """Each file as it stands there, with the app of the README."""
     files = {

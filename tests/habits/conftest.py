@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from flask_taskq import middleware
 from flask_taskq.broker import Broker
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from flask_taskq.hooks import Middleware
 from flask_taskq.job import Job
-from flask_taskq.middleware import DEFAULT
 from flask_taskq.record import JobRecord
 from flask_taskq.worker.worker import Worker
 from tests.support.engines import ENGINES
@@ -33,13 +33,11 @@ def new_broker(
     numbers = itertools.count(1)
     brokers = []
 
-    def make(
-        clock: Clock, *middleware: Middleware, habits: Any = DEFAULT, **settings: Any
-    ) -> Broker:
+    def make(clock: Clock, *extra: Middleware, habits: Any = None, **settings: Any) -> Broker:
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
         checked = Settings(broker_url=ENGINES[request.param](folder), **settings)
-        chain = [*(habit() for habit in habits), *middleware]
+        chain = [*(habit() for habit in habits or middleware.DEFAULT), *extra]
         brokers.append(Broker(make_engine(checked, clock), checked, clock, chain))
         return brokers[-1]
 

@@ -19,7 +19,7 @@ from flask_taskq.record import Progress
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
 from tests.support.apps import messages
-from tests.support.apps import ONCE
+from tests.support.apps import once
 
 MEMBERS = [
     "id",
@@ -58,7 +58,7 @@ def taskq(clock):
     taskq.actor(lambda a, b: a + b, actor_name="add")
     taskq.actor(lambda size: "x" * size, actor_name="large")
 
-    @taskq.actor(min_backoff=60_000, max_backoff=60_000, max_retries=1)
+    @taskq.actor
     def fail():
         raise LookupError("no such month")
 
@@ -67,7 +67,7 @@ def taskq(clock):
 
 @pytest.fixture
 def app(taskq):
-    return make_app(taskq)
+    return make_app(taskq, min_backoff=60_000, max_backoff=60_000, max_retries=1)
 
 
 @pytest.fixture
@@ -131,6 +131,7 @@ def text_of(at):
 # The resource
 
 
+@pytest.mark.needs("Retries")
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_known_job_is_shown_with_every_member(client, in_status, status):
     """Whatever it is doing, and also when it has failed."""
@@ -144,6 +145,7 @@ def test_a_known_job_is_shown_with_every_member(client, in_status, status):
     assert response.json["done"] is (status in FINAL)
 
 
+@pytest.mark.needs("Retries")
 def test_a_queued_job(client, clock, send):
     """Nothing has happened yet."""
     job_id = send("add", 1, 2)
@@ -166,7 +168,7 @@ def test_a_queued_job(client, clock, send):
         "finished_at": None,
         "expires_at": None,
         "attempt": 0,
-        "max_attempts": 4,
+        "max_attempts": 2,
         "next_attempt_at": None,
         "progress": None,
         "result": None,
@@ -188,6 +190,7 @@ def test_a_job_that_succeeded(client, clock, in_status):
     assert job["links"] == {"result": f"/jobs/{job_id}/result"}
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_running_job_shows_its_progress(app, client, taskq, clock, send):
     """With the fraction that is done, for whoever draws a bar."""
 
@@ -224,6 +227,7 @@ def test_progress_is_shown_while_the_job_runs(app, client, taskq, clock, send):
     assert response.json["progress"]["current"] == 1.0
 
 
+@pytest.mark.needs("CurrentJob")
 @pytest.mark.parametrize(
     ("current", "total", "fraction"),
     [(1, None, None), (0, 0, None), (0, 4, 0.0), (4, 4, 1.0), (5, 4, 1.0), (-1, 4, 0.0)],
@@ -246,6 +250,7 @@ def test_progress_is_kept_back_if_the_app_says_so(taskq):
     assert app.test_client().get(f"/jobs/{job.id}").json["progress"] is None
 
 
+@pytest.mark.needs("CurrentJob")
 def test_the_log_of_a_job_is_not_shown(app, client, taskq, send):
     """It may have whatever the app logs, and is for those who run it."""
     taskq.actor(lambda: current_job.log("canary-7f3a"), actor_name="load")
@@ -256,6 +261,7 @@ def test_the_log_of_a_job_is_not_shown(app, client, taskq, send):
     assert "canary-7f3a" not in client.get(f"/jobs/{job_id}").text
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_waits_for_its_next_attempt(client, clock, in_status):
     """It is stored as scheduled and shown as retrying."""
     job = client.get(f"/jobs/{in_status('retrying')}").json
@@ -272,6 +278,7 @@ def test_a_delayed_job_has_no_next_attempt(client, clock, in_status):
     assert job["next_attempt_at"] is None
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_failed_has_an_error(client, in_status):
     """A problem object, in an answer that is itself a success."""
     job = client.get(f"/jobs/{in_status('failed')}").json
@@ -293,6 +300,7 @@ def test_a_job_that_was_cancelled_has_an_error(client, in_status):
     assert (error["code"], error["status"], error["detail"]) == ("cancelled", 409, None)
 
 
+@pytest.mark.needs("AgeLimit")
 def test_a_job_that_has_expired_has_an_error(app, client, taskq, clock, send):
     """It says how old it was."""
     taskq.actor(lambda: None, actor_name="old", max_age=1_000)
@@ -335,7 +343,7 @@ def test_any_text_of_an_error_can_be_shown(app, client, taskq, send, text):
     def fail():
         raise ValueError(text)
 
-    taskq.actor(fail, actor_name="odd", **ONCE)
+    taskq.actor(fail, actor_name="odd", **once())
     job_id = send("odd")
     drain(app)
     detail = client.get(f"/jobs/{job_id}").json["error"]["detail"]
@@ -345,6 +353,7 @@ def test_any_text_of_an_error_can_be_shown(app, client, taskq, send, text):
 # Headers
 
 
+@pytest.mark.needs("Retries")
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_client_is_told_when_to_ask_again_until_the_job_is_done(client, in_status, status):
     """In whole seconds, and not at all afterwards."""
@@ -469,6 +478,7 @@ def test_the_apps_own_handler_for_404_is_not_used(app, client):
 # Cancelling
 
 
+@pytest.mark.needs("Retries")
 @pytest.mark.parametrize("status", ["queued", "scheduled", "retrying"])
 def test_a_waiting_job_is_cancelled(app, client, in_status, status):
     """At once; it does not run."""
@@ -508,6 +518,8 @@ def test_a_finished_job_cannot_be_cancelled(client, in_status, status):
     assert client.get(url).json["status"] == status
 
 
+@pytest.mark.needs("CurrentJob")
+@pytest.mark.needs("CurrentJob", "Retries")
 def test_a_cancelled_job_that_fails_does_not_run_again(app, client, taskq, send):
     """It was asked to stop while it ran."""
 
@@ -577,7 +589,7 @@ def test_the_app_says_which_members_are_let_out(taskq, clock, expose, shown):
     client = app.test_client()
     with app.app_context():
         add, fail = taskq.broker.get_actor("add"), taskq.broker.get_actor("fail")
-        jobs = [add.send(1, 2), fail.send_with_options(**ONCE)]
+        jobs = [add.send(1, 2), fail.send_with_options(**once())]
     drain(app)
     found = set()
     for job in jobs:

@@ -12,6 +12,8 @@ from example_app.tasks import count_words
 from example_app.tests.servers import serve
 from flask_taskq.testing import JobTester
 
+pytestmark = pytest.mark.needs("Retries")
+
 OWN = "http://127.0.0.1:5000"
 
 

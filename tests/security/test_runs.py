@@ -35,6 +35,7 @@ from tests.support.apps import Line
 from tests.support.apps import make_app
 from tests.support.apps import make_broker
 from tests.support.apps import messages
+from tests.support.apps import once
 
 CANARY = "canary-7f3a"
 DAY = 24 * 3600 * 1000
@@ -110,7 +111,7 @@ def secret_actors(line):
         declare(broker, lambda secret, **more: secret, actor_name="good"),
         declare(broker, lambda secret, **more: {secret: 1j}, actor_name="bad_result"),
         declare(broker, fail, actor_name="retried"),
-        declare(broker, fail, actor_name="failed", max_retries=0),
+        declare(broker, fail, actor_name="failed", **once()),
         declare(broker, lambda: None, actor_name="mismatched"),
     ]
 
@@ -171,7 +172,7 @@ def test_http_shows_no_argument_and_no_traceback(clock):
         inner = secret * 2
         raise ValueError(len(inner))
 
-    actor = taskq.actor(fail, actor_name="fail", max_retries=0)
+    actor = taskq.actor(fail, actor_name="fail", **once())
     app = make_app(taskq)
     with app.app_context():
         job = actor.send(CANARY)

@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask
 
 from flask_taskq import Middleware
+from flask_taskq import middleware
 from flask_taskq import TaskQ
 from flask_taskq.actor import Actor
 from flask_taskq.broker import Broker
@@ -22,13 +23,14 @@ from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.hooks import HOOKS
 from flask_taskq.job import Job
 from flask_taskq.message import Message
-from flask_taskq.middleware import DEFAULT
 from flask_taskq.middleware.retries import Retries
 from flask_taskq.record import JobRecord
 from flask_taskq.worker.runner import Runner
 
-#: Options of an actor whose job fails with its first failure, with retries or without.
-ONCE: dict[str, Any] = {"max_retries": 0} if Retries in DEFAULT else {}
+
+def once() -> dict[str, Any]:
+    """Options of an actor whose job fails with its first failure, with retries or without."""
+    return {"max_retries": 0} if Retries in middleware.DEFAULT else {}
 
 
 def make_app(taskq: TaskQ, name: str = "app", **config: Any) -> Flask:
@@ -41,11 +43,11 @@ def make_app(taskq: TaskQ, name: str = "app", **config: Any) -> Flask:
 
 
 def make_broker(
-    clock: Clock, *middleware: Middleware, habits: Any = DEFAULT, **settings: Any
+    clock: Clock, *extra: Middleware, habits: Any = None, **settings: Any
 ) -> Broker:
     """A broker without an app: the default middleware, and what is given after it."""
     checked = Settings(broker_url="memory://", **settings)
-    chain = [*(habit() for habit in habits), *middleware]
+    chain = [*(habit() for habit in habits or middleware.DEFAULT), *extra]
     return Broker(MemoryEngine(checked, clock), checked, clock, chain)
 
 

@@ -30,7 +30,7 @@ def taskq():
 
 @pytest.fixture
 def app(taskq):
-    return make_app(taskq)
+    return make_app(taskq, min_backoff=60_000, max_backoff=60_000, time_limit=None)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def ran(taskq):
     """The arguments of what ran; ``note`` is the actor that notes them."""
     ran = []
 
-    @taskq.actor(min_backoff=60_000, max_backoff=60_000)
+    @taskq.actor
     def note(value=None, *, loud=False):
         ran.append(value)
         return value

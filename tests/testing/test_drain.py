@@ -108,6 +108,7 @@ def test_a_delayed_job_stays_until_its_time_has_come(app, clock, note, ran):
     assert ran == ["later"]
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_waits_for_its_retry_stays(app, clock, taskq):
     """Its handle tells that it failed once."""
     fail = taskq.actor(lambda: 1 / 0, actor_name="fail", max_retries=1)
@@ -120,6 +121,7 @@ def test_a_job_that_waits_for_its_retry_stays(app, clock, taskq):
     assert drain(app)[0].status is Status.FAILED
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_without_backoff_runs_until_it_is_done(app, taskq):
     """Each run is in the list."""
     fail = taskq.actor(lambda: 1 / 0, actor_name="fail", max_retries=2, min_backoff=0)
@@ -130,6 +132,7 @@ def test_a_job_without_backoff_runs_until_it_is_done(app, taskq):
     assert [job.status for job in jobs] == [Status.SCHEDULED, Status.SCHEDULED, Status.FAILED]
 
 
+@pytest.mark.needs("Retries")
 def test_a_failure_is_in_the_record_and_is_not_raised(app, taskq):
     """As in a worker; the jobs behind it run."""
     fail = taskq.actor(lambda: 1 / 0, actor_name="fail", max_retries=0)
@@ -312,6 +315,7 @@ def test_ctrl_c_in_a_job_ends_the_test_and_not_the_job(app, taskq):
         assert job.record.attempt == 0
 
 
+@pytest.mark.needs("Callbacks")
 def test_callbacks_run_too(taskq, app):
     """Like anything that a job sends; hooks hear that they were stored."""
     stored = []
@@ -331,6 +335,7 @@ def test_callbacks_run_too(taskq, app):
     assert stored == ["five", "tell"]
 
 
+@pytest.mark.needs("CurrentJob")
 def test_async_jobs_can_be_drained_by_a_coroutine(app, taskq):
     """An async test has an event loop in its thread already; the job's contexts hold."""
 
@@ -348,6 +353,7 @@ def test_async_jobs_can_be_drained_by_a_coroutine(app, taskq):
     assert asyncio.run(main()) == [1, "app", 1]
 
 
+@pytest.mark.needs("Retries")
 def test_an_async_job_that_fails_fails_the_same_for_a_coroutine(app, taskq):
     """Its error is in the record."""
 

@@ -167,6 +167,7 @@ def test_the_delay_of_an_eta_is_what_was_left(jobs, note):
     jobs.assert_enqueued("note", delay=delay)
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_waits_for_its_retry_is_enqueued_and_was_not_delayed(jobs, note):
     """It will run, if nothing else happens."""
     note(1)

@@ -57,6 +57,7 @@ def test_all_jobs_are_drained_in_the_order_of_their_times(jobs, note, ran):
     assert jobs.enqueued() == []
 
 
+@pytest.mark.needs("Retries")
 def test_jobs_that_failed_are_drained_until_they_are_done(jobs, taskq, app):
     """With the backoff between their runs, of which nobody waits for a second."""
     times = []
@@ -168,6 +169,7 @@ def test_run_next_fails_when_no_job_may_run(jobs, note):
         jobs.run_next()
 
 
+@pytest.mark.needs("CurrentJob")
 def test_perform_runs_an_actor_and_returns_its_result(jobs, app, taskq):
     """In a job, in the app's context, with everything written as JSON and read back."""
     seen = []
@@ -278,6 +280,7 @@ def test_a_delayed_job_runs_when_the_time_was_moved_on(jobs, note, ran):
     assert ran == ["later"]
 
 
+@pytest.mark.needs("AgeLimit")
 def test_a_job_can_expire(jobs, note, ran):
     """Its age is in the moved time, too."""
     job = note("old", max_age=HOUR)
@@ -345,6 +348,7 @@ def test_the_apps_own_clock_is_put_back(app, taskq):
 # What goes wrong
 
 
+@pytest.mark.needs("Retries")
 def test_the_next_job_can_be_made_to_fail(jobs, note, ran):
     """Once; what follows is what the actor's options say."""
     job = note("a")
@@ -357,6 +361,7 @@ def test_the_next_job_can_be_made_to_fail(jobs, note, ran):
     assert ran == ["a"]
 
 
+@pytest.mark.needs("Retries")
 def test_failures_can_be_lined_up(jobs, note, ran):
     """Until no retry is left; a class will do."""
     job = note("a", max_retries=2)
@@ -367,6 +372,7 @@ def test_failures_can_be_lined_up(jobs, note, ran):
     assert ran == []
 
 
+@pytest.mark.needs("Retries")
 def test_a_failure_can_wait_for_its_actor(jobs, note, taskq, app, ran):
     """Jobs of others run as ever."""
     other = taskq.actor(lambda: ran.append("other"), actor_name="other", max_retries=0)
@@ -378,6 +384,7 @@ def test_a_failure_can_wait_for_its_actor(jobs, note, taskq, app, ran):
     assert ran == ["a"]
 
 
+@pytest.mark.needs("Retries")
 def test_a_failed_run_goes_through_hooks_and_signals_as_any_other(jobs, note, taskq, app):
     """Only what the actor does is left out."""
     heard = []
@@ -424,6 +431,7 @@ def test_a_job_that_crashes_too_often_fails(jobs, note, ran):
     assert ran == ["a"] * 3
 
 
+@pytest.mark.needs("Callbacks")
 def test_the_outcome_of_a_crashed_run_is_not_stored(jobs, taskq, app, ran):
     """Nor what would have been sent with it."""
     tell = taskq.actor(lambda message, result: ran.append("told"), actor_name="tell")
@@ -499,6 +507,7 @@ def client(app, taskq, note):
     return app.test_client()
 
 
+@pytest.mark.needs("Retries")
 def test_a_202_is_followed_to_the_end_of_its_job(jobs, client):
     """Delay and retry included, as fast as the code is."""
     jobs.fail_next(ValueError)
@@ -517,6 +526,7 @@ def test_following_a_202_leaves_jobs_that_come_later(jobs, client, note, ran):
     jobs.assert_enqueued("note", args=("after",))
 
 
+@pytest.mark.needs("Retries")
 def test_a_failed_job_can_be_followed(jobs, client):
     """To the resource that says so."""
     for _ in range(4):
@@ -538,6 +548,7 @@ def test_what_is_no_202_cannot_be_followed(jobs, client):
         jobs.follow(client, response)
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_does_not_end_cannot_be_followed(jobs, client, app, taskq, monkeypatch):
     """The failure says what is waiting."""
     monkeypatch.setattr("flask_taskq.testing.tester.MAX_RUNS", 5)

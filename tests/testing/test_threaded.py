@@ -22,7 +22,7 @@ def hold(taskq):
         def __init__(self):
             self.begun = threading.Semaphore(0)
             self.go = threading.Event()
-            self.actor = taskq.actor(actor_name="hold", time_limit=None)(self._run)
+            self.actor = taskq.actor(self._run, actor_name="hold")
 
         def _run(self):
             self.begun.release()
@@ -160,6 +160,7 @@ def test_a_test_runs_no_jobs_beside_the_worker(jobs, note):
     assert jobs.drain() == []
 
 
+@pytest.mark.needs("Retries")
 def test_a_202_can_be_followed_while_a_worker_runs(jobs, app, taskq, note):
     """Then the worker runs the job, and the time moves on for its retry."""
 
@@ -174,6 +175,7 @@ def test_a_202_can_be_followed_while_a_worker_runs(jobs, app, taskq, note):
         assert (job["result"], job["attempt"]) == ("a", 2)
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_fails_in_a_worker_as_the_test_wants(jobs, note, ran):
     """One mishap for one job, whichever thread has it."""
     with jobs.worker(threads=4) as worker:

@@ -10,7 +10,7 @@ from flask_taskq import Middleware
 from flask_taskq import TaskQ
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
-from tests.support.apps import ONCE
+from tests.support.apps import once
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_teardown_that_fails_is_an_error_of_the_job(app, taskq):
     def work():
         g.armed = True
 
-    job = run(app, taskq, work, **ONCE)
+    job = run(app, taskq, work, **once())
     assert job.record.error.message == "commit"
 
 

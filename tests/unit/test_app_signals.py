@@ -22,7 +22,7 @@ from flask_taskq.worker.worker import Worker
 from tests.support.apps import Line
 from tests.support.apps import make_app
 from tests.support.apps import messages
-from tests.support.apps import ONCE
+from tests.support.apps import once
 
 SIGNALS = [one for one in vars(signals).values() if isinstance(one, NamedSignal)]
 
@@ -145,7 +145,7 @@ def test_a_job_that_runs_again_is_told_as_retried(ear, run):
 
 def test_a_job_that_runs_no_more_is_told_as_failed(ear, run):
     """With what was raised."""
-    run(lambda: 1 / 0, **ONCE)
+    run(lambda: 1 / 0, **once())
     assert ear.names == ["job-enqueued", "job-started", "job-failed"]
     assert isinstance(ear["job-failed"]["exception"], ZeroDivisionError)
 
@@ -214,7 +214,7 @@ def test_a_job_that_is_given_up_is_told_as_cancelled(app, taskq, ear, exception,
 def test_a_job_that_is_snoozed_has_no_outcome(app, taskq, ear):
     """It starts once more, later."""
 
-    @taskq.actor(**ONCE)
+    @taskq.actor(**once())
     def snooze():
         raise Snooze(1_000)
 
@@ -224,6 +224,7 @@ def test_a_job_that_is_snoozed_has_no_outcome(app, taskq, ear):
     assert ear.names == ["job-enqueued", "job-started"]
 
 
+@pytest.mark.needs("AgeLimit")
 def test_a_job_that_was_too_old_is_told_as_expired(app, taskq, ear, clock):
     """It is no success, though it was skipped."""
     actor = taskq.actor(lambda: None, actor_name="old", max_age=1_000)
@@ -235,6 +236,7 @@ def test_a_job_that_was_too_old_is_told_as_expired(app, taskq, ear, clock):
     assert ear["job-expired"]["message"].id == job.id
 
 
+@pytest.mark.needs("CurrentJob")
 def test_receivers_of_a_run_have_its_context(app, run):
     """The app's, and the job's."""
     seen = []

@@ -140,6 +140,7 @@ def test_without_any_one_of_the_defaults_a_job_runs(dropped):
     assert job.get_result() == ["app", 3]
 
 
+@pytest.mark.needs("CurrentJob")
 def test_current_job_is_one_of_the_defaults():
     """Actors count on it."""
     assert CurrentJob in DEFAULT

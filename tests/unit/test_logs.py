@@ -17,7 +17,7 @@ from flask_taskq.logs import request_id
 from flask_taskq.logs import TextFormatter
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
-from tests.support.apps import ONCE
+from tests.support.apps import once
 
 #: How a line of the text format begins.
 BEGINNING = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +\[\d+\] ")
@@ -70,6 +70,7 @@ def run(fn, *args, **options):
     return job
 
 
+@pytest.mark.needs("CurrentJob")
 def test_each_record_inside_a_job_has_it(log):
     """Whoever logs it: other libraries, too."""
     job = run(lambda: logging.getLogger("some.library").info("hello"))
@@ -87,7 +88,7 @@ def test_the_line_of_a_run_has_its_job(log):
 
 def test_the_line_of_a_failure_has_its_traceback(log):
     """As one string."""
-    run(lambda: 1 / 0, **ONCE)
+    run(lambda: 1 / 0, **once())
     [line] = log()
     assert line["level"] == "ERROR"
     assert line["exception"].startswith("Traceback")

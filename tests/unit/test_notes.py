@@ -21,7 +21,10 @@ from flask_taskq.record import Progress
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
-from tests.support.apps import ONCE
+from tests.support.apps import once
+
+#: Within which time the machine is calm for a moment, in seconds.
+CALM_WITHIN = 20
 
 
 @pytest.fixture
@@ -225,6 +228,7 @@ def test_numbers_of_all_kinds_are_progress(proxy, value):
 # Of a job
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_job_that_ends_has_told_what_it_noted(line, clock):
     """The record has it together with the outcome."""
 
@@ -240,8 +244,8 @@ def test_a_job_that_ends_has_told_what_it_noted(line, clock):
     assert record.logs == (LogLine(clock.now(), "info", "begun", 1),)
 
 
+@pytest.mark.needs("CurrentJob", "Retries")
 @pytest.mark.parametrize("max_retries", [0, 1])
-@pytest.mark.needs("Retries")
 def test_a_job_that_fails_has_told_what_it_noted(line, max_retries):
     """Whether or not it runs again."""
 
@@ -257,7 +261,7 @@ def test_a_job_that_fails_has_told_what_it_noted(line, max_retries):
     assert (record.progress.current, record.logs[0].text) == (3.0, "begun")
 
 
-@pytest.mark.needs("Retries")
+@pytest.mark.needs("CurrentJob", "Retries")
 def test_the_log_of_a_job_goes_over_all_of_its_runs(line):
     """Each line knows its run."""
 
@@ -274,6 +278,7 @@ def test_the_log_of_a_job_goes_over_all_of_its_runs(line):
     assert [(item.text, item.attempt) for item in record.logs] == [("begun", 1), ("begun", 2)]
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_coroutine_notes_for_its_job(line):
     """As a function does."""
 
@@ -284,10 +289,11 @@ def test_a_coroutine_notes_for_its_job(line):
     assert line.run(load.send()).progress.current == 1.0
 
 
+@pytest.mark.needs("CurrentJob")
 def test_an_actor_that_tells_wrongly_fails(line):
     """It is its own error, with a text that says what to change."""
 
-    @declare(line.broker, **ONCE)
+    @declare(line.broker, **once())
     def load():
         current_job.progress("50 %")
 
@@ -297,6 +303,7 @@ def test_an_actor_that_tells_wrongly_fails(line):
     assert record.error.message == "progress(): current is a str; it is a number"
 
 
+@pytest.mark.needs("CurrentJob")
 def test_half_a_surrogate_pair_does_not_cost_the_job_its_outcome(line):
     """As in the name of a file that is not UTF-8."""
 
@@ -319,20 +326,23 @@ def test_outside_of_a_job_there_is_nothing_to_tell():
         current_job.log("one")
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_million_calls_of_progress_take_less_than_a_second(line):
-    """By the way that actors take. The time is that of this thread: others may be busy."""
-    taken = []
+    """By the way that actors take. Others may be busy, and so it is the best that counts, of
+    as many tries as it takes to find the machine calm."""
+    taken = [math.inf]
+    until = time.monotonic() + CALM_WITHIN
 
     @declare(line.broker)
     def load():
-        for _ in range(10):
+        while 500 * min(taken) >= 1.0 and time.monotonic() < until:
             began = time.thread_time()
-            for number in range(20_000):
+            for number in range(2_000):
                 current_job.progress(number, 1_000_000, "rows")
             taken.append(time.thread_time() - began)
 
-    assert line.run(load.send()).progress.current == 19_999.0
-    assert 50 * min(taken) < 1.0
+    assert line.run(load.send()).progress.current == 1_999.0
+    assert 500 * min(taken) < 1.0
 
 
 def test_the_levels_are_those_of_logging():

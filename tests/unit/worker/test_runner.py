@@ -27,7 +27,7 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
 from tests.support.apps import messages
-from tests.support.apps import ONCE
+from tests.support.apps import once
 from tests.support.apps import Watcher
 
 DAY = 24 * 3600 * 1000
@@ -146,7 +146,7 @@ def test_an_async_actor_can_fail(line):
         await asyncio.sleep(0)
         raise ValueError("no")
 
-    record = run_one(line, fail, **ONCE)
+    record = run_one(line, fail, **once())
     assert (record.status, record.error.message) == (Status.FAILED, "no")
 
 
@@ -165,7 +165,7 @@ def test_an_exception_is_followed_by_another_run(line, clock):
 
 def test_the_last_exception_fails_the_job(line):
     """It is kept with its last error, and its message is kept whole."""
-    actor = declare(line.broker, raising(KeyError("k")), actor_name="actor", **ONCE)
+    actor = declare(line.broker, raising(KeyError("k")), actor_name="actor", **once())
     job = actor.send()
     sent = job.record.message
     record = line.run(job)
@@ -176,7 +176,7 @@ def test_the_last_exception_fails_the_job(line):
 @pytest.mark.parametrize("exception", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_an_exception_that_is_no_exception_is_an_error_of_the_job(line, exception):
     """``sys.exit()`` in an actor ends the job and not the worker."""
-    record = run_one(line, raising(exception), **ONCE)
+    record = run_one(line, raising(exception), **once())
     assert (record.status, record.error.type) == (Status.FAILED, type(exception).__name__)
 
 
@@ -188,7 +188,7 @@ def test_leaving_by_sys_exit_is_retried(line):
 
 def test_shutdown_gives_the_job_back_uncharged(line, watcher):
     """It runs again elsewhere, and has as many runs left as before."""
-    actor = declare(line.broker, raising(Shutdown()), actor_name="actor", **ONCE)
+    actor = declare(line.broker, raising(Shutdown()), actor_name="actor", **once())
     job = actor.send()
     assert type(line.run_next()) is GivenBack
     record = job.refresh().record
@@ -491,7 +491,7 @@ def test_after_hooks_hear_of_the_result(line, watcher):
 def test_after_hooks_hear_of_the_exception(line, watcher):
     """As the actor raised it, after retries were decided on."""
     error = ValueError("no")
-    run_one(line, raising(error), **ONCE)
+    run_one(line, raising(error), **once())
     (message,), outcome = watcher.given["after_process_message"]
     assert outcome["exception"] is error
     assert outcome["result"] is None
@@ -678,7 +678,7 @@ def test_the_settlement_keeps_no_frames_alive(clock, monkeypatch):
 def test_every_settlement_is_of_its_delivery(line):
     """The token in it is what lets it through."""
     declare(line.broker, lambda: 1, actor_name="good").send()
-    declare(line.broker, raising(ValueError()), actor_name="bad", **ONCE).send()
+    declare(line.broker, raising(ValueError()), actor_name="bad", **once()).send()
     kinds = []
     for _ in range(2):
         settlement = line.run_next()
@@ -689,7 +689,7 @@ def test_every_settlement_is_of_its_delivery(line):
 
 def test_a_message_can_be_read_back_from_the_record(line):
     """The dead letter can be sent again."""
-    actor = declare(line.broker, raising(ValueError()), actor_name="actor", **ONCE)
+    actor = declare(line.broker, raising(ValueError()), actor_name="actor", **once())
     message = actor.message()
     job = line.broker.enqueue(message)
     assert line.run(job).message == encode_message(message, 10_000)

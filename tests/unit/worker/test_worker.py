@@ -23,7 +23,7 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
 from tests.support.apps import messages
-from tests.support.apps import ONCE
+from tests.support.apps import once
 from tests.support.apps import Watcher
 
 #: Longer than anything here takes, in seconds and in milliseconds.
@@ -223,7 +223,7 @@ def test_an_actor_that_exits_does_not_cost_a_thread(start, broker, add):
         raise SystemExit
 
     start(threads=1)
-    declare(broker, leave, actor_name="leave", **ONCE).send()
+    declare(broker, leave, actor_name="leave", **once()).send()
     assert result(add.send(1, 2)) == 3
 
 
@@ -437,6 +437,7 @@ def test_a_lost_lease_is_recovered(start, broker, add, caplog):
     assert f"worker {worker.id} lost its lease" in messages(caplog)[0]
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_settlement_after_a_lost_lease_changes_nothing(start, broker, watcher):
     """The job runs elsewhere by now, and that run counts: no hook hears of this one."""
     begun, gates, refused = threading.Semaphore(0), {}, threading.Event()
@@ -807,7 +808,7 @@ def test_a_job_sees_what_the_engine_says(start, broker, add):
     def refuse(envelopes):
         raise ConnectionClosed("gone")
 
-    parent = declare(broker, lambda: add.send(1, 2), actor_name="parent", **ONCE)
+    parent = declare(broker, lambda: add.send(1, 2), actor_name="parent", **once())
     job = parent.send()
     broker.engine.enqueue = refuse
     start()
