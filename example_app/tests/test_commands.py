@@ -14,6 +14,7 @@ from urllib.request import ProxyHandler
 
 import pytest
 
+from example_app.tests.demo_process import NET
 from example_app.tests.demo_process import ROOT
 
 pytest.importorskip("gunicorn")
@@ -52,12 +53,12 @@ def test_the_app_runs_under(name: str, tmp_path: Path) -> None:
         found = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stderr)
         address = next(match[0] for match in found if match)
         opener = build_opener(ProxyHandler({}))
-        with opener.open(f"{address}/sums", b"x=2&y=3", timeout=20) as response:
+        with opener.open(f"{address}/sums", b"x=2&y=3", timeout=NET) as response:
             assert response.status == 202
             location = response.headers["Location"]
         for _ in range(4):
-            with opener.open(f"{address}{location}", timeout=20) as response:
+            with opener.open(f"{address}{location}", timeout=NET) as response:
                 assert json.load(response)["status"] == "queued"
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=NET)

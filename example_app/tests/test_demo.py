@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from example_app.tests.demo_process import Demo
+from example_app.tests.demo_process import NET
 from tests.support.redis_server import empty_redis
 
 pytest.importorskip("gunicorn")
@@ -31,7 +32,7 @@ def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Demo]:
 @pytest.mark.parametrize("demo", ["sqlite", "redis"], indirect=True)
 def test_the_demo_serves_the_page_and_runs_jobs(demo: Demo) -> None:
     """The two programs work together; a signal ends both, and everything below them."""
-    connection = http.client.HTTPConnection(demo.netloc, timeout=10)
+    connection = http.client.HTTPConnection(demo.netloc, timeout=NET)
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     connection.request("POST", "/summaries", "sample=yes", form)
     assert connection.getresponse().status == 202
@@ -40,14 +41,14 @@ def test_the_demo_serves_the_page_and_runs_jobs(demo: Demo) -> None:
 
     demo.process.send_signal(signal.SIGTERM)
     demo.process.send_signal(signal.SIGINT)  # of no consequence: it is ending
-    assert demo.has_ended_within(2)
+    assert demo.time_to_end() < 2
     assert demo.process.wait() == 0
 
 
 def test_a_demo_that_is_killed_leaves_nothing_behind(demo: Demo) -> None:
     """It cannot end its children then, so another process does."""
     demo.process.kill()
-    assert demo.has_ended_within(5)
+    assert demo.time_to_end() < 5
 
 
 def test_a_busy_port_is_a_clear_error(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_busy_port_is_a_clear_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         demo = Demo(tmp_path, port)
-        output, _ = demo.process.communicate(timeout=20)
+        output, _ = demo.process.communicate(timeout=NET)
     assert demo.process.returncode == 1
     assert f"Port {port}: Address already in use." in output
     assert not (tmp_path / "taskq.sqlite3").exists()

@@ -10,6 +10,8 @@ from queue import SimpleQueue
 
 import pytest
 
+from tests.support.machine_time import machine_seconds
+
 from .proxy import Proxy
 
 #: A net under what must come, and the time in which something must not come, in seconds.
@@ -165,11 +167,11 @@ def test_a_delay_holds_for_each_direction(client: socket.socket, proxy: Proxy) -
     answer = b""
     while len(answer) < 50:
         answer += client.recv(65_536)
-    assert time.monotonic() - began < 10 * once
+    assert machine_seconds(began) < 10 * once
     proxy.heal()
     began = time.monotonic()
     assert ask(client) == b"hello"
-    assert time.monotonic() - began < once
+    assert machine_seconds(began) < once
 
 
 def test_a_server_that_seems_not_to_be_there_can_come_back(proxy: Proxy) -> None:
