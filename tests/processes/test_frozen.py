@@ -8,7 +8,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,6 +50,8 @@ def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
     """After twice the lease the job runs elsewhere; the late settlement is refused."""
     fifo = folder / "fifo"
     os.mkfifo(fifo)
+    # Both ends are held, so that nobody waits for another one to open the other end.
+    writer = os.open(fifo, os.O_RDWR)
     frozen = start_worker("-p", "1", "-t", "2")
     frozen.wait_until_ready(1)
     job = jobs.wait_for_line.send(str(fifo))
@@ -59,15 +60,12 @@ def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
     frozen_until = time.monotonic() + 2 * LEASE
     other = start_worker("-p", "1", "-t", "2")
     recorder.wait_for("start", 2)  # the second run begins when the lease is over
-    with open(fifo, "w") as writer:
-        writer.write("second\n")
+    os.write(writer, b"second\n")
     assert job.get_result(block=True, timeout=PATIENCE)
     before = job.refresh().record
     threading.Event().wait(frozen_until - time.monotonic())  # the time is the subject
+    os.write(writer, b"first\n")
     frozen.signal_all(signal.SIGCONT)
-    # It may have been told by then that its job is lost, and read nothing more.
-    with suppress(BrokenPipeError), open(fifo, "w") as writer:
-        writer.write("first\n")
     frozen.wait_for_log("the settlement came too late and was refused")
     assert job.refresh().record == before
     assert recorder.runs()[job.id] == 2
@@ -78,6 +76,7 @@ def test_a_worker_that_was_frozen_cannot_overwrite_the_newer_run(
     other.wait()
     after = jobs.work.send(1)
     assert_all_succeeded(taskq, [after.id])
+    os.close(writer)
 
 
 def test_a_child_that_is_stopped_alone_keeps_its_jobs(
