@@ -45,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     namespace: _Namespace = "taskq"
     lease: Annotated[int, Meta(ge=1000)] = 30_000
     grace: _Duration = 25_000
-    max_retries: Annotated[int, Meta(ge=0)] | None = 3
+    max_retries: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = 3
     min_backoff: _Duration = 15_000
     max_backoff: _Duration = 7 * 24 * 3600 * 1000
     time_limit: Annotated[int, Meta(ge=1)] | None = 600_000

@@ -14,6 +14,9 @@ from typing import Final
 
 from .config import milliseconds
 
+#: The largest count: more need not be told from any number, and would not fit everywhere.
+MOST: Final = 1_000_000_000
+
 #: The range of priorities; lower runs first.
 PRIORITIES: Final = range(-9, 10)
 
@@ -31,10 +34,10 @@ def check_bool(name: str, value: object) -> None:
         raise refusal(name, value, "True or False")
 
 
-def check_count(name: str, value: object) -> None:
-    """:raises ValueError: it is neither an int from 0 nor None, which is for any number."""
-    if value is not None and not _is_int(value, 0):
-        raise refusal(name, value, "an int from 0, or None for any number")
+def check_count(name: str, value: Any) -> None:
+    """:raises ValueError: it is neither such a number nor None, which is for any."""
+    if value is not None and not (_is_int(value, 0) and value <= MOST):
+        raise refusal(name, value, f"an int from 0 to {MOST:,}, or None for any number")
 
 
 def check_duration(name: str, value: Any, *, least: int = 0, none: str | None = None) -> None:

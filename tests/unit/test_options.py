@@ -34,9 +34,11 @@ def test_none_is_a_duration_where_it_stands_for_something():
         check_duration("wait", -1, none="no limit")
 
 
-@pytest.mark.parametrize("value", [-1, 1.0, True, "3"])
+@pytest.mark.parametrize("value", [-1, 1.0, True, "3", 1_000_000_001])
 def test_what_is_no_count_is_refused(value):
-    with pytest.raises(ValueError, match="most is .*; it is an int from 0, or None for any"):
+    with pytest.raises(
+        ValueError, match="most is .*; it is an int from 0 to 1,000,000,000, or None"
+    ):
         check_count("most", value)
 
 
