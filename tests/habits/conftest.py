@@ -37,7 +37,8 @@ def new_broker(
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
         checked = Settings(broker_url=ENGINES[request.param](folder), **settings)
-        chain = [*(habit() for habit in habits or middleware.DEFAULT), *extra]
+        chosen = middleware.DEFAULT if habits is None else habits
+        chain = [*(habit() for habit in chosen), *extra]
         brokers.append(Broker(make_engine(checked, clock), checked, clock, chain))
         return brokers[-1]
 

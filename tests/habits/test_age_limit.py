@@ -17,6 +17,8 @@ from tests.support.apps import Line
 from tests.support.apps import messages
 from tests.support.apps import Watcher
 
+pytestmark = pytest.mark.needs("AgeLimit")
+
 
 @pytest.fixture
 def ran():
@@ -75,6 +77,7 @@ def test_hooks_hear_of_an_expired_job_as_of_one_that_was_skipped(line, clock, ra
     assert "after_process_message" not in watcher.seen
 
 
+@pytest.mark.needs("Callbacks")
 def test_nobody_is_called_back_for_an_expired_job(line, clock, ran):
     """It is neither a success nor a failure."""
     noting(line, ran, max_age=0, on_success="note", on_failure="note").send()
@@ -137,6 +140,7 @@ def test_of_two_limits_the_earlier_counts(line, clock, ran):
     assert line.run(job).status is Status.EXPIRED
 
 
+@pytest.mark.needs("Retries")
 def test_a_retry_that_comes_too_late_has_expired(line, clock):
     """The attempt that there was stays in the record."""
     job = declare(line.broker, lambda: 1 / 0, actor_name="fail", max_age=1_000).send()

@@ -81,6 +81,7 @@ def test_threads_and_coroutines_do_not_wait_for_each_other(broker, start, final)
     assert {final(job).status for job in waiting} == {Status.SUCCEEDED}
 
 
+@pytest.mark.needs("CurrentJob")
 def test_each_coroutine_has_a_context_of_its_own(broker, start, final):
     """What one sets, no other sees; and each sees its own job after it has waited."""
     variable = contextvars.ContextVar("variable", default="unset")
@@ -99,6 +100,7 @@ def test_each_coroutine_has_a_context_of_its_own(broker, start, final):
         assert job.get_result(block=True) == ["unset", n, job.id]
 
 
+@pytest.mark.needs("Retries")
 def test_contexts_and_hooks_are_around_the_coroutine(broker, start, final):
     """As they are around a function."""
     seen = []

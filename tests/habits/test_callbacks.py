@@ -16,6 +16,8 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import Watcher
 
+pytestmark = pytest.mark.needs("Callbacks")
+
 
 @pytest.fixture
 def line(clock, new_broker):
@@ -68,6 +70,7 @@ def test_an_actor_is_called_when_a_job_has_succeeded(line, calls):
     assert (message["args"], message["kwargs"]) == ([7], {})
 
 
+@pytest.mark.needs("Retries")
 def test_an_actor_is_called_once_when_a_job_has_failed_for_good(line, calls):
     """Not for the failures that are followed by another run."""
     job = acting(line, ValueError("no")).send()
@@ -78,6 +81,7 @@ def test_an_actor_is_called_once_when_a_job_has_failed_for_good(line, calls):
     assert error == {"type": "ValueError", "message": "no"}
 
 
+@pytest.mark.needs("Retries")
 def test_a_retry_that_succeeds_at_last_calls_for_the_success_alone(line, calls):
     """The job did not fail."""
     outcomes = iter([ValueError("no"), "yes"])
@@ -94,6 +98,7 @@ def test_a_retry_that_succeeds_at_last_calls_for_the_success_alone(line, calls):
     assert [(name, outcome) for name, _, outcome in calls] == [("succeeded", "yes")]
 
 
+@pytest.mark.needs("Retries")
 def test_an_error_that_is_thrown_calls_at_once(line, calls):
     """It is final."""
     acting(line, ValueError("no"), throws=ValueError, on_retry_exhausted="exhausted").send()
@@ -101,6 +106,7 @@ def test_an_error_that_is_thrown_calls_at_once(line, calls):
     assert [name for name, _, _ in calls] == ["failed"]
 
 
+@pytest.mark.needs("Retries")
 @pytest.mark.parametrize(
     ("exception", "options"),
     [
@@ -208,6 +214,7 @@ def test_an_error_of_any_text_can_be_told(clock, text, new_broker):
     assert len(line.run_next().follow_ups) == 1
 
 
+@pytest.mark.needs("Retries")
 def test_a_callback_that_fails_is_a_job_that_fails(line):
     """With retries, and without any effect on the first one."""
 
@@ -236,6 +243,7 @@ def test_hooks_hear_of_a_callback_as_of_any_message(line, calls):
 # When no retry follows
 
 
+@pytest.mark.needs("Retries")
 def test_an_actor_is_called_when_the_retries_are_used_up(line, calls):
     """With the message as a dict, and the numbers."""
     job = acting(line, ValueError("no"), on_retry_exhausted="exhausted").send()
@@ -245,6 +253,7 @@ def test_an_actor_is_called_when_the_retries_are_used_up(line, calls):
     assert set(told) == {"failed", "exhausted"}
 
 
+@pytest.mark.needs("Retries")
 def test_an_actor_is_called_when_retry_when_says_no(line, calls):
     """Nothing follows then either."""
     acting(

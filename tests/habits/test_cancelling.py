@@ -78,6 +78,7 @@ def ask():
         current_job.check_cancelled()
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_running_job_is_told_where_it_asks(broker, start, final):
     """Before anything is raised in it: it ends where it finds it best."""
     seen = []
@@ -111,6 +112,7 @@ def test_a_running_job_that_does_not_ask_is_interrupted(broker, start, final):
     assert begun.runs == 1
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_running_coroutine_is_cancelled(broker, start, final):
     """It sees what a cancelled task sees."""
     begun, seen = threading.Event(), []
@@ -132,6 +134,7 @@ def test_a_running_coroutine_is_cancelled(broker, start, final):
     assert seen == [JobCancelled]
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_cooperative_job_is_never_interrupted(broker, start, final):
     """It may be in the middle of what must not be left half done."""
     rounds = []
@@ -153,6 +156,7 @@ def test_a_cooperative_job_is_never_interrupted(broker, start, final):
     assert (record.status, record.result) == (Status.SUCCEEDED, b'"ended well"')
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_job_that_ends_well_all_the_same_has_succeeded(broker, start, final):
     """Cancelling came too late, and its outcome is there."""
 
@@ -171,6 +175,7 @@ def test_a_job_that_ends_well_all_the_same_has_succeeded(broker, start, final):
     assert record.cancel_requested
 
 
+@pytest.mark.needs("Callbacks", "CurrentJob")
 def test_what_a_cancelled_job_raises_is_no_reason_to_run_it_again(broker, start, final):
     """Nor is it a failure."""
     failures = []
@@ -192,6 +197,7 @@ def test_what_a_cancelled_job_raises_is_no_reason_to_run_it_again(broker, start,
     assert (begun.runs, failures) == (1, [])
 
 
+@pytest.mark.needs("CurrentJob")
 @pytest.mark.parametrize("ends", [True, False], ids=["in time", "never"])
 def test_a_cancelled_job_whose_time_is_over_is_cancelled(
     new_broker, start_worker, final, monkeypatch, ends
@@ -231,6 +237,7 @@ def test_a_cancelled_job_whose_time_is_over_is_cancelled(
         go.set()
 
 
+@pytest.mark.needs("Retries")
 def test_a_job_that_waits_for_a_retry_is_cancelled_at_once(broker, start):
     """It does not run again."""
     failed = threading.Event()
@@ -254,6 +261,7 @@ def test_a_job_that_waits_for_a_retry_is_cancelled_at_once(broker, start):
     assert [one.number for one in job.record.attempts] == [1]
 
 
+@pytest.mark.needs("CurrentJob")
 def test_hooks_hear_that_a_running_job_was_cancelled(broker, start, final):
     """As the exception of the run, which is discarded."""
     heard = {}
@@ -271,6 +279,7 @@ def test_hooks_hear_that_a_running_job_was_cancelled(broker, start, final):
     assert heard == {"told": (True, "JobCancelled")}
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_run_whose_job_was_taken_away_is_told(broker, start):
     """Whatever it does from now on is for nothing: another worker has the job."""
     seen, ended = [], threading.Event()

@@ -9,6 +9,8 @@ from flask_taskq import current_job
 from tests.support.apps import declare
 from tests.support.apps import Line
 
+pytestmark = pytest.mark.needs("CurrentJob")
+
 
 @pytest.fixture
 def line(clock, new_broker):
@@ -32,6 +34,7 @@ def test_an_actor_sees_its_job(line):
     assert job.get_result() == [job.id, 1, [5], True]
 
 
+@pytest.mark.needs("Retries")
 def test_an_actor_sees_which_run_it_is(line, clock):
     """The second one has the number 2."""
     seen = []

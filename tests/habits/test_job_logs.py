@@ -25,6 +25,8 @@ from tests.support.apps import Line
 from tests.support.apps import make_app
 from tests.support.apps import make_broker
 
+pytestmark = pytest.mark.needs("JobLogs")
+
 logger = logging.getLogger("shop")
 
 
@@ -71,6 +73,7 @@ def texts(record):
     return [item.text for item in record.logs]
 
 
+@pytest.mark.needs("CurrentJob")
 def test_what_a_job_logs_is_in_its_record(line, clock):
     """By whatever logger, beside what it notes itself."""
 
@@ -223,6 +226,7 @@ def test_the_last_lines_are_kept(line):
     assert texts(run(line, load)) == [str(n) for n in range(20, KEPT_LOG_LINES + 20)]
 
 
+@pytest.mark.needs("Retries")
 @pytest.mark.parametrize("outcome", [None, ValueError("no"), SystemExit(1)])
 def test_lines_about_the_job_are_not_its_own(line, outcome):
     """The package logs them around it, and they are the record itself."""
@@ -444,6 +448,7 @@ def test_nothing_holds_a_job_that_has_ended(clock):
     assert dropped() is None
 
 
+@pytest.mark.needs("CurrentJob")
 def test_without_the_middleware_its_option_is_unknown_and_all_else_works(clock, new_broker):
     """It is one of the habits, and can be left out."""
     habits = [habit for habit in DEFAULT if habit is not JobLogs]

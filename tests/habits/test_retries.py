@@ -12,6 +12,8 @@ from flask_taskq.middleware.retries import Retries
 from tests.support.apps import declare
 from tests.support.apps import Line
 
+pytestmark = pytest.mark.needs("Retries")
+
 DAY = 24 * 3600 * 1000
 
 

@@ -23,6 +23,8 @@ from tests.support.apps import make_broker
 from tests.support.apps import messages
 from tests.support.apps import Watcher
 
+pytestmark = pytest.mark.needs("Retries")
+
 
 class Timeout(Exception):
     """An error that an actor expects."""

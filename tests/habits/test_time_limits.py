@@ -23,6 +23,8 @@ from flask_taskq.hooks import Middleware
 from tests.support.apps import declare
 from tests.support.apps import messages
 
+pytestmark = pytest.mark.needs("TimeLimit")
+
 #: Longer than anything here takes, in seconds and in milliseconds.
 PATIENCE = 20
 LONG = 20_000
@@ -67,6 +69,7 @@ def test_a_run_that_takes_too_long_is_interrupted(make, start, final):
     assert quick_record.status is Status.SUCCEEDED
 
 
+@pytest.mark.needs("CurrentJob", "Retries")
 def test_a_run_over_its_limit_is_retried(make, start, final):
     """The limit holds for each run, not for the job."""
     broker = make()
@@ -118,6 +121,7 @@ def test_a_coroutine_that_takes_too_long_is_cancelled(make, start, final):
     assert "await asyncio.Event().wait()" in record.error.traceback
 
 
+@pytest.mark.needs("CurrentJob")
 def test_the_setting_is_for_actors_that_say_nothing(make, start, final):
     """An actor's and a message's own option is over it."""
     broker = make(max_retries=0, time_limit=50)
@@ -150,6 +154,7 @@ def test_a_limit_that_cannot_be_is_refused(make, limit):
         actor.send_with_options(time_limit=limit)
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_cooperative_actor_is_only_told(make, start, final):
     """It finds out where it asks, and nowhere else."""
     broker = make(max_retries=0)
@@ -171,6 +176,7 @@ def test_a_cooperative_actor_is_only_told(make, start, final):
     assert record.error.code == "time_limit"
 
 
+@pytest.mark.needs("CurrentJob")
 def test_nothing_is_heard_while_all_is_well(make, start, final):
     """Asking costs nothing and raises nothing."""
     broker = make()
@@ -226,6 +232,7 @@ def test_a_run_that_does_not_end_is_given_up(stuck_broker, start, caplog, final)
     assert f"job {job.id}: the settlement came too late" in caplog.text
 
 
+@pytest.mark.needs("Retries")
 def test_a_run_that_does_not_end_is_retried(make, start, final):
     """As after any other failure."""
     broker = make(hard_limit_grace=50)
@@ -374,6 +381,7 @@ def test_a_thread_in_a_call_of_c_code_is_given_up(make, start, final):
 # Shutdown
 
 
+@pytest.mark.needs("ShutdownNotifications")
 def test_jobs_that_want_to_know_are_told_at_once_that_the_worker_stops(make, start):
     """The others have the grace time to end."""
     broker = make()
@@ -404,6 +412,7 @@ def test_jobs_that_want_to_know_are_told_at_once_that_the_worker_stops(make, sta
     assert jobs[1].refresh().record.result == b'"ended"'
 
 
+@pytest.mark.needs("ShutdownNotifications")
 def test_a_message_may_want_to_know(make, start):
     """Its option is over the actor's."""
     broker = make()
@@ -421,6 +430,7 @@ def test_a_message_may_want_to_know(make, start):
     assert job.refresh().status is Status.QUEUED
 
 
+@pytest.mark.needs("CurrentJob", "ShutdownNotifications")
 @pytest.mark.parametrize("option", ["notify_shutdown", "cooperative"])
 def test_an_option_that_is_neither_true_nor_false_is_refused(make, option):
     """Where it is declared."""
@@ -428,6 +438,7 @@ def test_an_option_that_is_neither_true_nor_false_is_refused(make, option):
         declare(make(), spin, **{option: 1})
 
 
+@pytest.mark.needs("ShutdownNotifications")
 def test_a_coroutine_that_wants_to_know_is_cancelled(make, start):
     """And is given back."""
     broker = make()

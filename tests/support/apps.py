@@ -47,7 +47,8 @@ def make_broker(
 ) -> Broker:
     """A broker without an app: the default middleware, and what is given after it."""
     checked = Settings(broker_url="memory://", **settings)
-    chain = [*(habit() for habit in habits or middleware.DEFAULT), *extra]
+    chosen = middleware.DEFAULT if habits is None else habits
+    chain = [*(habit() for habit in chosen), *extra]
     return Broker(MemoryEngine(checked, clock), checked, clock, chain)
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from decimal import Decimal
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,9 +23,6 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
 from tests.support.apps import once
-
-#: Within which time the machine is calm for a moment, in seconds.
-CALM_WITHIN = 20
 
 
 @pytest.fixture
@@ -327,22 +325,28 @@ def test_outside_of_a_job_there_is_nothing_to_tell():
 
 
 @pytest.mark.needs("CurrentJob")
-def test_a_million_calls_of_progress_take_less_than_a_second(line):
-    """By the way that actors take. Others may be busy, and so it is the best that counts, of
-    as many tries as it takes to find the machine calm."""
-    taken = [math.inf]
-    until = time.monotonic() + CALM_WITHIN
+def test_progress_costs_less_than_twenty_calls_of_a_function(line):
+    """By the way that actors take: a million of them take less than a second on a machine
+    that calls an empty function twenty million times a second."""
+    taken, empty = [], []
+
+    def do_nothing(current, total, message):
+        pass
+
+    def measure(job):
+        began = time.thread_time()
+        for number in range(20_000):
+            job.progress(number, 1_000_000, "rows")
+        return time.thread_time() - began
 
     @declare(line.broker)
     def load():
-        while 500 * min(taken) >= 1.0 and time.monotonic() < until:
-            began = time.thread_time()
-            for number in range(2_000):
-                current_job.progress(number, 1_000_000, "rows")
-            taken.append(time.thread_time() - began)
+        for _ in range(10):
+            empty.append(measure(SimpleNamespace(progress=do_nothing)))
+            taken.append(measure(current_job))
 
-    assert line.run(load.send()).progress.current == 1_999.0
-    assert 500 * min(taken) < 1.0
+    assert line.run(load.send()).progress.current == 19_999.0
+    assert min(taken) < 20 * min(empty)
 
 
 def test_the_levels_are_those_of_logging():
