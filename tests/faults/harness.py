@@ -388,10 +388,12 @@ class Rig:
         """Wait for all jobs, as long as something happens."""
         for one in self.follower.all():
             if one["event"] in ("sent", "unknown"):
-                while (left := self._silence_left()) > 0:
-                    record = self.engine.jobs.wait(one["job"], int(left * 1000))
-                    if record is None or record.status.is_final:
-                        break
+                while not self._has_ended(one["job"]) and (left := self._silence_left()) > 0:
+                    self.engine.jobs.wait(one["job"], int(left * 1000))
+
+    def _has_ended(self, job_id: str) -> bool:
+        record = self.engine.jobs.get(job_id)
+        return record is None or record.status.is_final
 
     def _silence_left(self) -> float:
         last = max(one.get("until", one["at"]) for one in self.follower.all())
