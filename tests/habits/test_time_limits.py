@@ -30,7 +30,7 @@ PATIENCE = 20
 LONG = 20_000
 
 #: How many time limits are raised at random moments. Ten thousand take a quarter of a minute.
-INTERRUPTS = int(os.environ.get("TASKQ_TEST_INTERRUPTS", "1500"))
+INTERRUPTS = int(os.environ.get("TASKQ_TEST_INTERRUPTS", "500"))
 
 #: Up to how many milliseconds a job that does nothing but log may take.
 LIMITS_OF_LOGGING = 30

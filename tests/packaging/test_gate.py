@@ -64,7 +64,8 @@ def test_a_stage_over_its_budget_is_shown_and_passes(capsys):
 
 def test_stages_over_the_limit_do_not_pass(capsys):
     """Each within its patience, and too long together."""
-    late = gate.Outcome(stage("pass", budget=400), used=gate.LIMIT + 1.0, passed=True)
+    used = gate.PATIENCE * gate.LIMIT + 1.0
+    late = gate.Outcome(stage("pass", budget=500), used=used, passed=True)
     assert not gate.report([late])
 
 
