@@ -23,9 +23,7 @@ from ...record import Status
 from ..base import Delivery
 from ..base import Envelope
 
-#: The job's number, its place, ...
-_NUMBERS: Final = struct.Struct("<dd")
-#: ... what a sender writes and the server's scripts look at, and then the rest.
+#: What a sender writes; before it the server puts the job's number and its place.
 _SENT: Final = struct.Struct("<BdHBbIiHHIIIddddddHHHIIIII")
 _HEAD: Final = struct.Struct("<ddBdHBbIiHHIIIddddddHHHIIIII")
 
