@@ -8,10 +8,14 @@ from .harness import job
 from .harness import Load
 from .harness import Rig
 
+#: What a supervisor says who waits with the second successor in a row.
+PAUSE = "starting another process in 1000 ms"
+
 
 def test_a_job_that_crashes_its_process_is_stopped_at_the_third_time(rig: Rig) -> None:
     """F17: it fails with the signal as the reason; its neighbors run again, and succeed.
-    The place of a dead process is taken within a second, and what it takes to start one."""
+    The place of a dead process is taken within a second, and what it takes to start one;
+    a second process that dies there as soon as it serves is replaced another second later."""
     web = rig.start_web()
     worker = rig.start_worker(2)
     with Load(web, lambda: [job("work", 100) for _ in range(4)], interval=0.1):
@@ -34,4 +38,5 @@ def test_a_job_that_crashes_its_process_is_stopped_at_the_third_time(rig: Rig) -
     begun = [one["born"] for one in history.of("ready") if not one["isolated"]]
     for crash in history.faults[:2]:
         successor = min(at for at in begun if at > crash.at)
-        assert machine_seconds(crash.at, successor) <= 1
+        pause = 1 if PAUSE in worker.log and crash is not history.faults[0] else 0
+        assert machine_seconds(crash.at, successor) <= 1 + pause
