@@ -62,7 +62,7 @@ class InlineWorker:
                 if not consumer.settle_if_held(settlements).stale:
                     emit_outcomes(self._broker, "after", settlements)
                 # Not by the broker: a record may be past its retention as soon as it is final.
-                return Job(self._engine.table[deliveries[0].id].record, self._broker)
+                return Job(self._engine.store.table[deliveries[0].id].record, self._broker)
         return None
 
 

@@ -111,7 +111,8 @@ class JobTester:
             )
 
     def _set_clock(self, clock: Clock) -> None:
-        self._broker.clock = self._engine.clock = clock
+        self._broker.clock = clock
+        self._engine.set_clock(clock)
 
     # What is enqueued
 
@@ -355,7 +356,7 @@ class JobTester:
         :param duration: milliseconds or a timedelta.
         """
         # In one step for whoever fetches: a worker must not see that its lease has run out.
-        with self._engine.changed:
+        with self._engine.store.changed:
             self.clock.advance(duration)
             if self._threaded is not None:
                 self._threaded.tick()
@@ -426,8 +427,8 @@ class JobTester:
 
         :return: whether there is one.
         """
-        with self._engine.changed:
-            due_at = self._engine.next_due()
+        with self._engine.store.changed:
+            due_at = self._engine.store.next_due()
         if due_at is None or (until is not None and due_at > until):
             return False
         self.advance(max(0, due_at - self.clock.now()))

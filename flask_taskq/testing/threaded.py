@@ -59,8 +59,8 @@ class ThreadedWorker:
     @property
     def is_idle(self) -> bool:
         """Whether no job runs, or may run now."""
-        with self._engine.changed:
-            self._engine.promote()
+        with self._engine.store.changed:
+            self._engine.store.promote()
             return not self._busy()
 
     def wait_until_idle(self, timeout: int = 10_000) -> None:
@@ -69,7 +69,7 @@ class ThreadedWorker:
         :param timeout: milliseconds of the machine's time.
         :raises AssertionError: that took longer.
         """
-        changed = self._engine.changed
+        changed = self._engine.store.changed
         with changed:
             if not changed.wait_for(lambda: self.is_idle, timeout / 1000):
                 __tracebackhide__ = True
@@ -84,7 +84,7 @@ class ThreadedWorker:
 
     def _busy(self) -> list[JobRecord]:
         # A job that must run alone in a process waits for one, which no test has.
-        jobs = self._engine.with_status(Status.RUNNING, Status.QUEUED)
+        jobs = self._engine.store.with_status(Status.RUNNING, Status.QUEUED)
         return [job.record for job in jobs if not job.isolated]
 
     def _tick(self) -> None:

@@ -348,7 +348,7 @@ class Histories(RuleBasedStateMachine):
         for job_id in started:
             record = self.model.jobs.get(job_id)
             if record is not None and (record.status, record.worker) == ("running", name):
-                if name in self.model.leases:
+                if name in self.model.store.leases:
                     self.crashes[job_id] = self.crashes.get(job_id, 0) + 1
         self.both(
             lambda engine: sorted(engine.workers.hand_back(name, started, "killed by test"))

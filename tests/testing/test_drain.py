@@ -292,12 +292,12 @@ def test_nothing_is_left_behind(app, taskq, note, monkeypatch):
     engine = taskq.broker_for(app).engine
     note("a")
     drain(app)
-    assert engine.leases == {}
+    assert engine.store.leases == {}
     note("a")
     monkeypatch.setattr("flask_taskq.testing.draining.Runner.run", None)
     with pytest.raises(TypeError):
         drain(app)
-    assert engine.leases == {}
+    assert engine.store.leases == {}
 
 
 def test_ctrl_c_in_a_job_ends_the_test_and_not_the_job(app, taskq):

@@ -22,7 +22,7 @@ from flask_taskq import signals
 from flask_taskq import Status
 from flask_taskq import TaskQ
 from flask_taskq.clock import Clock
-from flask_taskq.engines.memory import _Order
+from flask_taskq.engines.memory.store import Order
 from flask_taskq.errors import ActorNotFound
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import BadResult
@@ -138,8 +138,8 @@ def test_a_drain_of_many_jobs_looks_at_each_a_few_times(jobs, taskq, app, monkey
             looks[status] += 1
             yield job_id
 
-    ids = _Order.ids
-    monkeypatch.setattr(_Order, "ids", counted)
+    ids = Order.ids
+    monkeypatch.setattr(Order, "ids", counted)
     with app.app_context():
         taskq.send_many([count.message(n) for n in range(2_000)])
     assert len(jobs.drain()) == 2_000

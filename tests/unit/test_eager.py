@@ -253,7 +253,7 @@ def test_records_are_kept_for_their_time(app, taskq, clock):
     add.send()
     clock.advance(taskq.broker.settings.result_ttl)
     last = add.send()
-    assert set(taskq.broker.engine.table) == {last.id}
+    assert set(taskq.broker.engine.store.table) == {last.id}
 
 
 def test_a_record_that_is_not_kept_at_all_is_no_error(clock):

@@ -83,7 +83,7 @@ def test_a_wait_for_a_job_ends_on_the_clock_that_it_was_given(clock: ManualClock
             return reading
 
     told = Told()
-    bench.engine.clock = told
+    bench.engine.set_clock(told)
     waiting = in_thread(bench.engine.jobs.wait, job_id, 3_600_000)
     assert began.wait(20)
 

@@ -476,7 +476,7 @@ def test_a_settlement_after_a_lost_lease_changes_nothing(start, broker, watcher)
 def test_a_lease_that_nobody_renews_is_renewed(start, broker):
     """Its supervisor is stopped or dead."""
     worker = start()
-    leases = broker.engine.leases
+    leases = broker.engine.store.leases
     worker.slots.renewed_at -= 25_000
     before = leases[worker.id]
     worker.tick()
@@ -608,7 +608,7 @@ def test_stopping_signs_off(start, broker):
     """Nobody waits for its lease to run out."""
     worker = start()
     worker.stop(0)
-    assert worker.id not in broker.engine.leases
+    assert worker.id not in broker.engine.store.leases
 
 
 def test_a_stopped_worker_fetches_nothing(start, broker, add):
