@@ -91,10 +91,11 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name="taskq-log", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="taskq-log", daemon=True)
+                # In this order: an exception may be raised into whoever logs, and nobody must
+                # wait for a thread that was never started.
+                thread.start()
+                self._thread = thread
 
     def _begin_in_child(self) -> None:
         # A process that a job has forked lacks the thread, and may end without a word. What
