@@ -418,7 +418,8 @@ def test_the_engine_is_closed_when_its_app_is_dropped(taskq, monkeypatch):
     engine = taskq.broker_for(app).engine
     del app
     gc.collect()
-    assert closed == [engine]
+    # Apps of other tests may be collected with it.
+    assert closed.count(engine) == 1
 
 
 @pytest.mark.needs("Retries")
