@@ -8,8 +8,10 @@ while the actor runs, and one that was set but not yet delivered is withdrawn af
 from __future__ import annotations
 
 import ctypes
+import random
 import sys
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -29,6 +31,14 @@ _HANDLING: Final = frozenset(
     {"acquire", "release", "_acquireLock", "_releaseLock", "__enter__", "__exit__"}
 )
 _HANDLERS: Final = frozenset({"contextlib", "importlib._bootstrap", "logging", "threading"})
+
+#: How often a thread is looked at that handles a lock each time, how long it may go on in
+#: between at the most, and the interval at which threads then take turns, both in seconds.
+_LOOKS: Final = 20
+_PAUSE: Final = 1e-4
+_TURN: Final = 1e-6
+
+_taking_turns: Final = threading.Lock()
 
 _NOTHING: Final = object()
 
@@ -50,6 +60,21 @@ def _is_handling_locks(thread_id: int) -> bool:
         and frame.f_code.co_name in _HANDLING
         and frame.f_globals.get("__name__") in _HANDLERS
     )
+
+
+def _let_go_on() -> None:
+    """Let the other threads go on for a moment, and stop them wherever they are then.
+
+    Threads that hand a lock to each other let others run when they wait for it, and only
+    then: whoever looks at them when it is its turn never sees them anywhere else.
+    """
+    with _taking_turns:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(_TURN)
+        try:
+            time.sleep(random.random() * _PAUSE)
+        finally:
+            sys.setswitchinterval(interval)
 
 
 class Gate:
@@ -114,11 +139,14 @@ class Gate:
         :return: whether it was in there, and had not been sent too many before. Neither is
             one raised while the standard library takes or releases a lock for it.
         """
-        with self._lock:
-            if self._call is not key or self._sent == MOST:
-                return False
-            if _is_handling_locks(self.thread_id):
-                return False
-            self._sent += 1
-            _set_async_exception(self.thread_id, exception)
-            return True
+        for look in range(_LOOKS):
+            if look:
+                _let_go_on()
+            with self._lock:
+                if self._call is not key or self._sent == MOST:
+                    return False
+                if not _is_handling_locks(self.thread_id):
+                    self._sent += 1
+                    _set_async_exception(self.thread_id, exception)
+                    return True
+        return False

@@ -271,3 +271,21 @@ def test_nothing_is_raised_while_a_log_handler_is_taken() -> None:
     """All threads of the process log by it."""
     handler = logging.StreamHandler(io.StringIO())
     check_lock(handler, lambda: handler.handle(logging.makeLogRecord({})), "acquire")
+
+
+def test_a_thread_that_handles_locks_again_and_again_is_hit_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that logs beside others is seen waiting for its turn nearly always."""
+    interval = sys.getswitchinterval()
+    seen = iter([True, True, True, False])
+    monkeypatch.setattr("flask_taskq.interrupt._is_handling_locks", lambda _: next(seen))
+    runner = Runner()
+    runner.start()
+    assert runner.inside.wait(20)
+
+    assert runner.gate.raise_inside(KEY, TimeLimitExceeded)
+
+    runner.join(20)
+    assert isinstance(runner.caught, TimeLimitExceeded)
+    assert sys.getswitchinterval() == interval
