@@ -270,6 +270,7 @@ def test_an_actor_is_called_when_retry_when_says_no(line, calls):
 # The list
 
 
+@pytest.mark.needs("Retries")
 def test_callbacks_are_decided_after_retries():
     """After hooks run in reverse."""
     assert DEFAULT.index(Callbacks) < DEFAULT.index(Retries)

@@ -31,6 +31,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.needs("Retries")
 @pytest.mark.parametrize("dropped", DEFAULT, ids=lambda one: one.__name__)
 def test_jobs_live_and_end_without_it(new_broker, start_worker, final, dropped, caplog):
     """They succeed, fail, are cancelled and given back, with the options of all others."""
@@ -76,6 +77,7 @@ def test_jobs_live_and_end_without_it(new_broker, start_worker, final, dropped, 
     assert {record.name for record in caplog.records} == {"flask_taskq.jobs"}
 
 
+@pytest.mark.needs("Retries")
 @pytest.mark.parametrize("dropped", DEFAULT, ids=lambda one: one.__name__)
 def test_an_app_drops_it_by_its_configuration(dropped):
     """And its options with it."""
