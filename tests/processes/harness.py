@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -45,6 +46,8 @@ class Recorder:
         self.path = str(folder / "r")
         self.events: list[dict[str, Any]] = []
         self._changed = threading.Condition()
+        self._marks = itertools.count(1)
+        self._mark = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
         self._thread = threading.Thread(target=self._collect, daemon=True)
@@ -52,12 +55,31 @@ class Recorder:
 
     def _collect(self) -> None:
         while data := self._socket.recv(65_536):
+            told = json.loads(data)
             with self._changed:
-                self.events.append(json.loads(data))
+                if isinstance(told, int):
+                    self._mark = told
+                else:
+                    self.events.append(told)
                 self._changed.notify_all()
 
+    def _send(self, data: bytes) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(data, self.path)
+
+    def _catch_up(self) -> None:
+        """Wait until everything is collected that was told before this."""
+        mark = next(self._marks)
+        self._send(json.dumps(mark).encode())
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._mark >= mark, NET)
+
     def of(self, event: str, jobs: Iterable[str] | None = None) -> list[dict[str, Any]]:
-        """The events of one name, of these jobs."""
+        """The events of one name, of these jobs, that were told by now."""
+        self._catch_up()
+        return self._of(event, jobs)
+
+    def _of(self, event: str, jobs: Iterable[str] | None) -> list[dict[str, Any]]:
         wanted = None if jobs is None else set(jobs)
         with self._changed:
             return [
@@ -75,14 +97,13 @@ class Recorder:
     ) -> list[dict[str, Any]]:
         """Wait until an event has been told so often."""
         with self._changed:
-            done = self._changed.wait_for(lambda: len(self.of(event, jobs)) >= count, NET)
-        found = self.of(event, jobs)
+            done = self._changed.wait_for(lambda: len(self._of(event, jobs)) >= count, NET)
+        found = self._of(event, jobs)
         assert done, f"{event!r} was told {len(found)} times, not {count}"
         return found
 
     def close(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"", self.path)
+        self._send(b"")
         self._thread.join(NET)
         self._socket.close()
 
