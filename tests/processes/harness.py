@@ -159,8 +159,14 @@ class WorkerCommand:
         os.killpg(self.process.pid, number)
 
     def wait(self) -> int:
-        """Wait for the end of the supervisor, and return its exit code."""
-        return self.process.wait(NET)
+        """Wait for the end of the supervisor, and return its exit code.
+
+        If it was the last process of all, the log is complete then.
+        """
+        code = self.process.wait(NET)
+        if not processes_of_session(self.process.pid):
+            self._reader.join(NET)
+        return code
 
     def wait_until_gone(self) -> None:
         """Wait for the last process of the tree, also when the supervisor is dead."""
