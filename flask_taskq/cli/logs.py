@@ -84,8 +84,10 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
     def close(self) -> None:
         """Write what is there. What comes later is written by whoever logs it."""
-        self.flush()
+        # In this order: a line that came in between would be left to a thread that may end
+        # with the process at any moment.
         self._is_direct = True
+        self.flush()
         super().close()
 
     def _start(self) -> None:
