@@ -19,20 +19,22 @@ from typing import ParamSpec
 from typing import Protocol
 from typing import TypeVar
 
+from .arguments import Arguments
 from .config import milliseconds
 from .encoding import check_actor_name
 from .encoding import check_queue_name
 from .encoding import decode_value
 from .errors import BadArguments
+from .errors import BadResult
 from .job import Job
 from .message import Message
 from .options import check_delay
 from .options import check_eta
 from .options import check_priority
 from .options import since_epoch
-from .values import ArgumentConverter
-from .values import make_argument_converter
 from .values import make_result_decoder
+from .values import read_annotation
+from .values import Value
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,6 +71,7 @@ class Actor(Generic[P, R]):
     :param actor_name: the name that messages carry.
     :param queue_name: the queue that its messages go to.
     :param priority: from -9, first, to 9, last.
+    :param check_types: whether arguments and results are held against the annotations.
     :param options: options of middleware.
     :raises ValueError: a name or the priority is not valid.
     """
@@ -81,6 +84,7 @@ class Actor(Generic[P, R]):
         actor_name: str,
         queue_name: str = "default",
         priority: int = 0,
+        check_types: bool = True,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.fn = fn
@@ -92,33 +96,27 @@ class Actor(Generic[P, R]):
             for name, value in (options or {}).items()
         }
         self.is_async = inspect.iscoroutinefunction(fn)
-        self.signature = inspect.signature(fn)
-        by_position = [
-            parameter
-            for parameter in self.signature.parameters.values()
-            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ]
+        #: What the function can be called with.
+        self.arguments = Arguments(fn, actor_name, check_types=check_types)
+        self.signature = self.arguments.signature
         #: Names of the parameters that can be given by position.
-        self.parameters = tuple(parameter.name for parameter in by_position)
-        # How many arguments by position alone are sure to fit; none if others are needed.
-        required = [one.default is one.empty for one in self.signature.parameters.values()]
-        is_plain = len(by_position) == len(required)
-        self._fitting = range(sum(required), len(required) + 1) if is_plain else range(0)
+        self.parameters = self.arguments.names
         self.logger = logging.getLogger(f"{fn.__module__}.{actor_name}")
+        self._check_types = check_types
         self._resolver = resolver
         # For help(), Sphinx and whatever else looks for the function in the actor.
         functools.update_wrapper(self, fn, updated=())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function in this thread, without a queue."""
         return self.fn(*args, **kwargs)
 
-    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message:
+    # Positional only, as is that of send(): a parameter of the function may be named "self".
+    def message(self, /, *args: P.args, **kwargs: P.kwargs) -> Message:
         """Make a message without sending it.
 
-        :raises BadArguments: the arguments do not fit the function.
+        The arguments are checked when it is sent: until then more may be added to them.
         """
-        self.check_arguments(args, kwargs)
         return Message(self.queue_name, self.actor_name, args, kwargs, {})
 
     def message_with_options(
@@ -141,35 +139,54 @@ class Actor(Generic[P, R]):
         :param queue_name: in place of the actor's own. A worker serves a queue that is no
             actor's own only if ``--queues`` names it.
         :param options: what overrides the actor's own options; a duration is milliseconds
-            or a timedelta, a moment an aware datetime or milliseconds since the epoch.
-        :raises BadArguments: the arguments do not fit the function.
+            or a timedelta, a moment an aware datetime or milliseconds since the epoch. None
+            is as if the option were not given, and ``float("inf")`` is no limit.
+        :raises BadArguments: ``args`` is no sequence, or ``kwargs`` no mapping of names.
         :raises ValueError: an option is a datetime without a time zone.
         :raises TypeError: an option that names an actor is neither one nor a name.
         :raises ValueError: the queue's name, the priority or the time is not valid, or there
             are both a delay and an eta.
         """
-        kwargs = dict(kwargs or {})
-        self.check_arguments(args, kwargs)
+        args, kwargs = self._check_containers(args, kwargs)
         options = {
             name: milliseconds(since_epoch(name, _name_actor(name, value)))
             for name, value in options.items()
+            if value is not None
         }
         if delay is not None:
-            options["delay"] = check_delay(milliseconds(delay))
+            options["delay"] = check_delay(milliseconds(delay), self.actor_name)
         if eta is not None:
-            options["eta"] = check_eta(since_epoch("eta", eta))
+            options["eta"] = check_eta(since_epoch("eta", eta), self.actor_name)
         if "delay" in options and "eta" in options:
-            raise ValueError("a message has a delay or an eta, not both")
+            raise ValueError(
+                f"a message for actor {self.actor_name!r} has a delay or an eta, not both"
+            )
         if priority is not None:
             options["priority"] = check_priority(priority, self.actor_name)
         queue_name = self.queue_name if queue_name is None else check_queue_name(queue_name)
-        return Message(queue_name, self.actor_name, tuple(args), kwargs, options)
+        return Message(queue_name, self.actor_name, args, kwargs, options)
 
-    def send(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def _check_containers(
+        self, args: object, kwargs: object
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        of = f"of a message for actor {self.actor_name!r}"
+        if not isinstance(args, Sequence) or isinstance(args, (str, bytes)):
+            raise BadArguments(
+                f"args {of} is {type(args).__name__}; it is a list or tuple of arguments, and"
+                " one of a single argument is (1,)"
+            )
+        if kwargs is None:
+            return tuple(args), {}
+        if not isinstance(kwargs, Mapping) or not all(type(name) is str for name in kwargs):
+            raise BadArguments(f"kwargs {of} is no dict from the names of arguments")
+        return tuple(args), dict(kwargs)
+
+    def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Send the function with these arguments to a worker.
 
         :return: a handle on the new job.
-        :raises BadArguments: the arguments do not fit the function or are not JSON.
+        :raises BadArguments: the arguments do not fit the function or its annotations, or
+            would not be read back as what they are.
         :raises PayloadTooLarge: they are over ``TASKQ_MAX_MESSAGE_SIZE``.
         :raises BrokerError: the job could not be stored.
         """
@@ -203,26 +220,19 @@ class Actor(Generic[P, R]):
         )
         return self._resolver().enqueue(message)
 
-    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """:raises BadArguments: these arguments do not fit the function's signature."""
-        if len(args) in self._fitting and not kwargs:
-            return  # binding them would take longer than the rest of sending
-        try:
-            self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise BadArguments(
-                f"actor {self.actor_name!r} takes {self.signature}: {error}"
-            ) from None
-
-    # Both are made when they are first needed: an annotation may name a class that is
-    # defined below the function.
+    def check_result(self, value: Any) -> None:
+        """:raises BadResult: the value does not fit the function's annotation, or something
+        else would be read back.
+        """
+        if type(value) not in self._result.accepts:
+            reason = self._result.refuse(value)
+            if reason is not None:
+                raise BadResult(f"the result of actor {self.actor_name!r} {reason}")
 
     @functools.cached_property
-    def convert_arguments(self) -> ArgumentConverter | None:
-        """Converts the arguments of a stored message by the function's annotations; None if
-        they can stay as they are.
-        """
-        return make_argument_converter(self.fn, self.signature, self.actor_name)
+    def _result(self) -> Value:
+        annotation = self.signature.return_annotation
+        return read_annotation(self.fn, "result", annotation, is_checked=self._check_types)
 
     @functools.cached_property
     def decode_result(self) -> Callable[[bytes], R]:
@@ -245,7 +255,7 @@ class AsyncActor(Actor[P, R]):
 
     # What a checker objects to is the point: a job of it has an R, and a call has not yet.
     def __call__(  # type: ignore[override]
-        self, *args: P.args, **kwargs: P.kwargs
+        self, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, R]:
         """Make the coroutine of the function, to be awaited here and now."""
         coroutine: Coroutine[Any, Any, R] = self.fn(*args, **kwargs)  # type: ignore[assignment]

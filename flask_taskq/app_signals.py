@@ -48,7 +48,7 @@ class AppSignals(Middleware):
 
     def after_cancel(self, broker: Broker, record: JobRecord) -> None:
         if signals.job_cancelled.receivers:
-            message = decode_message(record.message, broker.settings.max_message_size)
+            message = decode_message(record.message)
             self._send(signals.job_cancelled, message=message)
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:

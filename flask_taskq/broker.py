@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from .hooks import MessageProxy
 from .hooks import Middleware
 from .job import Job
 from .message import Message
+from .message import UNCHECKED
 from .options import check_delay
 from .options import check_eta
 from .options import check_priority
@@ -47,7 +49,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: What a message can have besides the options of middleware.
-_MESSAGE_OPTIONS: Final = frozenset({"delay", "eta", "priority"})
+_MESSAGE_OPTIONS: Final = frozenset({"delay", "eta", "priority", UNCHECKED})
 
 #: The end of the year 9999: what lies beyond cannot be written as a date.
 _END_OF_TIME: Final = 253_402_300_799_999
@@ -80,6 +82,7 @@ class Broker:
         self.actors: dict[str, Actor[..., Any]] = {}
         self.actor_options: set[str] = set()
         self._declared_options: set[str] = set()
+        self._nullable_options: set[str] = set()
         self._option_defaults: dict[str, Any] = {}
         self._queues: set[str] = set()
         self._hooks: dict[str, list[Callable[..., Any]]] = defaultdict(list)
@@ -115,6 +118,7 @@ class Broker:
         self.middleware.insert(self._position(before, after), middleware)
         self.actor_options.update(middleware.actor_options)
         self._declared_options.update(middleware.declared_options)
+        self._nullable_options.update(middleware.nullable_options)
         self._option_defaults.update(middleware.option_defaults)
         self._collect_hooks()
         for actor in self.actors.values():
@@ -225,12 +229,19 @@ class Broker:
                     f" knows; {hint}"
                 )
         for one in self.middleware:
-            own = {name: options[name] for name in one.actor_options if name in options}
+            own = {
+                name: options[name]
+                for name in one.actor_options
+                if name in options and self._is_given(options, name)
+            }
             if own:
                 try:
                     one.check_options(own)
                 except ValueError as error:
                     raise ValueError(f"{owner}: {error}") from None
+
+    def _is_given(self, options: Mapping[str, Any], name: str) -> bool:
+        return options[name] is not None or name in self._nullable_options
 
     def declare_queue(self, queue_name: str) -> None:
         """Make a queue known. Nothing happens if it is."""
@@ -244,7 +255,10 @@ class Broker:
         try:
             return self.actors[actor_name]
         except KeyError:
-            raise ActorNotFound(f"no actor is named {actor_name!r}") from None
+            raise ActorNotFound(
+                f"no actor is named {actor_name!r} in this process; the module that declares"
+                " it must be imported where the app is made, or be in TASKQ_ACTORS"
+            ) from None
 
     def get_declared_actors(self) -> set[str]:
         """Names of the actors."""
@@ -263,10 +277,12 @@ class Broker:
         if isinstance(message, MessageProxy):
             message = message.message  # asking through the proxy takes four times as long
         if name in message.options and name not in self._declared_options:
-            return message.options[name]
+            if self._is_given(message.options, name):
+                return message.options[name]
         actor = self.actors.get(message.actor_name)
         if actor is not None and name in actor.options:
-            return actor.options[name]
+            if self._is_given(actor.options, name):
+                return actor.options[name]
         if name in self._option_defaults:
             return self._option_defaults[name]
         return getattr(self.settings, name, None)
@@ -278,8 +294,8 @@ class Broker:
 
         :param delay: do not run it before this many milliseconds are over; in place of what
             the message says.
-        :raises BadArguments: something in the message is not JSON, or an option of it can
-            only be given to an actor.
+        :raises BadArguments: the arguments do not fit the actor or its annotations, or would
+            not be read back as what they are; or an option can only be given to an actor.
         :raises PayloadTooLarge: it is over ``TASKQ_MAX_MESSAGE_SIZE``.
         :raises ValueError: a name, the id or an option in it is not valid.
         :raises BrokerError: it could not be stored.
@@ -295,13 +311,8 @@ class Broker:
             what the messages say.
         :raises BadArguments, PayloadTooLarge, ValueError, BrokerError: as :meth:`enqueue`.
         """
-        given = None if delay is None else check_delay(milliseconds(delay))
         now = self.clock.now()
-        sent = [
-            # Most messages have no options, and pay nothing for those of others.
-            (message, self._read_options(message, given, now) if message.options else given)
-            for message in messages
-        ]
+        sent = [self._check(message, delay, now) for message in messages]
         for message, wait in sent:
             self.emit_before("enqueue", message, wait)
         envelopes = [
@@ -316,12 +327,26 @@ class Broker:
         records = [self.engine.jobs.get(one.id) or _first_record(one, now) for one in envelopes]
         return [Job(record, self) for record in records]
 
-    def _read_options(self, message: Message, given: int | None, now: int) -> int | None:
-        """Check a message's options; how long it must wait, in milliseconds."""
-        self._refuse_declared_options(message)
-        owner = f"a message for actor {message.actor_name!r}"
-        self._check_options(owner, message.options, self.actor_options | _MESSAGE_OPTIONS)
-        return _find_wait(message, now) if given is None else given
+    def _check(
+        self, message: Message, delay: int | timedelta | None, now: int
+    ) -> tuple[Message, int | None]:
+        """A message as it will be stored, and how many milliseconds it must wait."""
+        actor = self.actors.get(message.actor_name)
+        if actor is not None:
+            actor.arguments.check(message.args, message.kwargs)
+        wait = None
+        if message.options:  # most have none, and pay nothing for those of others
+            self._refuse_declared_options(message)
+            owner = f"a message for actor {message.actor_name!r}"
+            self._check_options(owner, message.options, self.actor_options | _MESSAGE_OPTIONS)
+            wait = _find_wait(message, now)
+            if math.inf in message.options.values():
+                message = message.copy(options=_without_infinity(message.options))
+        if actor is None:
+            message = message.copy(options={UNCHECKED: True})
+        if delay is not None:
+            wait = check_delay(milliseconds(delay), message.actor_name)
+        return message, wait
 
     def follow_up(self, message: MessageProxy, actor_name: str, *args: Any) -> None:
         """Send a message together with the outcome of a run, for ``after_`` hooks.
@@ -334,7 +359,9 @@ class Broker:
         :raises ActorNotFound: this process does not know that actor.
         :raises BadArguments, PayloadTooLarge: as :meth:`enqueue`.
         """
-        next_message = self.get_actor(actor_name).message(*args)
+        actor = self.get_actor(actor_name)
+        actor.arguments.check(args, {})
+        next_message = actor.message(*args)
         self.emit_before("enqueue", next_message, None)
         message.follow_ups += (self._seal(next_message, self.clock.now(), None),)
 
@@ -425,10 +452,17 @@ def _find_wait(message: Message, now: int) -> int | None:
     """How long a message says that it must wait, in milliseconds."""
     delay, eta = message.options.get("delay"), message.options.get("eta")
     if delay is not None and eta is not None:
-        raise ValueError("a message has a delay or an eta, not both")
+        raise ValueError(
+            f"a message for actor {message.actor_name!r} has a delay or an eta, not both"
+        )
     if delay is not None:
-        return check_delay(delay)
-    return None if eta is None else max(0, check_eta(eta) - now)
+        return check_delay(delay, message.actor_name)
+    return None if eta is None else max(0, check_eta(eta, message.actor_name) - now)
+
+
+def _without_infinity(options: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON has no word for it, and None says "no limit" as well.
+    return {name: None if value == math.inf else value for name, value in options.items()}
 
 
 def _known(job_id: str, record: JobRecord | None) -> JobRecord:

@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 from msgspec import Meta
 
+from .encoding import MOST_BYTES
 from .errors import ConfigurationError
 
 DEFAULT_URL: Final = "sqlite:///taskq.sqlite3"
@@ -27,6 +28,7 @@ _URLS: Final = frozenset({"broker_url", "results_url"})
 
 _Duration = Annotated[int, Meta(ge=0)]
 _Size = Annotated[int, Meta(ge=1)]
+_MessageSize = Annotated[int, Meta(ge=1, le=MOST_BYTES)]
 _Namespace = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}\Z")]
 Exposable = Literal["actor", "queue", "result", "error", "progress", "metadata"]
 _UrlPrefix = Annotated[str, Meta(pattern=r"^(/[^/<>\s]+)+\Z")]
@@ -54,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_crashes: Annotated[int, Meta(ge=1)] = 3
     result_ttl: _Duration = 24 * 3600 * 1000
     failed_ttl: _Duration = 7 * 24 * 3600 * 1000
-    max_message_size: _Size = 262_144
+    max_message_size: _MessageSize = 262_144
     max_result_size: _Size = 1_048_576
     unknown_actor_ttl: _Duration = 24 * 3600 * 1000
     middleware: tuple[Any, ...] = ()

@@ -111,7 +111,9 @@ class EagerRunner:
         if not deliveries:
             return False
         # Ctrl-C, and what a test runner raises to end a test, is not for the job's record.
-        runner = Runner(self._broker, catches=(Exception, Interrupt, SystemExit))
+        runner = Runner(
+            self._broker, catches=(Exception, Interrupt, SystemExit), may_put_off=False
+        )
         settlement = runner.run(deliveries[0])
         if isinstance(settlement, Retry):
             settlement = msgspec.structs.replace(settlement, at=self._broker.clock.now())

@@ -21,6 +21,9 @@ from .errors import DecodeError
 from .errors import PayloadTooLarge
 from .message import Message
 
+#: The largest message that any configuration allows, in bytes.
+MOST_BYTES: Final = 64 * 1024 * 1024
+
 #: How deep lists and objects may be nested in a message or a result.
 MAX_DEPTH: Final = 100
 
@@ -57,10 +60,11 @@ def encode_message(message: Message, max_size: int, parameters: Sequence[str] = 
     return data
 
 
-def decode_message(data: bytes, max_size: int) -> Message:
+def decode_message(data: bytes, max_size: int = MOST_BYTES) -> Message:
     """Read a message.
 
-    :param max_size: the limit in bytes; anything longer is refused unread.
+    :param max_size: the limit in bytes; anything longer is refused unread. It is not
+        ``TASKQ_MAX_MESSAGE_SIZE``, which may have been larger where the message was sent.
     :raises DecodeError: the bytes are too many, too deep, not JSON, or not a message.
     """
     if len(data) > max_size:

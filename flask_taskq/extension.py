@@ -129,7 +129,8 @@ class TaskQ:
         """Store messages as jobs, all of them or none, in one step.
 
         :param messages: what :meth:`Actor.message` made.
-        :raises BadArguments: something in a message is not JSON.
+        :raises BadArguments: the arguments of a message do not fit its actor, or would not be
+            read back as what they are.
         :raises PayloadTooLarge: one is over ``TASKQ_MAX_MESSAGE_SIZE``.
         :raises BrokerError: they could not be stored.
         """
@@ -187,6 +188,7 @@ class TaskQ:
         actor_name: str | None = None,
         queue_name: str = "default",
         priority: int = 0,
+        check_types: bool = True,
         **options: Any,
     ) -> ActorDecorator: ...
 
@@ -197,6 +199,7 @@ class TaskQ:
         actor_name: str | None = None,
         queue_name: str = "default",
         priority: int = 0,
+        check_types: bool = True,
         **options: Any,
     ) -> Any:
         """Declare a function as an actor. Usable bare or with arguments.
@@ -205,6 +208,8 @@ class TaskQ:
         :param queue_name: the queue that its messages go to.
         :param priority: from -9, first, to 9, last; within one priority, first come, first
             served.
+        :param check_types: whether ``send()`` holds arguments, and a worker the result,
+            against the annotations of the function.
         :param options: options of middleware, such as ``max_retries``.
         :raises ValueError: a name, the priority or an option is not valid, or the name is
             taken.
@@ -217,6 +222,7 @@ class TaskQ:
                 actor_name=actor_name or fn.__name__,
                 queue_name=queue_name,
                 priority=priority,
+                check_types=check_types,
                 options=options,
             )
             self._declare(actor)

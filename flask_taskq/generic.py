@@ -101,7 +101,7 @@ class GenericActor(metaclass=_ReadThrough):
         raise NotImplementedError(f"{type(self).__name__} has no perform()")
 
     @classmethod
-    def message(cls: type[Performs[P, Any]], *args: P.args, **kwargs: P.kwargs) -> Message:
+    def message(cls: type[Performs[P, Any]], /, *args: P.args, **kwargs: P.kwargs) -> Message:
         """As :meth:`Actor.message`."""
         return _actor(cls).message(*args, **kwargs)
 
@@ -118,14 +118,16 @@ class GenericActor(metaclass=_ReadThrough):
 
     @overload
     @classmethod
-    def send(cls: type[PerformsAsync[P, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def send(
+        cls: type[PerformsAsync[P, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R]: ...
 
     @overload
     @classmethod
-    def send(cls: type[Performs[P, R]], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def send(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
 
     @classmethod
-    def send(cls, *args: Any, **kwargs: Any) -> Any:
+    def send(cls, /, *args: Any, **kwargs: Any) -> Any:
         """As :meth:`Actor.send`."""
         return _actor(cls).send(*args, **kwargs)
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import Set
 from contextlib import AbstractContextManager
 from typing import Any
 from typing import TYPE_CHECKING
@@ -210,6 +211,12 @@ class Middleware:
         :param options: those of ``actor_options`` that the actor, or the message, has.
         :raises ValueError: one cannot be right. The text names it and says what it may be.
         """
+
+    @property
+    def nullable_options(self) -> Set[str]:
+        """Those of the options for which None is a value, such as no limit. None for another
+        one is as if it had not been given."""
+        return frozenset()
 
     @property
     def declared_options(self) -> Iterable[str]:

@@ -78,7 +78,7 @@ class Job(Generic[R_co]):
 
         :raises DecodeError: what is stored is damaged.
         """
-        return decode_message(self.record.message, len(self.record.message))
+        return decode_message(self.record.message)
 
     def refresh(self) -> Self:
         """Read the record again.

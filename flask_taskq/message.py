@@ -10,10 +10,14 @@ import os
 from datetime import datetime
 from datetime import UTC
 from typing import Any
+from typing import Final
 
 import msgspec
 
 from .clock import Clock
+
+#: The option of a message whose sender did not know the actor, and so checked no argument.
+UNCHECKED: Final = "unchecked"
 
 
 def generate_id() -> str:

@@ -6,11 +6,13 @@ the broker puts before that.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
 from typing import Any
 from typing import Final
+from typing import TypeGuard
 
 from .config import milliseconds
 
@@ -19,6 +21,9 @@ MOST: Final = 1_000_000_000
 
 #: The range of priorities; lower runs first.
 PRIORITIES: Final = range(-9, 10)
+
+#: In milliseconds it is September 2001, and in seconds beyond the year 33000.
+_LEAST_MOMENT: Final = 1_000_000_000_000
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
@@ -36,7 +41,7 @@ def check_bool(name: str, value: object) -> None:
 
 def check_count(name: str, value: Any) -> None:
     """:raises ValueError: it is neither such a number nor None, which is for any."""
-    if value is not None and not (_is_int(value, 0) and value <= MOST):
+    if value is not None and not (_is_int(value) and 0 <= value <= MOST):
         raise refusal(name, value, f"an int from 0 to {MOST:,}, or None for any number")
 
 
@@ -47,10 +52,12 @@ def check_duration(name: str, value: Any, *, least: int = 0, none: str | None = 
     :param none: what None stands for, where it may be given.
     :raises ValueError: it is no such thing.
     """
-    if value is None and none is not None:
+    if none is not None and (value is None or value == math.inf):
         return
-    if not _is_int(milliseconds(value), least):
-        ending = "or a timedelta" if none is None else f"a timedelta, or None for {none}"
+    if not _is_int(milliseconds(value)) or milliseconds(value) < least:
+        ending = "or a timedelta"
+        if none is not None:
+            ending = f'a timedelta, or None or float("inf") for {none}'
         raise refusal(name, value, f"milliseconds as an int from {least}, {ending}")
 
 
@@ -82,22 +89,39 @@ def check_priority(priority: object, actor_name: str) -> int:
     )
 
 
-def check_delay(delay: object) -> int:
+def check_delay(delay: object, actor_name: str) -> int:
     """:raises TypeError, ValueError: this is no delay in milliseconds."""
-    if not isinstance(delay, int):
-        raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")
+    owner = f"delay of a message for actor {actor_name!r}"
+    if not _is_int(delay):
+        raise TypeError(f"{owner} is {delay!r}; it is milliseconds as an int, or a timedelta")
     if delay < 0:
-        raise ValueError(f"delay is {delay} ms; it cannot be negative")
+        raise ValueError(f"{owner} is {delay} ms; it cannot be negative")
     return delay
 
 
-def check_eta(eta: object) -> int:
-    """:raises TypeError: this is no moment in milliseconds since the epoch."""
-    if not isinstance(eta, int):
+def check_eta(eta: object, actor_name: str) -> int:
+    """:raises TypeError, ValueError: this is no moment in milliseconds since the epoch."""
+    owner = f"eta of a message for actor {actor_name!r}"
+    if not _is_int(eta):
         raise TypeError(
-            f"eta is {eta!r}; it is an aware datetime, or milliseconds since the epoch"
+            f"{owner} is {eta!r}; it is an aware datetime, or milliseconds since the epoch"
         )
-    return eta
+    return check_moment(owner, eta)
+
+
+def check_moment(name: str, moment: int) -> int:
+    """Check a moment in milliseconds since the epoch.
+
+    :raises ValueError: it lies before 2001, where no job can have been meant to run, and
+        where each moment of today lies if it is given in seconds.
+    """
+    if moment < _LEAST_MOMENT:
+        at = (_EPOCH + timedelta(milliseconds=max(moment, 0))).date()
+        raise ValueError(
+            f"{name} is {moment}, which is {at}: it is milliseconds since the epoch, so"
+            " multiply seconds by 1000, or take an aware datetime"
+        )
+    return moment
 
 
 def since_epoch(name: str, value: Any) -> Any:
@@ -116,6 +140,6 @@ def since_epoch(name: str, value: Any) -> Any:
     return -((_EPOCH - value) // timedelta(milliseconds=1))
 
 
-def _is_int(value: object, least: int) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     # True and False are ints as well, and never meant.
-    return type(value) is int and value >= least
+    return type(value) is int

@@ -47,6 +47,7 @@ def shared_actor(
     actor_name: str | None = None,
     queue_name: str = "default",
     priority: int = 0,
+    check_types: bool = True,
     **options: Any,
 ) -> ActorDecorator: ...
 
@@ -57,6 +58,7 @@ def shared_actor(
     actor_name: str | None = None,
     queue_name: str = "default",
     priority: int = 0,
+    check_types: bool = True,
     **options: Any,
 ) -> Any:
     """Declare a function as an actor of every app that has a TaskQ. Usable bare or with
@@ -78,6 +80,7 @@ def shared_actor(
             actor_name=actor_name or fn.__name__,
             queue_name=queue_name,
             priority=priority,
+            check_types=check_types,
             options=options,
         )
         known = _declared.setdefault(actor.actor_name, actor)

@@ -1,92 +1,191 @@
-"""From JSON values to what a function's annotations say.
+"""What an annotation says of a value: of an argument, or of a result.
 
 Types that JSON has no word for travel as text or as objects: a ``datetime``, a ``UUID``, a
-dataclass. The annotation of the parameter, or of the result, tells what they were.
+dataclass. The annotation tells what they were.
 
 An annotation that is missing, that cannot be resolved, or that names a class of which
-msgspec knows nothing leaves its value as it is. So do the types that JSON has itself: they
-are not even checked, because a call in Python would not do so either, and most jobs take
-and return nothing else.
+msgspec knows nothing says nothing: its value is what JSON has, and stays as it is.
 """
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import inspect
+import re
+import uuid
 from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 from typing import Final
 from typing import get_type_hints
-from typing import NamedTuple
+from typing import Optional
 
 import msgspec
 from msgspec import inspect as types
 
-from .errors import BadArguments
 from .errors import BadResult
+from .roundtrip import explain_change
+from .roundtrip import SCALARS
 
-#: Converts the arguments of one call.
-ArgumentConverter = Callable[
-    [Sequence[Any], Mapping[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]
-]
-
-_PLAIN: Final = (
-    types.AnyType(),
-    types.NoneType(),
-    types.BoolType(),
-    types.IntType(),
-    types.FloatType(),
-    types.StrType(),
-)
 _OPAQUE: Final = (types.CustomType, types.RawType, types.ExtType)
 
+#: What msgspec takes as it is where it reads values of Python: text is no date among them.
+_PYTHON_TYPES: Final = (
+    bytes,
+    datetime.date,
+    datetime.datetime,
+    datetime.time,
+    datetime.timedelta,
+    decimal.Decimal,
+    uuid.UUID,
+)
 
-class _Parameter(NamedTuple):
-    """A parameter whose values are converted."""
+#: Types without a condition of their own: a value of exactly this class is one.
+_SIMPLE: Final[tuple[tuple[types.Type, frozenset[type]], ...]] = (
+    (types.AnyType(), SCALARS),
+    (types.NoneType(), frozenset({type(None)})),
+    (types.BoolType(), frozenset({bool})),
+    (types.IntType(), frozenset({int})),
+    (types.FloatType(), frozenset({float, int})),
+    (types.StrType(), frozenset({str})),
+    (types.BytesType(), frozenset({bytes})),
+    (types.DateType(), frozenset({datetime.date})),
+    (types.DateTimeType(), frozenset({datetime.datetime})),
+    (types.TimeType(), frozenset({datetime.time})),
+    (types.TimeDeltaType(), frozenset({datetime.timedelta})),
+    (types.DecimalType(), frozenset({decimal.Decimal})),
+    (types.UUIDType(), frozenset({uuid.UUID})),
+)
 
-    field: str
-    name: str
-    #: Its place among the arguments, or where ``*args`` begins; None if it has none.
-    position: int | None
-    kind: inspect._ParameterKind
+#: Those that JSON has itself.
+_JSON: Final = tuple(type_ for type_, classes in _SIMPLE if classes <= SCALARS)
+
+#: How a view makes a value of text.
+_FROM_TEXT: Final[dict[type, str]] = {
+    int: "int(value)",
+    float: "float(value)",
+    decimal.Decimal: "Decimal(value)",
+    uuid.UUID: "UUID(value)",
+    datetime.date: "date.fromisoformat(value)",
+    datetime.datetime: "datetime.fromisoformat(value)",
+    datetime.time: "time.fromisoformat(value)",
+}
+
+_PLACE: Final = re.compile(r" - at (.*)`\$(.*)`$")
 
 
-def make_argument_converter(
-    fn: Callable[..., Any], signature: inspect.Signature, actor_name: str
-) -> ArgumentConverter | None:
-    """Prepare the conversion of a function's arguments.
+class Value:
+    """What an annotation says of one value.
 
-    :param signature: the function's.
-    :param actor_name: for the text of errors.
-    :return: None if no argument needs one. It raises :exc:`BadArguments` when a value does
-        not fit; arguments that the signature has no place for are left to the call.
+    :param name: of the parameter, for errors.
+    :param type_: the annotation, resolved.
+    :param is_checked: whether a value of another type is refused.
+    :param unresolved: the annotation as it was written, if it could not be resolved.
     """
-    parameters: list[_Parameter] = []
-    fields: list[tuple[str, Any, Any]] = []
-    for position, parameter in enumerate(signature.parameters.values()):
-        type_ = _resolve(fn, parameter.annotation)
-        if not _needs_conversion(type_):
-            continue
-        is_keyword = parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
-        place = None if is_keyword else position
-        field = f"field{position}"
-        parameters.append(_Parameter(field, parameter.name, place, parameter.kind))
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            type_ = list.__class_getitem__(type_)
-        elif parameter.kind is parameter.VAR_KEYWORD:
-            type_ = dict.__class_getitem__((str, type_))
-        elif parameter.default is None:
-            type_ = type_ | None  # as "when: datetime = None" is meant
-        fields.append((field, type_, msgspec.field(default=None, name=parameter.name)))
-    if not parameters:
+
+    __slots__ = (
+        "_is_checked",
+        "_struct",
+        "_unresolved",
+        "accepts",
+        "is_converted",
+        "name",
+        "type_",
+    )
+
+    def __init__(
+        self, name: str, type_: Any, *, is_checked: bool = True, unresolved: str = ""
+    ) -> None:
+        self.name = name
+        self._unresolved = unresolved
+        self.type_ = type_
+        info = _inspect(type_)
+        #: Whether JSON has no word for the type, so that a stored value is converted to it.
+        self.is_converted = not _is_plain(info)
+        #: Classes whose values are right, and known without a closer look.
+        self.accepts = _accepted(info)
+        self._is_checked = is_checked and info != types.AnyType()
+        if not is_checked:
+            self.accepts |= SCALARS
+        # A field of a struct, because msgspec prepares a struct's types once, and those of a
+        # bare annotation such as list[int] with every call.
+        self._struct: Any = None
+        if self.is_converted or self._is_checked:
+            field = ("value", type_, msgspec.field(name=name))
+            self._struct = msgspec.defstruct("Annotated", [field])
+
+    def refuse(self, value: Any) -> str | None:
+        """Why a value cannot be sent or returned; None if it can.
+
+        What is in ``accepts`` need not be asked for.
+        """
+        change = explain_change(value, self.is_converted)
+        if change is not None and (self.is_converted or explain_change(value, True)):
+            return change
+        if change is not None and self._unresolved:
+            return (
+                f"{change}; its annotation {self._unresolved!r} cannot be resolved where the"
+                " function is: a name in it is unknown there, or known to type checkers only"
+            )
+        return self._refuse_type(value) or change
+
+    def explain_text(self) -> str:
+        """What to do with text where the annotation has another type."""
+        # The values of forms and of URLs are text, whatever they look like.
+        for cls in self.accepts:
+            if cls in _FROM_TEXT:
+                return f"; text of a form or a URL must be converted, as by {_FROM_TEXT[cls]}"
+        return ""
+
+    def convert(self, value: Any) -> Any:
+        """A value of JSON as the annotation says.
+
+        :raises msgspec.ValidationError: it does not fit.
+        """
+        if not self.is_converted:
+            return value
+        converted = msgspec.convert({self.name: value}, self._struct, str_keys=True)
+        return converted.value
+
+    def _refuse_type(self, value: Any) -> str | None:
+        if not self._is_checked:
+            return None
+        given: Any = {self.name: value}
+        try:
+            converted = msgspec.convert(given, self._struct, builtin_types=_PYTHON_TYPES)
+            if self.is_converted:
+                # It looks no further into an object of the right class.
+                given = msgspec.to_builtins(given, builtin_types=_PYTHON_TYPES)
+                msgspec.convert(given, self._struct, builtin_types=_PYTHON_TYPES)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            if not isinstance(error, msgspec.ValidationError):
+                return None  # the encoder says what is wrong with it
+            return f"does not fit its annotation: {read_error(error, self.name)}"
+        if not _is_same(converted.value, value):
+            return (
+                f"does not fit its annotation {describe_type(self.type_)}: a"
+                f" {type(value).__name__} is given, and something else would come back"
+            )
         return None
-    names = {
-        parameter.name
-        for parameter in signature.parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-    return _Converter(parameters, fields, names, actor_name)
+
+
+def read_error(error: msgspec.ValidationError, name: str = "") -> str:
+    """The text of an error of msgspec's, with a place only where the name leaves it open.
+
+    :param name: of the value that the error is about.
+    """
+
+    def tell_place(match: re.Match[str]) -> str:
+        place = match[2].removeprefix(f".{name}") if name else match[2]
+        return f" at {match[1]}{name}{place}" if place or match[1] else ""
+
+    text = _PLACE.sub(tell_place, str(error)).replace("`", "")
+    return text.replace("null", "None").replace("Expected", "expected", 1)
+
+
+def describe_type(type_: Any) -> str:
+    """An annotation as it was written."""
+    return type_.__name__ if isinstance(type_, type) else str(type_)
 
 
 def make_result_decoder(
@@ -97,7 +196,7 @@ def make_result_decoder(
     :return: None if JSON says it all. It raises :exc:`BadResult` when a result does not fit.
     """
     type_ = _resolve(fn, signature.return_annotation)
-    if not _needs_conversion(type_):
+    if type_ is None or _is_plain(_inspect(type_)):
         return None
     # A job that a hook ended has no result, whatever the function returns.
     decoder = msgspec.json.Decoder(type_ | None)
@@ -107,67 +206,31 @@ def make_result_decoder(
             return decoder.decode(data)
         except msgspec.ValidationError as error:
             raise BadResult(
-                f"actor {actor_name!r} returned what its annotation {type_!r} does not"
-                f" allow: {error}"
+                f"actor {actor_name!r} returned what its annotation {describe_type(type_)}"
+                f" does not allow: {read_error(error)}"
             ) from None
 
     return decode
 
 
-class _Converter:
-    # All parameters are the fields of one struct, because msgspec prepares a struct's types
-    # once, and those of a bare annotation such as list[datetime] with every call.
+def read_annotation(
+    fn: Callable[..., Any], name: str, annotation: Any, *, is_checked: bool, default: Any = ...
+) -> Value:
+    """What an annotation of a function says.
 
-    def __init__(
-        self,
-        parameters: list[_Parameter],
-        fields: list[tuple[str, Any, Any]],
-        names: set[str],
-        actor_name: str,
-    ) -> None:
-        self._parameters = parameters
-        self._struct = msgspec.defstruct("Arguments", fields)
-        self._names = names
-        self._actor_name = actor_name
-
-    def __call__(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        given: dict[str, Any] = {}
-        for _, name, position, kind in self._parameters:
-            if kind is inspect.Parameter.VAR_POSITIONAL:
-                given[name] = args[position:]
-            elif kind is inspect.Parameter.VAR_KEYWORD:
-                given[name] = {key: kwargs[key] for key in kwargs if key not in self._names}
-            elif position is not None and position < len(args):
-                given[name] = args[position]
-            elif name in kwargs:
-                given[name] = kwargs[name]
-        try:
-            converted = msgspec.convert(given, self._struct, str_keys=True)
-        except msgspec.ValidationError as error:
-            raise BadArguments(
-                f"an argument of actor {self._actor_name!r} does not fit its annotation:"
-                f" {error}"
-            ) from None
-        args, kwargs = list(args), dict(kwargs)
-        for field, name, position, kind in self._parameters:
-            if name not in given:
-                continue
-            value = getattr(converted, field)
-            if kind is inspect.Parameter.VAR_POSITIONAL:
-                args[position:] = value
-            elif kind is inspect.Parameter.VAR_KEYWORD:
-                kwargs.update(value)
-            elif position is not None and position < len(args):
-                args[position] = value
-            else:
-                kwargs[name] = value
-        return args, kwargs
+    :param name: of the parameter, or of the result.
+    :param default: of the parameter. None allows None, as "when: datetime = None" is meant.
+    """
+    type_ = _resolve(fn, annotation)
+    unresolved = "" if type_ is not None else str(annotation)
+    type_ = Any if type_ is None else type_
+    if default is None:
+        type_ = Optional[type_]  # noqa: UP045 -- not every annotation knows "|"
+    return Value(name, type_, is_checked=is_checked, unresolved=unresolved)
 
 
 def _resolve(fn: Callable[..., Any], annotation: Any) -> Any:
-    """An annotation as a type, or Any."""
+    """An annotation of a function as a type; None if a name in it is unknown."""
     if annotation is inspect.Signature.empty:
         return Any
 
@@ -179,15 +242,25 @@ def _resolve(fn: Callable[..., Any], annotation: Any) -> Any:
     try:
         return get_type_hints(holder, names, include_extras=True)["it"]
     except Exception:
-        return Any
+        return None
 
 
-def _needs_conversion(type_: Any) -> bool:
+def _inspect(type_: Any) -> types.Type:
+    """What msgspec knows of a type; that it is any where it knows nothing."""
     try:
         info = types.type_info(type_)
     except Exception:
-        return False  # "datetime | str": no one can tell which of them a text was
-    return not _is_plain(info) and not _is_opaque(info)
+        return types.AnyType()  # "datetime | str": no one can tell which of them a text was
+    return types.AnyType() if _is_opaque(info) else info
+
+
+def _accepted(info: types.Type) -> frozenset[type]:
+    match info:
+        case types.EnumType(cls=cls):
+            return frozenset({cls})
+        case types.UnionType(types=members):
+            return frozenset().union(*map(_accepted, members))
+    return next((classes for type_, classes in _SIMPLE if type_ == info), frozenset())
 
 
 def _is_plain(info: types.Type) -> bool:
@@ -204,7 +277,7 @@ def _is_plain(info: types.Type) -> bool:
             return all(map(_is_plain, members))
         case types.TypedDictType(fields=fields):
             return all(_is_plain(field.type) for field in fields)
-    return info in _PLAIN
+    return info in _JSON
 
 
 def _is_opaque(info: types.Type) -> bool:
@@ -216,3 +289,9 @@ def _is_opaque(info: types.Type) -> bool:
         case types.DictType(key_type=key, value_type=value):
             return _is_opaque(key) or _is_opaque(value)
     return isinstance(info, _OPAQUE)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if {type(one), type(other)} == {list, tuple}:
+        return list(one) == list(other)  # one word of JSON is for both
+    return bool(one == other)

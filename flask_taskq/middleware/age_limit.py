@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from ..errors import SkipMessage
 from ..hooks import MessageProxy
 from ..hooks import Middleware
 from ..options import check_duration
+from ..options import check_moment
 from ..options import refusal
 
 
@@ -38,16 +40,23 @@ class AgeLimit(Middleware):
         return {"max_age", "expires"}
 
     @property
+    def nullable_options(self) -> set[str]:
+        return self.actor_options
+
+    @property
     def option_defaults(self) -> dict[str, Any]:
         return {"max_age": self._max_age, "expires": None}
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_duration("max_age", options.get("max_age"), none="no limit")
         expires = options.get("expires")
-        if expires is not None and type(expires) is not int:
+        if expires is None:
+            return
+        if type(expires) is not int:
             raise refusal(
                 "expires", expires, "an aware datetime, or milliseconds since the epoch"
             )
+        check_moment("expires", expires)
 
     def after_declare_actor(self, broker: Broker, actor: Any) -> None:
         if not self.actor_options.isdisjoint(actor.options):
@@ -60,7 +69,7 @@ class AgeLimit(Middleware):
         max_age = broker.option(message, "max_age")
         expires = broker.option(message, "expires")
         now = broker.clock.now()
-        if max_age is not None and now - message.created_at > milliseconds(max_age):
+        if max_age not in (None, math.inf) and now - message.created_at > milliseconds(max_age):
             message.expire()
             raise SkipMessage(f"older than its max_age of {milliseconds(max_age)} ms")
         if expires is not None and now > expires:

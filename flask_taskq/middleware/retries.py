@@ -91,6 +91,10 @@ class Retries(Middleware):
         return {"throws", "discard_on", "retry_on", "retry_when"}
 
     @property
+    def nullable_options(self) -> set[str]:
+        return {"max_retries"}
+
+    @property
     def option_defaults(self) -> dict[str, Any]:
         return self._given
 

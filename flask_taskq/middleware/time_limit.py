@@ -48,13 +48,15 @@ class TimeLimit(Middleware):
         return {"time_limit"}
 
     @property
+    def nullable_options(self) -> set[str]:
+        return self.actor_options
+
+    @property
     def option_defaults(self) -> dict[str, Any]:
         return self._given
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        limit = options.get("time_limit")
-        if limit != math.inf:
-            check_duration("time_limit", limit, least=1, none="no limit")
+        check_duration("time_limit", options.get("time_limit"), least=1, none="no limit")
 
     def after_declare_actor(self, broker: Broker, actor: Any) -> None:
         if "time_limit" in actor.options:

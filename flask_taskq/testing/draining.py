@@ -34,7 +34,9 @@ class InlineWorker:
     @functools.cached_property
     def _runner(self) -> Runner:
         # Ctrl-C, and what a test runner raises to end a test, is not for the job's record.
-        return Runner(self._broker, catches=(Exception, Interrupt, SystemExit))
+        return Runner(
+            self._broker, catches=(Exception, Interrupt, SystemExit), may_put_off=False
+        )
 
     def run_next(self, only: str | None = None) -> Job[Any] | None:
         """Run the next job that may run now.

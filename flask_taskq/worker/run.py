@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import traceback
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from types import FrameType
@@ -24,6 +26,7 @@ from ..engines.base import GivenBack
 from ..engines.base import Retry
 from ..engines.base import Settlement
 from ..engines.keeping import cut_text
+from ..errors import BadArguments
 from ..errors import Cancel
 from ..errors import Interrupt
 from ..errors import JobCancelled
@@ -49,6 +52,8 @@ class Run:
 
     Its limits are milliseconds of the monotonic clock.
 
+    :param args: what the actor is called with.
+    :param misfit: why it cannot be called.
     :param stack: where it was when it was given up, in place of a traceback.
     :param told: what it was told to end for, and when that is raised in it.
     :param limit_at: when its time limit is over.
@@ -60,6 +65,9 @@ class Run:
     actor: Actor[..., Any]
     started_at: int
     began: float
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    misfit: BadArguments | None = None
     value: Any = None
     result: bytes = b"null"
     exception: BaseException | None = None

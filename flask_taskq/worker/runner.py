@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from collections.abc import Coroutine
-from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -36,6 +35,7 @@ from ..errors import TimeLimitExceeded
 from ..hooks import MessageProxy
 from ..interrupt import Gate
 from ..message import Message
+from ..message import UNCHECKED
 from ..record import JobError
 from .reports import add_news
 from .run import classify
@@ -60,6 +60,8 @@ class Runner:
     :param broker: of the app whose actors run.
     :param catches: which exceptions of an actor become the job's; others are raised.
     :param on_start: called when an actor is about to run.
+    :param may_put_off: whether a job may wait for a worker that knows its actor, or another
+        version of it. Where there is no other worker it fails at once.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Runner:
         broker: Broker,
         catches: tuple[type[BaseException], ...] = (BaseException,),
         on_start: Callable[[Run], None] | None = None,
+        may_put_off: bool = True,
     ) -> None:
         #: The run that is under way. Other threads read it, and it may have ended by then.
         self.current: Run | None = None
@@ -74,6 +77,7 @@ class Runner:
         self._gate = Gate()
         self._catches = catches
         self._on_start = on_start
+        self._may_put_off = may_put_off
         self._broker = broker
         self._settings = broker.settings
         self._clock = broker.clock
@@ -132,12 +136,27 @@ class Runner:
             actor = self._broker.get_actor(message.message.actor_name)
         except DecodeError as error:
             return _bury(delivery, error)
-        except ActorNotFound:
-            return self._put_off(delivery)
-        return Run(delivery, message, actor, self._clock.now(), self._clock.monotonic())
+        except ActorNotFound as error:
+            return self._put_off(delivery, "unknown_actor", error) or Failed(
+                delivery=delivery,
+                error=JobError(
+                    type="ActorNotFound", message=cut(str(error)), code="unknown_actor"
+                ),
+            )
+        run = Run(delivery, message, actor, self._clock.now(), self._clock.monotonic())
+        sent = message.message  # not through the proxy, which takes ten times as long
+        try:
+            run.args, run.kwargs = actor.arguments.convert(sent.args, sent.kwargs)
+        except BadArguments as error:
+            if _was_checked(sent, actor):
+                settlement = self._put_off(delivery, "bad_arguments", error)
+                if settlement is not None:
+                    return settlement
+            run.misfit = error
+        return run
 
     def _decode(self, delivery: Delivery) -> MessageProxy:
-        message = decode_message(delivery.message, self._settings.max_message_size)
+        message = decode_message(delivery.message)
         if message.message_id != delivery.id:
             raise DecodeError(f"the message of another job, {message.message_id}")
         return _proxy(message, delivery, self._clock)
@@ -145,18 +164,18 @@ class Runner:
     def _call(self, run: Run) -> None:
         """Before hooks, the actor, and its value as JSON."""
         try:
-            args, kwargs = self._prepare(run)
-            value = self._gate.call(run, run.actor.fn, args, kwargs)
+            self._prepare(run)
+            value = self._gate.call(run, run.actor.fn, run.args, run.kwargs)
             if run.actor.is_async:
                 value = self._gate.call(run, _run_coroutine, (value,), {})
             run.value = value
         except self._catches as error:
-            self._note(run, error)
+            run.exception = error
         if run.exception is None:
             self._keep(run)
 
-    def _prepare(self, run: Run) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """Before hooks; the actor's arguments."""
+    def _prepare(self, run: Run) -> None:
+        """Before hooks, and what must be known when the actor begins."""
         message = run.message
         self._broker.emit_before("process_message", message)
         if message.time_limit is not None:
@@ -164,34 +183,15 @@ class Runner:
             run.kill_at = run.limit_at + self._settings.hard_limit_grace
         if self._on_start is not None:
             self._on_start(run)
-        # Not through the proxy, which takes ten times as long.
-        sent, convert = message.message, run.actor.convert_arguments
-        if convert is None:
-            return sent.args, sent.kwargs
-        try:
-            return convert(sent.args, sent.kwargs)
-        except BadArguments:
+        if run.misfit is not None:
             # They will not fit the next time either.
             message.fail()
             run.code = "bad_arguments"
-            raise
-
-    def _note(self, run: Run, error: BaseException) -> None:
-        run.exception = error
-        if isinstance(error, TypeError):
-            self._check_arguments(run)
-
-    def _check_arguments(self, run: Run) -> None:
-        # Binding arguments costs microseconds, so it is not done before each call, but
-        # only to tell a call that could not begin from an error of the actor's own.
-        try:
-            run.actor.check_arguments(run.message.args, run.message.kwargs)
-        except BadArguments as error:
-            run.message.fail()
-            run.exception, run.code = error, "bad_arguments"
+            raise run.misfit
 
     def _keep(self, run: Run) -> None:
         try:
+            run.actor.check_result(run.value)
             if run.value is not None:
                 run.result = self._encode(run.actor, run.value)
         except (BadResult, PayloadTooLarge) as error:
@@ -204,8 +204,7 @@ class Runner:
             result = encode_value(value)
         except (TypeError, ValueError) as error:
             raise BadResult(
-                f"actor {actor.actor_name!r} returned a {type(value).__name__} that cannot"
-                f" be stored: {error}"
+                f"the result of actor {actor.actor_name!r} cannot be stored: {error}"
             ) from None
         if len(result) > self._settings.max_result_size:
             raise PayloadTooLarge(
@@ -250,30 +249,33 @@ class Runner:
         notes = run.message.notes
         return settlement if notes is None else add_news(settlement, notes)
 
-    def _put_off(self, delivery: Delivery) -> Settlement:
-        # A deploy may have brought the job before the worker that knows its actor, so it
-        # waits for one, and is kept as failed if none comes.
+    def _put_off(self, delivery: Delivery, reason: str, error: TaskQError) -> Settlement | None:
+        """Let a job wait that another version of the app would know how to run.
+
+        :return: None if it has waited long enough.
+        """
+        # A deploy may have brought the job before the worker that knows its actor, or knows
+        # its arguments. It waits for one, and is kept as failed if none comes.
         now, limit = self._clock.now(), self._settings.unknown_actor_ttl
-        text = f"no actor is named {delivery.actor!r} in this worker"
-        if delivery.released_since is not None and now - delivery.released_since >= limit:
+        since = now if delivery.released_since is None else delivery.released_since
+        if not self._may_put_off or now - since >= limit:
             logger.error(
-                "job %s failed: %s, nor has been for %d ms",
+                "job %s failed: %s%s",
                 delivery.id,
-                text,
-                limit,
+                error,
+                f"; it has waited for {now - since} ms" if self._may_put_off else "",
                 extra=log_fields(delivery),
             )
-            error = JobError(type="ActorNotFound", message=text, code="unknown_actor")
-            return Failed(delivery=delivery, error=error)
+            return None
         delay = min(_MIN_RELEASE * 2 ** min(delivery.releases, 10), _MAX_RELEASE)
         logger.warning(
             "job %s put off for %d ms: %s",
             delivery.id,
             delay,
-            text,
+            error,
             extra=log_fields(delivery),
         )
-        return GivenBack(delivery=delivery, at=now + delay, reason="unknown_actor")
+        return GivenBack(delivery=delivery, at=now + delay, reason=reason)
 
 
 class AsyncRunner(Runner):
@@ -301,13 +303,13 @@ class AsyncRunner(Runner):
 
     async def _await(self, run: Run) -> None:
         try:
-            args, kwargs = self._prepare(run)
-            run.value = await run.actor.fn(*args, **kwargs)
+            self._prepare(run)
+            run.value = await run.actor.fn(*run.args, **run.kwargs)
         except self._catches as error:
             told = run.message.told
             if isinstance(error, asyncio.CancelledError) and told is not None:
                 error = told().with_traceback(error.__traceback__)
-            self._note(run, error)
+            run.exception = error
         if run.exception is None:
             self._keep(run)
 
@@ -344,7 +346,7 @@ def emit_outcomes(broker: Broker, when: str, settlements: Sequence[Settlement]) 
     if when == "after" and broker.has_hook("after_enqueue"):
         for settlement in settlements:
             for envelope in settlement.follow_ups:
-                message = decode_message(envelope.message, len(envelope.message))
+                message = decode_message(envelope.message)
                 broker.emit_after("enqueue", message, None)
     emit = broker.emit_before if when == "before" else broker.emit_after
     is_wanted = {name: broker.has_hook(f"{when}_{name}") for name in ("ack", "nack")}
@@ -354,15 +356,15 @@ def emit_outcomes(broker: Broker, when: str, settlements: Sequence[Settlement]) 
         signal = "nack" if isinstance(settlement, Failed) else "ack"
         if is_wanted[signal] and not isinstance(settlement, GivenBack):
             try:
-                emit(signal, _message_of(settlement, broker.settings.max_message_size))
+                emit(signal, _message_of(settlement))
             except TaskQError as error:
                 # Nothing may keep an outcome from being stored.
                 logger.error("job %s: %s", settlement.delivery.id, error)
 
 
-def _message_of(settlement: Settlement, max_size: int) -> MessageProxy:
+def _message_of(settlement: Settlement) -> MessageProxy:
     delivery = settlement.delivery
-    message = decode_message(delivery.message, max_size)
+    message = decode_message(delivery.message)
     proxy = _proxy(message, delivery)
     proxy.failed = isinstance(settlement, Failed)
     return proxy
@@ -376,6 +378,14 @@ def _proxy(message: Message, delivery: Delivery, clock: Clock | None = None) -> 
         created_at=delivery.created_at,
         clock=clock,
     )
+
+
+def _was_checked(message: Message, actor: Actor[..., Any]) -> bool:
+    """Whether ``send()`` has let arguments pass that do not fit the actor here: then it knew
+    another version of it."""
+    if UNCHECKED in message.options:
+        return False
+    return actor.arguments.are_typed or not actor.arguments.fit(message.args, message.kwargs)
 
 
 def _bury(delivery: Delivery, error: DecodeError) -> Settlement:

@@ -90,12 +90,13 @@ def test_nobody_is_called_back_for_an_expired_job(line, clock, ran):
     [
         ({"max_age": 1_000}, {"max_age": 9_000}, True),
         ({"max_age": 9_000}, {"max_age": 1_000}, False),
-        ({"max_age": 1_000}, {"max_age": None}, True),
+        ({"max_age": 1_000}, {"max_age": float("inf")}, True),
+        ({"max_age": 1_000}, {"max_age": None}, False),
         ({}, {"max_age": timedelta(seconds=1)}, False),
     ],
 )
 def test_a_messages_maximum_beats_the_actors(line, clock, ran, actor, message, runs):
-    """As with any option; None is no limit."""
+    """As with any option; infinity is no limit, and None is none of its own."""
     noting(line, ran, **actor).send_with_options(**message)
     clock.advance(5_000)
     line.run_next()

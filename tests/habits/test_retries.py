@@ -223,7 +223,6 @@ BAD = [
     ("max_retries", float("inf")),
     ("min_backoff", 1.5),
     ("min_backoff", -1),
-    ("min_backoff", None),
     ("max_backoff", "7d"),
     ("max_backoff", timedelta(-1)),
 ]

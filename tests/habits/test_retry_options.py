@@ -236,7 +236,7 @@ def test_an_option_of_the_wrong_kind_is_an_error_of_the_declaration(line, option
 
 
 @pytest.mark.parametrize("name", ["throws", "discard_on", "retry_on", "retry_when"])
-@pytest.mark.parametrize("value", [Timeout, None, {}])
+@pytest.mark.parametrize("value", [Timeout, {}])
 def test_what_is_no_json_can_only_be_declared(line, name, value):
     """On a message it is an error that says so, also where this value would be JSON."""
     actor = raising(line, Timeout())

@@ -90,7 +90,9 @@ def test_an_eta_without_a_time_zone_is_refused(note):
 @pytest.mark.parametrize("eta", ["2026-01-01", 1.5e12, timedelta(1)])
 def test_an_eta_of_another_type_is_refused(note, eta):
     """The text says which ones there are."""
-    with pytest.raises(TypeError, match="eta is .*aware datetime"):
+    with pytest.raises(
+        TypeError, match="eta of a message for actor 'note' is .*aware datetime"
+    ):
         note.send_with_options(eta=eta)
 
 

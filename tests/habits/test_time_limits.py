@@ -140,7 +140,8 @@ def test_the_setting_is_for_actors_that_say_nothing(make, start, final):
     assert final(unlimited.send()).result == b"null"
     assert final(limited.send()).result == b"70000"
     assert final(limited.send_with_options(time_limit=80_000)).result == b"80000"
-    assert final(limited.send_with_options(time_limit=None)).result == b"null"
+    assert final(limited.send_with_options(time_limit=float("inf"))).result == b"null"
+    assert final(limited.send_with_options(time_limit=None)).result == b"70000"
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "1s"])

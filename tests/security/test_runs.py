@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -145,7 +146,8 @@ def test_only_the_text_of_an_exception_can_have_a_secret(line, secret_actors, ca
 def test_a_stored_error_has_no_arguments(line, secret_actors):
     """Neither the one of arguments that do not fit nor that of a result that is no JSON."""
     for name in ("bad_result", "mismatched"):
-        job_id = line.put(Message("default", name, (CANARY,), {"token": CANARY}, {}))
+        options = {"unchecked": True}  # else it would wait for a worker that takes them
+        job_id = line.put(Message("default", name, (CANARY,), {"token": CANARY}, options))
         line.run_next()
         error = line.record(job_id).error
         assert CANARY not in error.message + error.traceback
@@ -290,3 +292,19 @@ def test_a_damaged_message_cannot_write_lines_of_its_own(line, caplog):
     line.run_next()
     [record] = caplog.records
     assert "\n" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [(int, CANARY), (dict[str, int], {CANARY: CANARY}), (Any, {CANARY: {CANARY}})],
+    ids=str,
+)
+def test_an_argument_of_the_wrong_type_is_not_repeated(line, annotation, value):
+    """The text says what was expected and which type came, and no value or key."""
+
+    def take(it): ...
+
+    take.__annotations__ = {"it": annotation}
+    with pytest.raises(TypeError) as caught:
+        declare(line.broker, take).send(value)
+    assert CANARY not in str(caught.value)

@@ -58,7 +58,7 @@ def declare(broker: Broker, fn: Callable[..., Any] | None = None, **options: Any
     def decorate(fn: Callable[..., Any]) -> Actor[..., Any]:
         fields = {
             name: options.pop(name)
-            for name in ("actor_name", "queue_name", "priority")
+            for name in ("actor_name", "queue_name", "priority", "check_types")
             if name in options
         }
         fields.setdefault("actor_name", fn.__name__)

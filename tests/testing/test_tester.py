@@ -236,7 +236,7 @@ def test_perform_refuses_arguments_that_would_not_survive_a_queue(jobs, taskq):
     def take(value: int | None):
         pass
 
-    with pytest.raises(BadArguments, match="argument 'value' of actor 'take' cannot be sent"):
+    with pytest.raises(BadArguments, match="argument 'value' of actor 'take' is an object"):
         jobs.perform(take, object())
     with pytest.raises(BadArguments, match="takes"):
         jobs.perform(take, 1, 2)
@@ -256,7 +256,7 @@ def test_perform_refuses_arguments_that_the_annotation_does_not_allow(jobs, task
 def test_perform_refuses_a_result_that_could_not_be_stored(jobs, taskq):
     """A test of the plain function would not see it."""
     give = taskq.actor(lambda: object(), actor_name="give")
-    with pytest.raises(BadResult, match="actor 'give' returned a object"):
+    with pytest.raises(BadResult, match="the result of actor 'give' is an object"):
         jobs.perform(give)
 
 

@@ -436,8 +436,39 @@ def test_an_option_of_the_message_wins_over_the_actors(broker):
     plain = Message("default", "b", (), {}, {})
     assert broker.option(plain, "max_retries") == broker.settings.max_retries
     assert broker.option(actor.message(), "max_retries") == 2
-    own = actor.message_with_options(max_retries=None)
-    assert broker.option(own, "max_retries") is None
+    own = actor.message_with_options(max_retries=7)
+    assert broker.option(own, "max_retries") == 7
+
+
+@pytest.mark.needs("Retries")
+def test_none_among_the_options_of_a_message_is_as_if_not_given(broker):
+    """What a view passes on may be None: the actor's own option holds."""
+    names = [*broker.actor_options - broker._declared_options, "delay", "eta", "priority"]
+    actor = declare(broker, lambda: None, actor_name="a", max_retries=2)
+    message = actor.message_with_options(queue_name=None, **dict.fromkeys(names))
+    assert message.options == {}
+    assert broker.option(message, "max_retries") == 2
+    assert broker.enqueue(message).record.max_attempts == 3
+
+
+@pytest.mark.needs("Retries")
+def test_none_among_the_options_of_an_actor_is_a_value_where_it_stands_for_one(broker):
+    """For no limit; for other options it is as if they were not given."""
+    options = dict.fromkeys(broker.actor_options)
+    actor = declare(broker, lambda: None, actor_name="a", **options)
+    message = actor.message()
+    assert broker.option(message, "max_retries") is None
+    assert broker.option(message, "time_limit") is None
+    assert broker.option(message, "min_backoff") == broker.settings.min_backoff
+    assert broker.option(message, "keep_logs") is broker.settings.keep_logs
+
+
+def test_an_option_without_limit_is_for_a_message_too(broker):
+    """JSON has no infinity: in the record it is null."""
+    actor = declare(broker, lambda: None, actor_name="a", time_limit=5)
+    job = actor.send_with_options(time_limit=float("inf"), max_age=float("inf"))
+    assert job.message.options == {"time_limit": None, "max_age": None}
+    assert broker.option(job.message, "time_limit") is None
 
 
 def test_an_option_of_the_middleware_wins_over_the_configuration(broker):

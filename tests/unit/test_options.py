@@ -30,7 +30,7 @@ def test_a_duration_can_have_a_least():
 def test_none_is_a_duration_where_it_stands_for_something():
     """The text then says for what."""
     check_duration("wait", None, none="no limit")
-    with pytest.raises(ValueError, match="a timedelta, or None for no limit"):
+    with pytest.raises(ValueError, match='a timedelta, or None or float."inf". for no limit'):
         check_duration("wait", -1, none="no limit")
 
 

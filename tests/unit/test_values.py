@@ -21,10 +21,12 @@ from hypothesis import HealthCheck
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq import TaskQ
 from flask_taskq.actor import Actor
 from flask_taskq.errors import BadResult
+from flask_taskq.errors import SkipMessage
 from flask_taskq.testing import ManualClock
 from tests.support.apps import declare
 from tests.support.apps import Line
@@ -181,15 +183,6 @@ def test_a_default_of_none_allows_none(line):
     assert arguments(line, fn, None) == ((None,), {})
 
 
-def test_a_parameter_without_annotation_stays_as_it_is(line):
-    """As JSON has it, beside one that is converted."""
-
-    def fn(what, when: date, **more): ...
-
-    day = date(2026, 1, 1)
-    assert arguments(line, fn, day, day, d=day) == (("2026-01-01", day), {"d": "2026-01-01"})
-
-
 class Foreign:
     """Something of which msgspec knows nothing."""
 
@@ -211,10 +204,8 @@ class Foreign:
 def test_an_annotation_that_says_nothing_leaves_its_value_alone(line, annotation):
     """And only its own."""
     fn = annotated(lambda what, when: None, what=annotation, when="date")
-    fn = declare(line.broker, fn, actor_name="noted")
     day = date(2026, 1, 1)
-    args, _ = fn.convert_arguments([["x"], "2026-01-01"], {})
-    assert args == [["x"], day]
+    assert arguments(line, fn, ["x"], day) == ((["x"], day), {})
 
 
 @pytest.mark.parametrize(
@@ -235,12 +226,14 @@ def test_an_annotation_that_says_nothing_leaves_its_value_alone(line, annotation
     ],
     ids=str,
 )
-def test_types_of_json_cost_nothing_and_are_not_checked(annotation):
-    """Python does not check them at a call either."""
+def test_types_of_json_are_not_converted(annotation):
+    """A worker calls the actor with what was decoded, and pays nothing for it."""
     fn = annotated(lambda a: None, a=annotation)
     fn.__annotations__["return"] = annotation
     actor = Actor(fn, resolver=lambda: None, actor_name="a")
-    assert actor.convert_arguments is None
+    args, kwargs = [{"a": [1]}], {}
+    assert actor.arguments.convert(args, kwargs) == (args, kwargs)
+    assert actor.arguments.convert(args, kwargs)[0] is args
     assert actor.decode_result(b'{"a": [1]}') == {"a": [1]}
 
 
@@ -251,30 +244,9 @@ def test_annotations_are_read_when_they_are_needed(line):
     actor = declare(line.broker, fn, actor_name="late")
     globals()["Later"] = date
     try:
-        assert actor.convert_arguments(["2026-01-01"], {})[0] == [date(2026, 1, 1)]
+        assert actor.arguments.convert(["2026-01-01"], {})[0] == [date(2026, 1, 1)]
     finally:
         del globals()["Later"]
-
-
-@pytest.mark.parametrize(
-    ("value", "named"),
-    [("yesterday", "when"), (5, "when"), (None, "when")],
-)
-@pytest.mark.needs("Retries")
-def test_a_value_that_does_not_fit_fails_the_job_at_once(line, value, named):
-    """It would not fit the next time either; the error names the parameter."""
-    called = []
-
-    def visit(when: date):
-        called.append(when)
-
-    actor = declare(line.broker, visit, max_retries=5)
-    record = line.run(actor.send(value))
-    assert (record.status, record.attempt) == (Status.FAILED, 1)
-    assert (record.error.type, record.error.code) == ("BadArguments", "bad_arguments")
-    assert "'visit'" in record.error.message
-    assert f"$.{named}" in record.error.message
-    assert called == []
 
 
 @pytest.mark.needs("Retries")
@@ -291,40 +263,50 @@ def test_an_error_of_another_send_is_the_actors_own(line):
     assert (record.error.type, record.error.code) == ("BadArguments", "exception")
 
 
-@pytest.mark.parametrize("args", [[], ["2026-01-01", 2]])
-def test_arguments_without_a_place_fail_as_ever(line, args):
-    """However many there are, converting them does not hide it."""
+@pytest.mark.parametrize(
+    ("annotation", "value", "told"),
+    [
+        (datetime, "noon", "expected datetime, got str"),
+        (int, "3", "expected int, got str"),
+        (int, None, "expected int, got None"),
+        (None, 5, "expected None, got int"),
+        (list[int], [1, "2"], "expected int, got str at result[1]"),
+        (dict[str, date], {"a": 1}, "expected date, got int at result[...]"),
+    ],
+)
+def test_a_result_that_does_not_fit_its_annotation_fails_the_job(line, annotation, value, told):
+    """At once: running it again would not change what it returns. Nothing reads a value that
+    is not what the function says."""
+    fn = annotated(lambda: value, **{"return": annotation})
+    record = line.run(declare(line.broker, fn, actor_name="now").send())
+    assert (record.status, record.error.code) == (Status.FAILED, "bad_result")
+    assert record.error.type == "BadResult"
+    assert "the result of actor 'now' does not fit its annotation" in record.error.message
+    assert told in record.error.message
 
-    def visit(when: date): ...
 
-    actor = declare(line.broker, visit)
-    job_id = line.put(actor.message(date(2026, 1, 1)).copy(args=tuple(args)))
-    line.run_next()
-    error = line.record(job_id).error
-    assert error.code == "bad_arguments"
-    assert "takes (when:" in error.message
-
-
-def test_a_result_that_does_not_fit_is_an_error_for_who_reads_it(line):
-    """The job has succeeded. The text says which annotation is wrong."""
-
-    def now() -> datetime:
-        return "noon"
-
-    job = declare(line.broker, now).send()
+def test_a_result_is_not_held_against_an_annotation_where_the_actor_wants_none(line):
+    """``check_types=False``; whoever reads it finds out."""
+    fn = annotated(lambda: "noon", **{"return": datetime})
+    job = declare(line.broker, fn, actor_name="now", check_types=False).send()
     assert line.run(job).status is Status.SUCCEEDED
     with pytest.raises(BadResult, match=r"actor 'now'.*datetime"):
         job.get_result()
 
 
-def test_a_result_of_none_is_none(line):
-    """Also where the annotation does not say so: a hook may have ended the job."""
+def test_a_job_that_a_hook_has_ended_has_none_for_a_result(line):
+    """Whatever the annotation says: the actor has returned nothing."""
 
-    def now() -> datetime:
-        return None
+    class Skip(Middleware):
+        def before_process_message(self, broker, message):
+            raise SkipMessage
+
+    line.broker.add_middleware(Skip())
+
+    def now() -> datetime: ...
 
     job = declare(line.broker, now).send()
-    line.run(job)
+    assert line.run(job).status is Status.SUCCEEDED
     assert job.get_result() is None
 
 

@@ -92,7 +92,7 @@ def test_a_result_that_is_not_json_fails_the_job_once(line, value):
     record = run_one(line, lambda: value)
     assert (record.status, record.result) == (Status.FAILED, None)
     assert (record.error.type, record.error.code) == ("BadResult", "bad_result")
-    assert f"actor 'actor' returned a {type(value).__name__} that" in record.error.message
+    assert "the result of actor 'actor' " in record.error.message
 
 
 def test_a_result_nested_too_deep_fails_the_job(line):
@@ -330,20 +330,6 @@ def test_an_exception_without_a_readable_text_is_an_error_like_any_other(line):
 
 
 # Bad input
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs"), [((), {}), ((1, 2), {}), ((1,), {"b": 2}), ((1,), {"a": 2})]
-)
-def test_arguments_that_do_not_fit_fail_the_job_once(line, args, kwargs):
-    """A deploy changed the signature: another run would fail in the same way."""
-    declare(line.broker, lambda a: None, actor_name="actor")
-    job_id = line.put(Message("default", "actor", args, kwargs, {}))
-    line.run_next()
-    record = line.record(job_id)
-    assert (record.status, record.attempt) == (Status.FAILED, 1)
-    assert (record.error.type, record.error.code) == ("BadArguments", "bad_arguments")
-    assert "actor 'actor' takes (a)" in record.error.message
 
 
 @pytest.mark.needs("Retries")

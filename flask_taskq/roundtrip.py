@@ -1,0 +1,169 @@
+"""Whether a value is read back from JSON as what it was.
+
+A subclass of ``dict`` or a proxy can be written as JSON, and something else is read back. Such
+values are refused where they come in, with what to do instead: nothing that is sent or
+returned changes in silence. One thing does: a tuple without an annotation is read back as a
+list, as from every JSON.
+
+Types are compared exactly, because a subclass is what cannot be read back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import uuid
+from collections.abc import Iterable
+from datetime import date
+from datetime import datetime
+from datetime import time
+from datetime import timedelta
+from enum import Enum
+from types import NoneType
+from typing import Any
+from typing import Final
+
+import msgspec
+
+from .encoding import MAX_DEPTH
+
+#: What JSON has itself and what holds nothing else.
+SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, NoneType})
+
+#: What is read back only where an annotation tells what it was.
+_NEEDS_ANNOTATION: Final[frozenset[type]] = frozenset(
+    {bytes, datetime, date, time, timedelta, uuid.UUID, decimal.Decimal, set, frozenset}
+)
+
+#: What the classes of some objects have, and what to do with such an object. They are looked
+#: for in this order, and in the class: asking a proxy itself may raise, or answer for another.
+_ADVICE: Final = (
+    ({"_get_current_object"}, "send the value that it stands for"),
+    ({"_sa_instance_state"}, "send its id, and load it in the job"),
+    ({"__mapper__"}, "send its id, and load it in the job"),
+    ({"_mapping"}, "use dict(row._mapping)"),
+    ({"getlist", "to_dict"}, "use .to_dict(flat=False)"),
+    ({"get_wsgi_response"}, "use the data that it was made of"),
+    ({"iter_content"}, "use its .json() or .text"),
+    ({"iter_lines"}, "use its .json() or .text"),
+    ({"mimetype_params"}, "save the file, and send its path"),
+    ({"readline"}, "send the path of the file"),
+    ({"_asdict"}, "use list(value) or value._asdict()"),
+)
+
+#: The types of JSON, and how to make a plain value of one of a subclass.
+_PLAIN: Final[tuple[tuple[type, str], ...]] = (
+    (dict, "dict(value)"),
+    (list, "list(value)"),
+    (tuple, "list(value)"),
+    (str, "str(value)"),
+    (int, "int(value)"),
+    (float, "float(value)"),
+)
+
+
+def explain_change(value: Any, is_annotated: bool) -> str | None:
+    """Why a value would not be read back as it is.
+
+    :param is_annotated: whether an annotation tells how to read it, so that more than the
+        types of JSON come back.
+    :return: None if it comes back as it is; what has no end, or no JSON form for another
+        reason, is left to the encoder.
+    """
+    return _explain(value, is_annotated, "", 0)
+
+
+def _explain(value: Any, is_annotated: bool, place: str, depth: int) -> str | None:
+    kind = type(value)
+    if kind in SCALARS or depth > MAX_DEPTH:
+        return None
+    if kind is dict:
+        return _explain_dict(value, is_annotated, place, depth)
+    if kind is list or kind is tuple:
+        return _explain_items(value, is_annotated, place, depth)
+    if is_annotated:
+        if kind is set or kind is frozenset:
+            return _explain_items(value, is_annotated, place, depth)
+        fields = _fields(kind)
+        if fields is not None:
+            named = ((f"{place}.{name}", getattr(value, name, None)) for name in fields)
+            return _first(named, is_annotated, depth)
+        if kind in _NEEDS_ANNOTATION or issubclass(kind, Enum):
+            return None
+    return f"{_where(place)}{_describe(kind)}, and {_advise(kind)}"
+
+
+def _explain_items(items: Any, is_annotated: bool, place: str, depth: int) -> str | None:
+    if SCALARS.issuperset(map(type, items)):
+        return None  # a list of a million numbers is looked at in C
+    named = ((f"{place}[{position}]", one) for position, one in enumerate(items))
+    return _first(named, is_annotated, depth)
+
+
+def _explain_dict(
+    value: dict[Any, Any], is_annotated: bool, place: str, depth: int
+) -> str | None:
+    for key in value:
+        if type(key) is not str and not (is_annotated and _is_key(type(key))):
+            return (
+                f"{_where(place)}a dict with {_describe(type(key))} as a key, and in JSON every"
+                " key is text: use str(key), or annotate it, as dict[int, str]"
+            )
+    if SCALARS.issuperset(map(type, value.values())):
+        return None
+    # Keys may be secrets, as values may.
+    named = ((f"{place}[...]", one) for one in value.values())
+    return _first(named, is_annotated, depth)
+
+
+def _first(named: Iterable[tuple[str, Any]], is_annotated: bool, depth: int) -> str | None:
+    for place, value in named:
+        reason = _explain(value, is_annotated, place, depth + 1)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _is_key(kind: type) -> bool:
+    return kind in SCALARS or kind in _NEEDS_ANNOTATION or issubclass(kind, Enum)
+
+
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """The fields of a class that an annotation can name; None if it is no such class."""
+    if hasattr(kind, "_sa_instance_state") or hasattr(kind, "__mapper__"):
+        return None  # a row of a database: what is read back would be no row
+    if issubclass(kind, msgspec.Struct):
+        return kind.__struct_fields__
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return tuple(kind._fields)
+    if hasattr(kind, "__attrs_attrs__"):
+        return tuple(field.name for field in kind.__attrs_attrs__)
+    return None
+
+
+def _where(place: str) -> str:
+    return f"has at {place} " if place else "is "
+
+
+def _describe(kind: type) -> str:
+    return f"{'an' if kind.__name__[:1] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
+
+
+def _advise(kind: type) -> str:
+    for attributes, advice in _ADVICE:
+        if all(hasattr(kind, name) for name in attributes):
+            return f"would not come back as one: {advice}"
+    if kind in _NEEDS_ANNOTATION or issubclass(kind, Enum) or _fields(kind) is not None:
+        return (
+            "without an annotation it would not come back as one: annotate it with"
+            f" {kind.__name__}, or use text, numbers, lists and dicts"
+        )
+    for base, call in _PLAIN:
+        if issubclass(kind, base):
+            return f"would come back as a plain {base.__name__}: use {call}"
+    if hasattr(kind, "__iter__"):
+        call = "dict(value)" if hasattr(kind, "keys") else "list(value)"
+        return f"would not come back as one: use {call}"
+    return "has no JSON form: use text, numbers, lists and dicts, such as the id of it"
