@@ -12,6 +12,7 @@ from flask_taskq.encoding import encode_message
 from flask_taskq.engines.base import Envelope
 from flask_taskq.message import generate_id
 from flask_taskq.message import Message
+from flask_taskq.message import UNCHECKED
 
 from .harness import PATIENCE
 from .harness import Recorder
@@ -93,12 +94,28 @@ def test_a_job_of_an_unknown_actor_waits_for_a_worker_that_knows_it(
     assert record.status_reason == "unknown_actor"
 
 
-def test_arguments_that_do_not_fit_fail_the_job_once(
+def test_a_job_of_another_version_of_its_actor_waits_for_it(
     taskq: TaskQ, start_worker: START, recorder: Recorder
 ) -> None:
-    """As after a deploy that changed the actor's signature: no retry would help."""
-    start_worker("-p", "1")
+    """Its sender has checked its arguments, so a worker that takes them is on its way."""
+    worker = start_worker("-p", "1")
     message = Message("default", "work", (), {"seconds": 1}, {})
+    taskq.broker.engine.enqueue([envelope(encode_message(message, 10_000), message.message_id)])
+    worker.wait_for_log(f"job {message.message_id} put off for 1000 ms")
+    worker.wait_for_log(f"job {message.message_id} put off for 2000 ms")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    record = taskq.job(message.message_id).record
+    assert (record.status, record.attempt) == (Status.SCHEDULED, 0)
+    assert record.status_reason == "bad_arguments"
+
+
+def test_arguments_that_nobody_has_checked_fail_the_job_once(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """Their sender did not know the actor: no other worker would take them."""
+    start_worker("-p", "1")
+    message = Message("default", "work", (), {"seconds": 1}, {UNCHECKED: True})
     taskq.broker.engine.enqueue([envelope(encode_message(message, 10_000), message.message_id)])
     record = taskq.broker.wait_for_record(message.message_id, PATIENCE)
     assert record.status is Status.FAILED
