@@ -49,6 +49,10 @@ _ADVICE: Final = (
     ({"mimetype_params"}, "save the file, and send its path"),
     ({"readline"}, "send the path of the file"),
     ({"_asdict"}, "use list(value) or value._asdict()"),
+    ({"model_dump"}, "use .model_dump(mode='json')"),
+    ({"tolist"}, "use .tolist()"),
+    ({"__html__"}, "use str(value)"),
+    ({"__fspath__"}, "use str(value)"),
 )
 
 #: The types of JSON, and how to make a plain value of one of a subclass.

@@ -6,6 +6,7 @@ import enum
 import io
 import sqlite3
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -44,6 +45,27 @@ class Word(enum.StrEnum):
 @dataclasses.dataclass
 class Point:
     x: int
+
+
+class Lazy:
+    """Text that is translated when it is shown, as that of Flask-Babel."""
+
+    def __html__(self) -> str:
+        return "text"
+
+
+class Float64(float):
+    """As NumPy's, which is a float as well."""
+
+    def tolist(self) -> float:
+        return float(self)
+
+
+class Model:
+    """As Pydantic's."""
+
+    def model_dump(self, mode: str) -> dict[str, Any]:
+        return {}
 
 
 class Plain(orm.DeclarativeBase):
@@ -99,6 +121,10 @@ CHANGED = {
     "a dataclass row of an ORM": (lambda: Order(id=1), "send its id"),
     "an OrderedDict": (collections.OrderedDict, "use dict(value)"),
     "a list of its own class": (lambda: type("L", (list,), {})(), "use list(value)"),
+    "a Path": (lambda: Path("a"), "use str(value)"),
+    "lazy text": (lambda: Lazy(), "use str(value)"),
+    "a number of NumPy": (lambda: Float64(1), "use .tolist()"),
+    "a model of Pydantic": (lambda: Model(), "use .model_dump(mode='json')"),
     "a Markup": (lambda: Markup("<b>"), "use str(value)"),
     "a named tuple": (lambda: Pair(1, 2), "use list(value) or value._asdict()"),
     "an Enum": (lambda: Colour.RED, "annotate it with Colour"),
