@@ -30,6 +30,11 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class Access(enum.IntFlag):
+    READ = 1
+    WRITE = 2
+
+
 @dataclasses.dataclass
 class Period:
     first: date
@@ -124,6 +129,7 @@ def test_an_argument_that_does_not_fit_its_annotation_is_refused(line, annotatio
         (None, None),
         (date, DAY),
         (Colour, Colour.RED),
+        (Access, Access.READ | Access.WRITE),
         (Period, Period(DAY)),
         (Price, Price(3)),
         (list[Period], [Period(DAY), Period(DAY, 3)]),
