@@ -16,8 +16,11 @@ from typing import TypedDict
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flask_taskq import Status
+from flask_taskq.arguments import Arguments
 from flask_taskq.errors import BadArguments
 from tests.support.apps import declare
 from tests.support.apps import Line
@@ -328,3 +331,35 @@ def test_the_own_signature_of_a_decorator_holds_too(line):
     assert line.run(actor.send(7)).result == b'[7,"acme"]'
     with pytest.raises(BadArguments, match="tenant"):
         actor.send(7, tenant="other")
+
+
+SIGNATURES = [
+    lambda: None,
+    lambda a: None,
+    lambda a, b=2: None,
+    lambda a, /, b: None,
+    lambda a=1, /: None,
+    lambda *a: None,
+    lambda a, *b: None,
+    lambda a, *, b: None,
+    lambda a, *, b=1: None,
+    lambda **a: None,
+    lambda a, /, **b: None,
+    lambda a, b=1, *c, d, e=2, **f: None,
+]
+
+
+@given(
+    st.sampled_from(SIGNATURES),
+    st.lists(st.just(1), max_size=4),
+    st.dictionaries(st.sampled_from("abcdefg"), st.just(1), max_size=4),
+)
+def test_arguments_fit_where_the_call_would(fn, args, kwargs):
+    """The short cuts for plain calls decide as a call does."""
+    try:
+        fn(*args, **kwargs)
+    except TypeError:
+        with pytest.raises(BadArguments, match="actor 'a' takes"):
+            Arguments(fn, "a").check(args, kwargs)
+    else:
+        Arguments(fn, "a").check(args, kwargs)
