@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from .actor import Actor
 from .clock import Clock
+from .clock import END_OF_TIME
 from .config import milliseconds
 from .config import Settings
 from .encoding import check_actor_name
@@ -50,9 +51,6 @@ T = TypeVar("T")
 
 #: What a message can have besides the options of middleware.
 _MESSAGE_OPTIONS: Final = frozenset({"delay", "eta", "priority", UNCHECKED})
-
-#: The end of the year 9999: what lies beyond cannot be written as a date.
-_END_OF_TIME: Final = 253_402_300_799_999
 
 
 def _call(function: Callable[..., T], *args: Any) -> T:
@@ -377,7 +375,7 @@ class Broker:
         priority = actor.priority if actor else 0
         if message.options and "priority" in message.options:
             priority = check_priority(message.options["priority"], message.actor_name)
-        if due_at is not None and due_at > _END_OF_TIME:
+        if due_at is not None and due_at > END_OF_TIME:
             raise ValueError(
                 "a job cannot wait beyond the year 9999: is its delay in milliseconds?"
             )

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Final
+
+#: The last moment that can be written as a date, in milliseconds since the epoch: the end of
+#: the year 9999.
+END_OF_TIME: Final = 253_402_300_799_999
+
+#: The longest duration, in milliseconds: 6,000 years. Added to the present it is a moment
+#: before :data:`END_OF_TIME`.
+LONGEST: Final = 6_000 * 365 * 24 * 3600 * 1000
 
 
 class Clock:
@@ -37,4 +46,6 @@ class Clock:
 
         :return: False when the time ran out first.
         """
-        return condition.wait(None if timeout is None else timeout / 1000)
+        if timeout is not None:
+            timeout = min(timeout / 1000, threading.TIMEOUT_MAX)
+        return condition.wait(timeout)

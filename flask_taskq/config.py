@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 from msgspec import Meta
 
+from .clock import LONGEST
 from .encoding import MOST_BYTES
 from .errors import ConfigurationError
 
@@ -26,11 +27,16 @@ DEFAULT_URL: Final = "sqlite:///taskq.sqlite3"
 
 _URLS: Final = frozenset({"broker_url", "results_url"})
 
-_Duration = Annotated[int, Meta(ge=0)]
+#: In place of what may be secret.
+_HIDDEN: Final = "***"
+
+_Duration = Annotated[int, Meta(ge=0, le=LONGEST)]
 _Size = Annotated[int, Meta(ge=1)]
 _MessageSize = Annotated[int, Meta(ge=1, le=MOST_BYTES)]
 _Namespace = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}\Z")]
-Exposable = Literal["actor", "queue", "result", "error", "progress", "metadata"]
+Exposable = Literal[
+    "actor", "queue", "result", "error", "error_message", "progress", "metadata"
+]
 _UrlPrefix = Annotated[str, Meta(pattern=r"^(/[^/<>\s]+)+\Z")]
 
 
@@ -45,12 +51,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker_options: dict[str, Any] = msgspec.field(default_factory=dict)
     results_url: str | None = None
     namespace: _Namespace = "taskq"
-    lease: Annotated[int, Meta(ge=1000)] = 30_000
+    lease: Annotated[int, Meta(ge=1000, le=LONGEST)] = 30_000
     grace: _Duration = 25_000
     max_retries: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = 3
     min_backoff: _Duration = 15_000
     max_backoff: _Duration = 7 * 24 * 3600 * 1000
-    time_limit: Annotated[int, Meta(ge=1)] | None = 600_000
+    time_limit: Annotated[int, Meta(ge=1, le=LONGEST)] | None = 600_000
     hard_limit_grace: _Duration = 10_000
     async_concurrency: Annotated[int, Meta(ge=1)] = 100
     max_crashes: Annotated[int, Meta(ge=1)] = 3
@@ -93,6 +99,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             fields[name] = _resolve_path(name, fields[name], instance_path)
         return cls(**fields)
 
+    def __repr__(self) -> str:
+        shown = {
+            **msgspec.structs.asdict(self),
+            "broker_url": redact_url(self.broker_url),
+            "broker_options": dict.fromkeys(self.broker_options, _HIDDEN),
+            "results_url": None if self.results_url is None else redact_url(self.results_url),
+        }
+        fields = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        return f"{type(self).__name__}({fields})"
+
     def for_results(self, url: str) -> Settings:
         """The settings of the engine at ``TASKQ_RESULTS_URL``.
 
@@ -111,8 +127,28 @@ class _ResultsSettings(Settings, frozen=True, kw_only=True):
 
 
 def redact_url(url: str) -> str:
-    """A broker URL that can be shown: without its password."""
-    return re.sub(r"^((?:[^:]*:/+)?[^:/?#@]*):(?!/).*@", r"\1:***@", url, flags=re.DOTALL)
+    """A broker URL that can be shown: without its password and what is in its query.
+
+    It is for URLs in errors, too, which nobody can take apart. Where it is not clear what a
+    part is, more is hidden than need be.
+    """
+    start = re.match(r"(?:[^:]*:)?/+|", url)
+    prefix = start[0] if start else ""
+    before, at, place = url.removeprefix(prefix).rpartition("@")
+    name, colon, _ = before.partition(":")
+    if re.search("[?#]", name):
+        return prefix + _cut_place(name)
+    if re.search("[?#]", before):
+        return f"{prefix}{name}:{_HIDDEN}"  # an "@" in the query, or a "?" in the password
+    user = f"{name}:{_HIDDEN}@" if colon else f"{before}{at}"
+    return f"{prefix}{user}{_cut_place(place)}"
+
+
+def _cut_place(text: str) -> str:
+    # By its name one cannot tell what in a query is secret: that may be misspelled. And what
+    # stands in the place of a port and is no number may be a password.
+    pattern = r"([?#]|\A[^:/?#\[]*:(?!\d+(?:[,/?#]|\Z))).+"
+    return re.sub(pattern, rf"\1{_HIDDEN}", text, count=1, flags=re.DOTALL)
 
 
 def milliseconds(value: int | timedelta) -> int:
@@ -133,7 +169,18 @@ def _convert(name: str, value: Any, type_: Any) -> Any:
     except msgspec.ValidationError as error:
         # A URL and its options may carry a password, so their values are not repeated.
         shown = "" if name in (*_URLS, "broker_options") else f", got {value!r}"
-        raise ConfigurationError(f"TASKQ_{name.upper()}: {error}{shown}") from None
+        raise ConfigurationError(
+            f"TASKQ_{name.upper()}: {error}{shown}{_hint(value, type_)}"
+        ) from None
+
+
+def _hint(value: Any, type_: Any) -> str:
+    """What may have been meant by a value that is refused."""
+    if isinstance(value, str) and value in ("", "None") and type(None) in get_args(type_):
+        return "; in the environment, None is written null"
+    if isinstance(value, int) and value > LONGEST:
+        return "; a duration is in milliseconds, and at most 6,000 years"
+    return ""
 
 
 def _warn_of_unknown(name: str, known: Mapping[str, Any]) -> None:
@@ -152,6 +199,7 @@ def _resolve_path(name: str, url: str, instance_path: str) -> str:
     path, mark, query = url.removeprefix(prefix).partition("?")
     if path in ("", ":memory:"):
         raise ConfigurationError(
-            f"TASKQ_{name.upper()}: {url!r} names no file; for jobs in memory use memory://"
+            f"TASKQ_{name.upper()}: {redact_url(url)!r} names no file; for jobs in memory use"
+            " memory://"
         )
     return prefix + os.path.join(os.path.abspath(instance_path), path) + mark + query

@@ -39,6 +39,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from .clock import LONGEST
+
 
 class TaskQError(Exception):
     """The root of everything that this package raises on purpose."""
@@ -112,6 +114,8 @@ class Retry(TaskQError):
     :param message: why, for the record.
     :param delay: run again after so many milliseconds or this timedelta; None for the
         backoff that an error would have.
+    :raises TypeError: the delay is something else.
+    :raises ValueError: the delay is over 6,000 years.
     """
 
     def __init__(self, message: str = "", delay: int | timedelta | None = None) -> None:
@@ -158,6 +162,8 @@ class Snooze(MiddlewareError):
     """Put the job off: it runs again later, from its beginning, and no attempt is charged.
 
     :param delay: after so many milliseconds or this timedelta.
+    :raises TypeError: the delay is something else.
+    :raises ValueError: the delay is over 6,000 years.
     """
 
     def __init__(self, delay: int | timedelta) -> None:
@@ -201,6 +207,9 @@ class LeaseLost(Interrupt):
 
 def _check_delay(delay: int | timedelta) -> int | timedelta:
     # Where it is given, so that the traceback shows the actor's line.
-    if isinstance(delay, (int, timedelta)):
-        return delay
-    raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")
+    if not isinstance(delay, (int, timedelta)):
+        raise TypeError(f"delay is {delay!r}; it is milliseconds as an int, or a timedelta")
+    longest = timedelta(milliseconds=LONGEST) if isinstance(delay, timedelta) else LONGEST
+    if delay > longest:  # type: ignore[operator]  # both are of one kind
+        raise ValueError(f"delay is {delay!r}, and at most 6,000 years: is it in milliseconds?")
+    return delay

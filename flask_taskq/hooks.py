@@ -12,6 +12,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 from .clock import Clock
+from .clock import LONGEST
 from .engines.base import Envelope
 from .errors import Cancel
 from .errors import Interrupt
@@ -158,7 +159,10 @@ class MessageProxy:
         """Let the job run again.
 
         :param delay: after this many milliseconds.
+        :raises ValueError: that is over 6,000 years.
         """
+        if delay > LONGEST:
+            raise ValueError(f"retry() got {delay!r} ms; it is at most 6,000 years")
         self.retry_delay = delay
 
     def __getattr__(self, name: str) -> Any:

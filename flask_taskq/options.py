@@ -14,6 +14,8 @@ from typing import Any
 from typing import Final
 from typing import TypeGuard
 
+from .clock import END_OF_TIME
+from .clock import LONGEST
 from .config import milliseconds
 
 #: The largest count: more need not be told from any number, and would not fit everywhere.
@@ -54,11 +56,14 @@ def check_duration(name: str, value: Any, *, least: int = 0, none: str | None = 
     """
     if none is not None and (value is None or value == math.inf):
         return
-    if not _is_int(milliseconds(value)) or milliseconds(value) < least:
+    length = milliseconds(value)
+    if not _is_int(length) or length < least:
         ending = "or a timedelta"
         if none is not None:
             ending = f'a timedelta, or None or float("inf") for {none}'
         raise refusal(name, value, f"milliseconds as an int from {least}, {ending}")
+    if length > LONGEST:
+        raise refusal(name, value, "at most 6,000 years: is it in milliseconds?")
 
 
 def check_exceptions(name: str, value: object) -> None:
@@ -113,13 +118,18 @@ def check_moment(name: str, moment: int) -> int:
     """Check a moment in milliseconds since the epoch.
 
     :raises ValueError: it lies before 2001, where no job can have been meant to run, and
-        where each moment of today lies if it is given in seconds.
+        where each moment of today lies if it is given in seconds; or after the year 9999.
     """
     if moment < _LEAST_MOMENT:
         at = (_EPOCH + timedelta(milliseconds=max(moment, 0))).date()
         raise ValueError(
             f"{name} is {moment}, which is {at}: it is milliseconds since the epoch, so"
             " multiply seconds by 1000, or take an aware datetime"
+        )
+    if moment > END_OF_TIME:
+        raise ValueError(
+            f"{name} is {moment}, which is after the year 9999: it is milliseconds since the"
+            " epoch, or an aware datetime"
         )
     return moment
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from datetime import UTC
 from typing import Final
 
+from ..clock import END_OF_TIME
 from ..http import shown_status
 from ..record import JobRecord
 from ..record import LogLine
@@ -92,4 +93,4 @@ def _cut(text: str) -> str:
 def _time(at: int | None) -> str | None:
     if at is None:
         return None
-    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return datetime.fromtimestamp(min(at, END_OF_TIME) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

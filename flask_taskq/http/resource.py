@@ -17,6 +17,7 @@ from flask import Response
 from flask import url_for
 from werkzeug.routing import BuildError
 
+from ..clock import END_OF_TIME
 from ..record import JobRecord
 from ..record import Status
 
@@ -186,7 +187,8 @@ def _error(record: JobRecord) -> dict[str, Any] | None:
 def _time(at: int | None) -> str | None:
     if at is None:
         return None
-    text = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds")
+    # An older version may have stored a time beyond it.
+    text = datetime.fromtimestamp(min(at, END_OF_TIME) / 1000, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from ..actor import Actor
 from ..clock import Clock
+from ..clock import END_OF_TIME
 from ..config import milliseconds
 from ..engines.base import Cancelled
 from ..engines.base import Delivery
@@ -118,7 +119,7 @@ def classify(run: Run, clock: Clock) -> Settlement:
     if isinstance(exception, (Shutdown, LeaseLost)):
         return GivenBack(delivery=delivery, started_at=started_at)
     if isinstance(exception, Snooze):
-        at = clock.now() + milliseconds(exception.delay)
+        at = min(clock.now() + milliseconds(exception.delay), END_OF_TIME)
         return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
     if isinstance(exception, SkipMessage):
         if message.expired:
@@ -134,7 +135,9 @@ def classify(run: Run, clock: Clock) -> Settlement:
     error = _describe(run)
     if message.retry_delay is None:
         return Failed(delivery=delivery, started_at=started_at, follow_ups=after, error=error)
-    at = clock.now() + message.retry_delay
+    # No time may be stored that an engine or a reader cannot deal with, whatever a hook or a
+    # subclass has set.
+    at = min(clock.now() + message.retry_delay, END_OF_TIME)
     return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
 
 

@@ -49,6 +49,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ssl_keyfile: str | None = None
     ssl_check_hostname: bool = True
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(timeout={self.timeout!r}, ...)"  # it has passwords
+
 
 class Address(NamedTuple):
     """Where something listens: a host and a port, or a path."""
@@ -88,13 +91,16 @@ class Location(NamedTuple):
     key: str
     options: Options
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.shown!r})"
+
     @classmethod
     def from_settings(cls, settings: Settings) -> Location:
         """Read the URL and the options; the options win over the URL's query.
 
         :raises ConfigurationError: something in them is wrong.
         """
-        shown = redact_url(settings.broker_url.partition("?")[0])
+        shown = redact_url(settings.broker_url).partition("?")[0]
         where = f"{settings.url_key}: {shown!r}"
         scheme, _, rest = settings.broker_url.partition("://")
         rest, _, query = rest.partition("?")
@@ -145,8 +151,10 @@ def _read_address(where: str, text: str, port: int) -> Address:
     try:
         split = urlsplit(f"//{text}")
         return Address(split.hostname or "localhost", split.port or port)
-    except ValueError as error:
-        raise _wrong(where, str(error)) from None
+    except ValueError:
+        # Not what urlsplit() says, which repeats a part: in a URL that is written badly that
+        # may be one of the password.
+        raise _wrong(where, "its host or its port cannot be read") from None
 
 
 def _read_db(where: str, db: Any) -> int:
@@ -160,10 +168,10 @@ def _read_db(where: str, db: Any) -> int:
 
 
 def _read_options(where: str, given: dict[str, Any]) -> Options:
-    for name in given:
+    for name, value in given.items():
         if name not in Options.__struct_fields__:
             raise ConfigurationError(
-                f"{where}: the redis engine has no option {name!r}, only "
+                f"{where}: the redis engine has no option {_show(name, value)}, only "
                 + ", ".join(("db", *Options.__struct_fields__))
             )
     try:
@@ -176,6 +184,11 @@ def _read_options(where: str, given: dict[str, Any]) -> Options:
         if path is not None and not Path(path).is_file():
             raise ConfigurationError(f"{where}: {name} is {path!r}, and there is no such file")
     return options
+
+
+def _show(name: str, value: Any) -> str:
+    # What has no value may be the end of a password with an "&" in it.
+    return "*** (without a value)" if value == "" else repr(name)
 
 
 def _wrong(where: str, text: str) -> ConfigurationError:

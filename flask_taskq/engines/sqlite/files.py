@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
+from ...config import redact_url
 from ...config import Settings
 from ...errors import ConfigurationError
 from ...errors import ConnectionFailed
@@ -79,7 +80,7 @@ class Location(NamedTuple):
         path, _, query = settings.broker_url.removeprefix(_PREFIX).partition("?")
         if not os.path.isabs(path) or path.endswith("/"):
             raise ConfigurationError(
-                f"{settings.url_key}: {settings.broker_url!r} names no file by its absolute"
+                f"{settings.url_key}: {redact_url(settings.broker_url)!r} names no file by its absolute"
                 " path, which takes four slashes: sqlite:////var/lib/app/taskq.sqlite3"
             )
         given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
