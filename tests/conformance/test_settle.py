@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import msgspec
 import pytest
 
+from flask_taskq.clock import END_OF_TIME
+from flask_taskq.clock import LONGEST
 from flask_taskq.engines.base import Failed
 from flask_taskq.engines.base import Retry
 from flask_taskq.engines.keeping import ATTEMPT_TEXT
@@ -589,3 +592,22 @@ def test_a_follow_up_wakes_who_waits_for_its_queue(live: Bench) -> None:
 
     thread.join(10)
     assert [delivery.id for delivery in fetched] == [envelope.id]
+
+
+def test_the_longest_retention_is_no_trouble(new_bench: Callable[..., Bench]) -> None:
+    """It ends long before the last moment that can be stored."""
+    bench = new_bench(result_ttl=LONGEST, failed_ttl=LONGEST)
+    for settlement in (done(bench.running()), failed(bench.running())):
+        assert bench.settle(settlement).stale == []
+        record = bench.record(settlement.delivery.id)
+        assert record.expires_at == bench.clock.now() + LONGEST
+
+
+def test_a_job_can_wait_until_the_end_of_time(bench: Bench) -> None:
+    """The last moment that can be written as a date is one like any other."""
+    delivery = bench.running()
+
+    assert bench.settle(retry(delivery, at=END_OF_TIME)).stale == []
+
+    record = bench.record(delivery.id)
+    assert (record.status, record.scheduled_for) == (Status.SCHEDULED, END_OF_TIME)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flask_taskq import Middleware
 from flask_taskq import Status
+from flask_taskq.clock import END_OF_TIME
 from flask_taskq.engines.base import Retry as RetrySettlement
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import Cancel
@@ -226,6 +227,12 @@ def test_a_retry_when_that_fails_fails_the_job(line, caplog):
         ),
         ({"retry_on": {Timeout: 3}}, "retry_on has 3 for Timeout; it can say"),
         ({"retry_when": True}, "retry_when is True; it is a function"),
+        ({"min_backoff": 10**15}, "min_backoff is 10*; it is at most 6,000 years"),
+        ({"max_backoff": timedelta.max}, "max_backoff is .*; it is at most 6,000 years"),
+        (
+            {"retry_on": {Timeout: {"min_backoff": 10**15}}},
+            "retry_on for Timeout: min_backoff is 10*; it is at most 6,000 years",
+        ),
     ],
 )
 def test_an_option_of_the_wrong_kind_is_an_error_of_the_declaration(line, options, text):
@@ -357,6 +364,44 @@ def test_a_delay_that_is_no_duration_is_an_error_where_it_is_given(make, delay):
     """The traceback shows the line of the actor."""
     with pytest.raises(TypeError, match="it is milliseconds as an int, or a timedelta"):
         make(delay)
+
+
+@pytest.mark.parametrize("make", [Snooze, lambda delay: Retry(delay=delay)])
+@pytest.mark.parametrize("delay", [10**15, 10**30, timedelta.max, timedelta(days=3_000_000)])
+def test_a_delay_beyond_all_dates_fails_the_run(line, make, delay):
+    """At the line of the actor, and with what was wrong; the job goes on as after any error."""
+
+    @declare(line.broker, max_retries=1)
+    def wait():
+        raise make(delay)
+
+    job = wait.send()
+    record = run_to_the_end(line, job)
+    assert (record.status, record.attempt) == (Status.FAILED, 2)
+    assert record.error.type == "ValueError"
+    assert "at most 6,000 years: is it in milliseconds?" in record.error.message
+    assert "raise make(delay)" in record.error.traceback
+
+
+def test_a_hook_that_puts_a_job_off_beyond_all_dates_fails_it(line, caplog):
+    """What is wrong with the hook is in the log."""
+
+    class Never(Middleware):
+        def after_process_message(self, broker, message, *, result=None, exception=None):
+            message.retry(10**18)
+
+    line.broker.add_middleware(Never())
+    record = line.run(raising(line, Timeout("no"), max_retries=0).send())
+    assert (record.status, record.error.message) == (Status.FAILED, "no")
+    assert "it is at most 6,000 years" in caplog.text
+
+
+def test_no_time_is_stored_that_no_date_can_say(line):
+    """Whatever a subclass has done to the delay."""
+    never = Snooze(1)
+    never.delay = 10**18
+    record = line.run(raising(line, never).send())
+    assert (record.status, record.scheduled_for) == (Status.SCHEDULED, END_OF_TIME)
 
 
 @pytest.mark.parametrize("exception", [Snooze(0), Cancel()])

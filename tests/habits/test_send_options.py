@@ -126,7 +126,9 @@ def test_a_message_that_was_made_by_hand_is_checked_too(note, broker, options):
     assert broker.engine.queues.depths() == {}
 
 
-@pytest.mark.parametrize("options", [{"delay": 10**15}, {"eta": 10**15}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"delay": 10**15}, {"eta": 10**15}, {"delay": timedelta.max}], ids=str
+)
 def test_a_moment_that_no_date_can_say_is_refused(note, options):
     """Most likely its unit is wrong."""
     with pytest.raises(ValueError, match="year 9999"):

@@ -149,6 +149,30 @@ def test_a_bad_value_is_an_error_that_names_the_key(name: str, value) -> None:
         assert "got" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", [*DURATIONS, "time_limit", "hard_limit_grace"])
+@pytest.mark.parametrize("value", [timedelta.max, 10**17, "100000000000000000"])
+def test_a_duration_beyond_all_dates_is_refused(name: str, value) -> None:
+    """What ends after the year 9999 could be neither stored everywhere nor shown."""
+    with pytest.raises(ConfigurationError, match=f"TASKQ_{name.upper()}:"):
+        read(**{name: value})
+
+
+def test_a_duration_beyond_all_dates_is_refused_with_its_unit() -> None:
+    """It is likely in another one."""
+    with pytest.raises(ConfigurationError, match="is in milliseconds, and at most 6,000 years"):
+        read(result_ttl=10**17)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("jobs_url_prefix", ""), ("jobs_url_prefix", "None"), ("max_retries", "None")],
+)
+def test_the_environments_word_for_none_is_told(name: str, value: str) -> None:
+    """Flask reads JSON there."""
+    with pytest.raises(ConfigurationError, match="in the environment, None is written null"):
+        read(**{name: value})
+
+
 @pytest.mark.parametrize("name", ["broker_url", "results_url"])
 @pytest.mark.parametrize("value", [b"redis://u:hunter2@h", ["redis://u:hunter2@h"]])
 def test_a_bad_url_is_not_repeated(name: str, value) -> None:
@@ -179,6 +203,18 @@ def test_bad_options_are_not_repeated(value) -> None:
         "redsi://user:hunter2/@host",
         "redsi://user:hunt@hunter2@host",
         "redsi://user:\nhunter2@host",
+        "//user:hunter2@host",
+        "redsi://us/er:hunter2@host",
+        "redsi://us?er:hunter2@host",
+        "redsi://:hunter2?hunter2@host",
+        "redsi://:hunter2",
+        "redsi://host/0?password=hunter2",
+        "redsi://host:6379/0?pasword=hunter2&x=1",
+        "redsi://host:6379/0?password=hunt@hunter2",
+        "redsi://host/0?password=a&hunter2",
+        "redsi://user:hunter2@host/0?x=a@hunter2",
+        "redsi://host/0#hunter2",
+        "redsi:host?\nhunter2",
     ],
 )
 def test_a_url_for_no_engine_is_shown_without_its_password(url: str) -> None:
@@ -201,6 +237,26 @@ def test_a_url_for_no_engine_is_shown_without_its_password(url: str) -> None:
 def test_a_url_without_a_password_is_shown_whole(url: str) -> None:
     """There is nothing to hide."""
     assert redact_url(url) == url
+
+
+def test_a_url_with_a_query_still_says_where() -> None:
+    """Whatever is in the query is hidden: a name may be misspelled."""
+    assert redact_url("redis://host:6379/0?password=secret&db=1") == "redis://host:6379/0?***"
+
+
+def test_settings_can_be_shown() -> None:
+    """In a log, or in the variables of a traceback: without passwords."""
+    settings = read(
+        broker_url="redis://u:hunter2@h/0?password=hunter2",
+        results_url="redis://:hunter2@h",
+        broker_options={"password": "hunter2"},
+        result_ttl=5,
+    )
+
+    for shown in (repr(settings), str(settings), repr(settings.for_results("redis://:hunter2@h"))):
+        assert "hunter2" not in shown
+        assert "result_ttl=5" in shown
+        assert "redis://" in shown
 
 
 def test_a_url_with_a_password_still_says_where() -> None:
@@ -240,6 +296,15 @@ def test_the_path_does_not_depend_on_the_current_folder(
     settings = Settings.from_mapping({}, "instance")
 
     assert settings.broker_url == f"sqlite:///{tmp_path}/instance/taskq.sqlite3"
+
+
+@pytest.mark.parametrize("url", ["sqlite:///?key=hunter2", "sqlite:///:memory:?key=hunter2"])
+def test_a_url_that_names_no_file_is_shown_without_its_query(url: str) -> None:
+    """As others are."""
+    with pytest.raises(ConfigurationError) as caught:
+        read(broker_url=url)
+
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:", "sqlite:///?x=1"])

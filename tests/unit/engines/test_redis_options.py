@@ -120,3 +120,32 @@ def test_an_error_of_the_url_has_no_password() -> None:
         locate("redis://shop:secret@cache/x")
 
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hun?ter2@cache",
+        "redis://:hunter2",
+        "redis://cache/0?password=a&hunter2",
+        "redis://:hunter2@cache/0/1",
+        "redis://:hunter2@cache/x?password=hunter2",
+        "redis+sentinel://:hunter2@cache?password=hunter2",
+    ],
+)
+def test_no_text_repeats_a_part_of_a_password(url: str) -> None:
+    """Nor of a URL that is written so badly that the password is taken for something else."""
+    with pytest.raises(ConfigurationError) as caught:
+        locate(url)
+
+    assert "hun" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
+
+
+def test_a_location_can_be_shown() -> None:
+    """In the variables of a traceback, without its password."""
+    location = locate("redis://:hunter2@cache/0?sentinel_password=hunter2")
+
+    for shown in (repr(location), repr(location.options)):
+        assert "hunter2" not in shown
+    assert "redis://:***@cache" in repr(location)
