@@ -102,13 +102,13 @@ def create_sum() -> ResponseReturnValue:
 
 @pages.get("/results/<job_id>")
 def show_job(job_id: str) -> str:
-    return render_template("job.html", **_look_at(_find(job_id)))
+    return render_template("job.html", **_look_at(taskq.get_job_or_404(job_id)))
 
 
 @pages.post("/results/<job_id>/cancel")
 def cancel_job(job_id: str) -> ResponseReturnValue:
     """For a browser without JavaScript. The script uses ``DELETE /jobs/<id>``."""
-    _find(job_id).cancel()
+    taskq.get_job_or_404(job_id).cancel()
     return redirect(url_for("pages.show_job", job_id=job_id), 303)
 
 
@@ -141,13 +141,6 @@ def _accept(job: Job[Any]) -> ResponseReturnValue:
     return taskq.accepted(job)
 
 
-def _find(job_id: str) -> Job[Any]:
-    try:
-        return taskq.job(job_id)
-    except JobNotFound:
-        abort(404, "There is no such job. It was kept for a day.")
-
-
 def _look_at(job: Job[Any]) -> dict[str, Any]:
     """What the templates need to know of a job."""
     record = job.record
@@ -160,6 +153,8 @@ def _look_at(job: Job[Any]) -> dict[str, Any]:
         "status": "retrying" if is_retrying else str(job.status),
         "seconds": max(0, round(wait / 1000)),
         "result": job.get_result() if job.status == "succeeded" else None,
+        # As any client is told: not the record's own, whose text is for developers.
+        "error": job.as_dict()["error"],
     }
 
 

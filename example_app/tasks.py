@@ -43,7 +43,9 @@ def add(x: int, y: int) -> int:
 
 # No retries: a file that cannot be read now cannot be read later. (A job whose worker
 # dies runs again all the same; that is no failure of the job's.)
-@taskq.actor(max_retries=0)
+# Whoever uploads a file may read what is wrong with it; of other errors a client is told
+# only that the job failed.
+@taskq.actor(max_retries=0, public_errors=ValueError)
 def summarise_csv(upload: str, title: str, slowly: bool = False) -> Summary:
     """Summarise an uploaded file.
 
@@ -72,7 +74,7 @@ def summarise_csv(upload: str, title: str, slowly: bool = False) -> Summary:
 
 
 # An address that is not allowed will not be allowed later. All other errors are retried.
-@taskq.actor(throws=ValueError, max_retries=2, min_backoff=2_000)
+@taskq.actor(throws=ValueError, max_retries=2, min_backoff=2_000, public_errors=ValueError)
 def count_words(url: str) -> Words:
     """Count the words on one of the app's own pages.
 
@@ -85,7 +87,9 @@ def count_words(url: str) -> Words:
 
 
 # With backoffs that one can wait for. The defaults begin at 15 seconds.
-@taskq.actor(max_retries=4, min_backoff=2_000, max_backoff=8_000)
+@taskq.actor(
+    max_retries=4, min_backoff=2_000, max_backoff=8_000, public_errors=ConnectionError
+)
 def send_email(to: str, failing: int = 0, catch: bool = False) -> Delivery:
     """Send a mail, and show both ways to handle an error.
 

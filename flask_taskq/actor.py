@@ -40,7 +40,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Options that name another actor.
-_CALLBACKS: Final = frozenset({"on_success", "on_failure", "on_retry_exhausted"})
+CALLBACKS: Final = frozenset({"on_success", "on_failure", "on_retry_exhausted"})
 
 
 class Sender(Protocol):
@@ -270,9 +270,47 @@ def make_actor(fn: Callable[..., Any], **fields: Any) -> Actor[..., Any]:
     return (AsyncActor if inspect.iscoroutinefunction(fn) else Actor)(fn, **fields)
 
 
+def check_name_is_free(
+    actor: Actor[..., Any], declared: Mapping[str, Actor[..., Any]], kind: str = "an actor"
+) -> None:
+    """:raises ValueError: another actor has the name; the text says where both come from."""
+    known = declared.get(actor.actor_name)
+    if known is None or known is actor:
+        return
+    old, new = inspect.unwrap(known.fn), inspect.unwrap(actor.fn)
+    places = [_place(old), _place(new)]
+    text = f"{kind} named {actor.actor_name!r} is declared already: {places[0]}"
+    if not _is_same_code(old, new):
+        if places[0] == places[1]:
+            places[1] = "another function of this name"
+        text += f"; {places[1]} needs another name, which actor_name=... gives it"
+    elif "<locals>" in new.__qualname__ and old.__module__ == new.__module__:
+        text += (
+            ", and the function around it was called again. Declare actors at the level of"
+            " a module and not in an app factory, or let the factory make a TaskQ of its own"
+        )
+    else:
+        text += f", and its file was imported again, as the module {new.__module__!r}"
+    raise ValueError(text)
+
+
+def _place(fn: Callable[..., Any]) -> str:
+    name = getattr(fn, "__qualname__", None)
+    return repr(fn) if name is None else f"{fn.__module__}.{name}"
+
+
+def _is_same_code(one: Any, other: Any) -> bool:
+    # Not the code objects themselves: a module that is run twice is compiled twice.
+    code, twin = getattr(one, "__code__", None), getattr(other, "__code__", None)
+    if code is None or twin is None or one.__qualname__ != other.__qualname__:
+        return False
+    places = {(part.co_filename, part.co_firstlineno) for part in (code, twin)}
+    return len(places) == 1
+
+
 def _name_actor(name: str, value: Any) -> Any:
     """The value of an option, by name where it is an actor."""
-    if name not in _CALLBACKS or value is None or isinstance(value, str):
+    if name not in CALLBACKS or value is None or isinstance(value, str):
         return value
     if isinstance(value, Actor):
         return value.actor_name

@@ -18,6 +18,7 @@ from typing import Final
 from typing import TypeVar
 
 from .actor import Actor
+from .actor import check_name_is_free
 from .clock import Clock
 from .clock import END_OF_TIME
 from .config import milliseconds
@@ -51,6 +52,10 @@ T = TypeVar("T")
 
 #: What a message can have besides the options of middleware.
 _MESSAGE_OPTIONS: Final = frozenset({"delay", "eta", "priority", UNCHECKED})
+
+
+def _describe_to_nobody(record: JobRecord) -> dict[str, Any]:
+    raise RuntimeError(f"job {record.id} is of a broker without an app: it has no clients")
 
 
 def _call(function: Callable[..., T], *args: Any) -> T:
@@ -93,6 +98,8 @@ class Broker:
         #: Runs jobs, by their ids, before whoever sent them goes on; None leaves them to
         #: workers.
         self.run_at_once: Callable[[list[str]], None] | None = None
+        #: How clients see a record. An app puts here what knows of its routes.
+        self.describe: Callable[[JobRecord], dict[str, Any]] = _describe_to_nobody
         for one in middleware:
             self.add_middleware(one)
 
@@ -206,11 +213,7 @@ class Broker:
         :raises ValueError: its name is taken, or no middleware knows one of its options, or
             what one of them is.
         """
-        known = self.actors.get(actor.actor_name)
-        if known is not None and known is not actor:
-            raise ValueError(
-                f"an actor named {actor.actor_name!r} is declared already: {known.fn!r}"
-            )
+        check_name_is_free(actor, self.actors)
         self._check_options(f"actor {actor.actor_name!r}", actor.options, self.actor_options)
         self.emit_before("declare_actor", actor)
         self.declare_queue(actor.queue_name)

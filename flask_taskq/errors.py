@@ -174,8 +174,10 @@ class Snooze(MiddlewareError):
 class Cancel(MiddlewareError):
     """End this job now, as cancelled. It is no failure, and it does not run again.
 
-    :param reason: why, for the record and for who asks for the job.
+    :param reason: why, for the record and for the client that asks for the job.
     """
+
+    public_message = True
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import weakref
 from collections.abc import Callable
 from collections.abc import Coroutine
@@ -13,16 +14,19 @@ from typing import overload
 from typing import ParamSpec
 from typing import TypeVar
 
+from flask import abort
 from flask import Blueprint
 from flask import current_app
 from flask import Flask
 from flask import has_app_context
+from flask import request_started
 from flask import Response
 
 from . import middleware
 from .actor import Actor
 from .actor import ActorDecorator
 from .actor import AsyncActor
+from .actor import check_name_is_free
 from .actor import make_actor
 from .app_context import AppContext
 from .app_signals import AppSignals
@@ -31,20 +35,29 @@ from .clock import Clock
 from .config import Settings
 from .encoding import JOB_ID
 from .engines import make_engine
-from .errors import ConfigurationError
+from .errors import BrokerError
 from .errors import JobNotFound
 from .hooks import Middleware
+from .http import answer_not_found
+from .http import job_dict
+from .http import job_path
 from .http import job_response
 from .http import job_url
 from .http import make_jobs_blueprint
+from .http import NO_SUCH_JOB
+from .http import refuse_taken_prefix
 from .imports import load_middleware
 from .job import Job
 from .message import Message
+from .middleware.callbacks import find_unknown_callbacks
+from .record import JobRecord
 from .shared import get_shared_actors
 from .shared import OUTSIDE
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
 
 
 class TaskQ:
@@ -61,6 +74,8 @@ class TaskQ:
         self._clock = clock or Clock()
         self._actors: dict[str, Actor[..., Any]] = {}
         self._adopted = 0
+        self._refused: dict[Actor[..., Any], str] = {}
+        self._watched: weakref.WeakSet[Broker] = weakref.WeakSet()
         # No broker refers to its app, so an app that is dropped takes its broker along.
         self._brokers: weakref.WeakKeyDictionary[Flask, Broker] = weakref.WeakKeyDictionary()
         if app is not None:
@@ -75,21 +90,32 @@ class TaskQ:
             that cannot work, or the name of a shared actor.
         :raises RuntimeError: another TaskQ was set up for this app.
         """
-        if "taskq" in app.extensions:
+        known = app.extensions.get("taskq")
+        if known is self:
             raise RuntimeError(
-                "a TaskQ is set up for this app already: import and use that one"
+                f"this TaskQ is set up for the app {app.name!r} already: call init_app(app)"
+                " once; TaskQ(app) has called it"
+            )
+        if known is not None:
+            raise RuntimeError(
+                f"another TaskQ is set up for the app {app.name!r} already: import and use"
+                " that one"
             )
         settings = Settings.from_mapping(app.config.get_namespace("TASKQ_"), app.instance_path)
         broker = self._make_broker(app, settings)
-        self._adopt()
+        broker.describe = _Describer(app, settings)
+        self._adopt(is_strict=True)
         for actor in self._actors.values():
             broker.declare_actor(actor)
         if settings.jobs_url_prefix is not None:
-            _refuse_taken_prefix(app, settings.jobs_url_prefix)
+            refuse_taken_prefix(app, settings.jobs_url_prefix)
             app.register_blueprint(self.jobs_blueprint(), url_prefix=settings.jobs_url_prefix)
+        if JobNotFound not in app.error_handler_spec[None][None]:
+            app.register_error_handler(JobNotFound, answer_not_found)
         self._brokers[app] = broker
         app.extensions["taskq"] = self
         weakref.finalize(app, broker.close)
+        request_started.connect(_check_set_up, app)
 
     def _make_broker(self, app: Flask, settings: Settings) -> Broker:
         # The app's context is outermost, so that all other middleware has the app, too.
@@ -146,6 +172,16 @@ class TaskQ:
         broker = self.broker
         return Job(broker.get_record(job_id), broker)
 
+    def get_job_or_404(self, job_id: str) -> Job[Any]:
+        """As :meth:`job`, for views: a job that is not there is the app's 404.
+
+        :raises werkzeug.exceptions.NotFound: as :exc:`JobNotFound`.
+        """
+        try:
+            return self.job(job_id)
+        except JobNotFound:
+            abort(404, NO_SUCH_JOB)
+
     # HTTP
 
     def accepted(self, job: Job[Any], location: str | None = None) -> Response:
@@ -156,6 +192,8 @@ class TaskQ:
             ``TASKQ_JOBS_URL_PREFIX``.
         """
         broker = self.broker
+        if current_app.debug:
+            self._look_for_workers(broker, job)
         url = job_url(job.id)
         response = job_response(
             job.record,
@@ -169,8 +207,31 @@ class TaskQ:
             response.headers["Location"] = location
         return response
 
+    def _look_for_workers(self, broker: Broker, job: Job[Any]) -> None:
+        """Say, once, that no worker is there: whoever develops an app may not know of them."""
+        if current_app.testing or broker in self._watched:
+            return
+        if job.done or not broker.engine.is_shared:
+            return  # it has run here, or it is for the worker of a test
+        self._watched.add(broker)
+        try:
+            workers = broker.engine.workers.count()
+        except BrokerError:
+            return
+        if not workers:
+            logger.warning(
+                "job %s of actor %r waits for a worker, and none is running for this app's"
+                " TASKQ_BROKER_URL: start one with `flask taskq worker`",
+                job.id,
+                job.record.actor,
+            )
+
     def jobs_blueprint(self) -> Blueprint:
-        """The blueprint of ``/jobs/<id>``, for apps that register it themselves."""
+        """The blueprint of ``/jobs/<id>``, for apps that register it themselves.
+
+        It takes ``before_request()`` and all else that a blueprint does, and any name and
+        prefix: ``accepted()`` finds it.
+        """
         return make_jobs_blueprint(lambda: self.broker)
 
     # Actors
@@ -231,22 +292,63 @@ class TaskQ:
         return declare if fn is None else declare(fn)
 
     def _declare(self, actor: Actor[..., Any]) -> None:
-        known = self._actors.get(actor.actor_name)
-        if known is not None and known is not actor:
-            raise ValueError(
-                f"an actor named {actor.actor_name!r} is declared already: {known.fn!r}"
-            )
+        check_name_is_free(actor, self._actors)
         for broker in self._brokers.values():
             broker.declare_actor(actor)
         self._actors[actor.actor_name] = actor
 
-    def _adopt(self) -> None:
+    def _adopt(self, *, is_strict: bool = False) -> None:
         # Looked at again with each use of a broker, because a module with shared actors may
         # be imported after the app was set up, and is known in its worker all the same.
         seen = self._adopted
         for number, actor in enumerate(get_shared_actors(seen), seen + 1):
-            self._declare(actor)
+            try:
+                self._declare(actor)
+            except ValueError as error:
+                if is_strict:
+                    raise
+                # Whoever happens to use a broker next has nothing to do with it.
+                self._refused[actor] = str(error)
+                logger.error("a shared actor cannot be used: %s", error)
             self._adopted = number
+
+    def check_shared(self, actor: Actor[..., Any]) -> None:
+        """Make sure that a shared actor is the one that its name stands for.
+
+        :raises ValueError: it is not, since its name or an option of it was refused.
+        """
+        if actor in self._refused:
+            raise ValueError(self._refused[actor])
+
+
+class _Describer:
+    """Shows the records of an app's jobs as clients see them. It does not keep it alive."""
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        self._app = weakref.ref(app)
+        self._expose = settings.expose
+
+    def __call__(self, record: JobRecord) -> dict[str, Any]:
+        app = self._app()
+        url = None
+        if app is not None:
+            is_current = has_app_context() and current_app == app
+            url = job_url(record.id) if is_current else job_path(app, record.id)
+        return job_dict(record, self._expose, url)
+
+
+def _check_set_up(app: Flask, **extra: Any) -> None:
+    """Look, at an app's first request, at what it got after ``init_app()``."""
+    broker = app.extensions["taskq"].broker_for(app)
+    prefix = broker.settings.jobs_url_prefix
+    if prefix is not None:
+        refuse_taken_prefix(app, prefix)
+    if not broker.settings.actors:
+        # Otherwise only a worker knows all actors.
+        for text in find_unknown_callbacks(broker):
+            logger.warning("%s", text)
+    # Routes that come later are Flask's own error.
+    request_started.disconnect(_check_set_up, app)
 
 
 def _load_middleware(settings: Settings) -> list[Middleware]:
@@ -257,13 +359,3 @@ def _load_middleware(settings: Settings) -> list[Middleware]:
         ),
         *load_middleware("TASKQ_MIDDLEWARE", settings.middleware),
     ]
-
-
-def _refuse_taken_prefix(app: Flask, prefix: str) -> None:
-    for rule in app.url_map.iter_rules():
-        if rule.rule == prefix or rule.rule.startswith(prefix + "/"):
-            raise ConfigurationError(
-                f"TASKQ_JOBS_URL_PREFIX is {prefix!r}, but the app has the route"
-                f" {rule.rule!r} (endpoint {rule.endpoint!r}) there already: choose another"
-                " prefix, or None to do without the jobs' routes"
-            )

@@ -44,6 +44,9 @@ class JobSource(Protocol):
     def decode_result(self, actor_name: str, result: bytes) -> Any:
         """A stored result, as the actor's annotation says."""
 
+    def describe(self, record: JobRecord) -> dict[str, Any]:
+        """The record as clients see it."""
+
 
 class Job(Generic[R_co]):
     """A handle on one job. It knows the job's last seen record and can look again.
@@ -65,6 +68,12 @@ class Job(Generic[R_co]):
     def status(self) -> Status:
         """The status as it was last seen; no I/O. See :meth:`refresh`."""
         return self.record.status
+
+    @property
+    def done(self) -> bool:
+        """Whether the job had ended, well or not, when it was last seen; no I/O. See
+        :meth:`refresh`."""
+        return self.record.status.is_final
 
     @property
     def progress(self) -> Progress | None:
@@ -145,6 +154,16 @@ class Job(Generic[R_co]):
         """
         self.record = self._source.cancel(self.id)
         return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """The job as it was last seen, as clients see it; no I/O.
+
+        The members are those of ``/jobs/<id>``, ready for JSON: what
+        :data:`TASKQ_EXPOSE` keeps back is None, and so is a result over 64 KiB.
+
+        :raises RuntimeError: the job is no app's.
+        """
+        return self._source.describe(self.record)
 
     def _result(self) -> R_co:
         record = self.record

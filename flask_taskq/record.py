@@ -83,12 +83,15 @@ class JobError(msgspec.Struct, frozen=True):
         ``malformed``, ``unknown_actor`` or ``worker_lost``; of a job that was given up,
         ``cancelled`` or ``discarded``; of one that was too old to run, ``expired``.
     :param traceback: the traceback as text, without the values of variables.
+    :param is_public: whether clients may see ``message``. The worker decides that, which has
+        the exception; whoever shows it later has its name only.
     """
 
     type: str
     message: str
     code: str = "exception"
     traceback: str | None = None
+    is_public: bool = False
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from flask import has_app_context
 from .actor import Actor
 from .actor import ActorDecorator
 from .actor import AsyncActor
+from .actor import check_name_is_free
 from .actor import make_actor
 from .actor import Sender
 
@@ -70,24 +71,23 @@ def shared_actor(
     ``actor_name`` with its own name before it.
 
     :raises ValueError: a name or the priority is not valid, or another shared actor has the
-        name. Whether an option is known is seen when an app is initialized.
+        name. Whether an option is known, and whether the project has an actor of the name, is
+        seen when an app is initialized. If that was before, it is an error in the log, and
+        one of each ``send()`` of this actor.
     """
 
     def declare(fn: Callable[..., Any]) -> Actor[..., Any]:
-        actor = make_actor(
+        actor: Actor[..., Any] = make_actor(
             fn,
-            resolver=_find_sender,
+            resolver=lambda: _find_sender(actor),
             actor_name=actor_name or fn.__name__,
             queue_name=queue_name,
             priority=priority,
             check_types=check_types,
             options=options,
         )
-        known = _declared.setdefault(actor.actor_name, actor)
-        if known is not actor:
-            raise ValueError(
-                f"a shared actor named {actor.actor_name!r} is declared already: {known.fn!r}"
-            )
+        check_name_is_free(actor, _declared, "a shared actor")
+        _declared[actor.actor_name] = actor
         return actor
 
     return declare if fn is None else declare(fn)
@@ -98,7 +98,7 @@ def get_shared_actors(seen: int = 0) -> Sequence[Actor[..., Any]]:
     return list(_declared.values())[seen:] if len(_declared) > seen else ()
 
 
-def _find_sender() -> Sender:
+def _find_sender(actor: Actor[..., Any]) -> Sender:
     if not has_app_context():
         raise RuntimeError(OUTSIDE)
     taskq = current_app.extensions.get("taskq")
@@ -108,4 +108,5 @@ def _find_sender() -> Sender:
             " actor's message to: call TaskQ(app) or taskq.init_app(app)"
         )
     sender: Sender = taskq.broker
+    taskq.check_shared(actor)
     return sender

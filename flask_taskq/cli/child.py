@@ -21,6 +21,7 @@ from ..errors import ConfigurationError
 from ..errors import TaskQError
 from ..extension import TaskQ
 from ..imports import import_actors
+from ..middleware.callbacks import check_callbacks
 from ..worker import process
 from ..worker.link import ChildSpec
 from ..worker.link import Configured
@@ -53,7 +54,7 @@ def main() -> None:
     try:
         app = _load_app(arguments.app)
         broker = _find_broker(app)
-        _import_actors(broker)
+        _import_actors(app, broker)
         _connect(broker, spec.worker_id, spec.connect_timeout)
     except CannotWork as error:
         link.send(error.refused)
@@ -123,9 +124,11 @@ def _find_broker(app: Flask) -> Broker:
     return broker
 
 
-def _import_actors(broker: Broker) -> None:
+def _import_actors(app: Flask, broker: Broker) -> None:
     try:
         import_actors(broker.settings.actors)
+        app.extensions["taskq"].broker_for(app)  # which takes over the shared ones of these
+        check_callbacks(broker)
     except ConfigurationError as error:
         raise CannotWork(Refused("app", str(error))) from None
     except BaseException:

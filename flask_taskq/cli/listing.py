@@ -93,4 +93,6 @@ def _cut(text: str) -> str:
 def _time(at: int | None) -> str | None:
     if at is None:
         return None
-    return datetime.fromtimestamp(min(at, END_OF_TIME) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return datetime.fromtimestamp(min(at, END_OF_TIME) / 1000, UTC).strftime(
+        "%Y-%m-%d %H:%M:%S UTC"
+    )

@@ -325,6 +325,10 @@ class Workers(abc.ABC):
         """
 
     @abc.abstractmethod
+    def count(self) -> int:
+        """How many have a lease that holds."""
+
+    @abc.abstractmethod
     def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
         """Take a dead worker's jobs from it, and forget the worker.
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
+from typing import Final
 
 from flask import Blueprint
+from flask import current_app
 from flask import request
 from flask import Response
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
 
 from ..broker import Broker
 from ..encoding import JOB_ID
@@ -16,11 +21,21 @@ from ..errors import JobNotFound
 from ..record import JobRecord
 from ..record import Status
 from .resource import job_response
-from .resource import job_url
 from .resource import problem_response
 from .resource import result_response
+from .urls import job_url
+from .urls import JobsBlueprint
 
 logger = logging.getLogger(__name__)
+
+#: What a client is told of an id that is unknown. It repeats nothing of the request.
+NO_SUCH_JOB: Final = "No job has this id: it never existed, or it was kept long enough."
+
+
+def answer_not_found(error: JobNotFound) -> ResponseReturnValue:
+    """The answer of a view that looked for a job which is not there: what the app answers
+    with for any other address that it does not have."""
+    return current_app.handle_user_exception(NotFound(NO_SUCH_JOB))
 
 
 def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
@@ -28,7 +43,7 @@ def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
 
     :param resolve: finds the broker of the app that serves the request.
     """
-    blueprint = Blueprint("taskq", __name__)
+    blueprint = JobsBlueprint(__name__)
 
     def answer(record: JobRecord, status: int = 200) -> Response:
         broker = resolve()
@@ -46,14 +61,16 @@ def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
             raise JobNotFound(job_id)
         return resolve().get_record(job_id)
 
+    # An app may register them under a prefix with variables of its own.
+
     @blueprint.get("/<job_id>")
-    def show_job(job_id: str) -> Response:
+    def show_job(job_id: str, **_others: Any) -> Response:
         response = answer(find(job_id))
         response.make_conditional(request)
         return response
 
     @blueprint.get("/<job_id>/result")
-    def show_result(job_id: str) -> Response:
+    def show_result(job_id: str, **_others: Any) -> Response:
         record = find(job_id)
         if record.result is None or "result" not in resolve().settings.expose:
             return problem_response(
@@ -65,7 +82,7 @@ def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
         return result_response(record)
 
     @blueprint.delete("/<job_id>")
-    def cancel_job(job_id: str) -> Response:
+    def cancel_job(job_id: str, **_others: Any) -> Response:
         find(job_id)
         record = resolve().cancel(job_id)
         if record.status is Status.CANCELLED:
@@ -81,12 +98,7 @@ def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
 
     @blueprint.errorhandler(JobNotFound)
     def job_not_found(error: JobNotFound) -> Response:
-        return problem_response(
-            404,
-            "job-not-found",
-            "No such job",
-            "No job has this id: it never existed, or it was kept long enough.",
-        )
+        return problem_response(404, "job-not-found", "No such job", NO_SUCH_JOB)
 
     @blueprint.errorhandler(BrokerError)
     def broker_unavailable(error: BrokerError) -> Response:

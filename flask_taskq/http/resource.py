@@ -1,7 +1,8 @@
 """A job as clients see it.
 
 The members are the same for every job; one that does not apply, or that ``TASKQ_EXPOSE``
-keeps back, is null. No traceback, argument or class name of an exception is among them.
+keeps back, is null. No traceback, argument or class name of an exception is among them, and
+the text of an exception only where the app has said so.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from typing import Final
 
 import msgspec
 from flask import Response
-from flask import url_for
-from werkzeug.routing import BuildError
 
 from ..clock import END_OF_TIME
+from ..encoding import decode_value
 from ..record import JobRecord
 from ..record import Status
 
@@ -32,25 +32,35 @@ RETRYING: Final = "retrying"
 
 _PROBLEM_TYPE: Final = "urn:flask-taskq:problem:"
 
-_ERROR_TITLES: Final = {
-    Status.FAILED: ("job-failed", "The job failed", 500),
-    Status.CANCELLED: ("job-cancelled", "The job was cancelled", 409),
-    Status.EXPIRED: ("job-expired", "The job expired before it could run", 410),
+#: What kind of problem an end without a result is, and the HTTP status that would go with it.
+_PROBLEMS: Final = {
+    Status.FAILED: ("job-failed", 500),
+    Status.CANCELLED: ("job-cancelled", 409),
+    Status.EXPIRED: ("job-expired", 410),
 }
 
-
-def job_url(job_id: str) -> str | None:
-    """Where a job is shown, without scheme and host; None if the app has no such route."""
-    try:
-        return url_for("taskq.show_job", job_id=job_id)
-    except BuildError:
-        return None
+#: What clients are told of an error with each code. The first three are also for records
+#: without an error.
+ERROR_TITLES: Final = {
+    "failed": "The job failed",
+    "cancelled": "The job was cancelled",
+    "expired": "The job expired before it could run",
+    "exception": "The job failed",
+    "discarded": "The job was given up",
+    "time_limit": "The job took too long",
+    "bad_arguments": "The arguments of the job do not fit",
+    "bad_result": "The result of the job cannot be stored",
+    "malformed": "The stored job is damaged",
+    "unknown_actor": "No worker knows how to run the job",
+    "worker_lost": "The worker died while it ran the job",
+    "internal": "The outcome of the job could not be stored",
+}
 
 
 def shown_status(record: JobRecord) -> str:
     """The status as people see it: ``retrying`` is a job that waits for its next attempt."""
     is_retrying = record.status is Status.SCHEDULED and record.attempt > 0
-    return RETRYING if is_retrying else record.status
+    return RETRYING if is_retrying else record.status.value
 
 
 def job_response(
@@ -147,11 +157,19 @@ def job_resource(
         "progress": _progress(record) if "progress" in expose else None,
         "result": result,
         "result_url": result_url,
-        "error": _error(record) if "error" in expose else None,
+        "error": _error(record, expose),
         "parent": None,
         "batch": None,
         "metadata": {},
     }
+
+
+def job_dict(record: JobRecord, expose: Collection[str], url: str | None) -> dict[str, Any]:
+    """The resource as plain values, its result included."""
+    resource = job_resource(record, expose, url)
+    if isinstance(resource["result"], msgspec.Raw):
+        resource["result"] = decode_value(resource["result"])
+    return resource
 
 
 def _progress(record: JobRecord) -> dict[str, Any] | None:
@@ -168,17 +186,21 @@ def _progress(record: JobRecord) -> dict[str, Any] | None:
     }
 
 
-def _error(record: JobRecord) -> dict[str, Any] | None:
-    if record.status not in _ERROR_TITLES:
+def _error(record: JobRecord, expose: Collection[str]) -> dict[str, Any] | None:
+    shows_text = "error_message" in expose
+    if record.status not in _PROBLEMS or not ("error" in expose or shows_text):
         return None
-    kind, title, status = _ERROR_TITLES[record.status]
+    kind, status = _PROBLEMS[record.status]
+    ending = kind.removeprefix("job-")
     error = record.error
+    code = ending if error is None else error.code
+    is_told = error is not None and (error.is_public or shows_text)
     return {
         "type": _PROBLEM_TYPE + kind,
-        "title": title,
+        "title": ERROR_TITLES.get(code, ERROR_TITLES[ending]),
         "status": status,
-        "detail": None if error is None else error.message,
-        "code": kind.removeprefix("job-") if error is None else error.code,
+        "detail": error.message if error is not None and is_told else None,
+        "code": code,
         "retryable": False,
         "attempt": record.attempt,
     }
@@ -188,7 +210,9 @@ def _time(at: int | None) -> str | None:
     if at is None:
         return None
     # An older version may have stored a time beyond it.
-    text = datetime.fromtimestamp(min(at, END_OF_TIME) / 1000, UTC).isoformat(timespec="milliseconds")
+    text = datetime.fromtimestamp(min(at, END_OF_TIME) / 1000, UTC).isoformat(
+        timespec="milliseconds"
+    )
     return text.replace("+00:00", "Z")
 
 

@@ -13,6 +13,7 @@ from .age_limit import AgeLimit
 from .callbacks import Callbacks
 from .current_job import CurrentJob
 from .job_logs import JobLogs
+from .public_errors import PublicErrors
 from .retries import Retries
 from .shutdown_notifications import ShutdownNotifications
 from .time_limit import TimeLimit
@@ -25,5 +26,6 @@ DEFAULT: Final[tuple[type[Middleware], ...]] = (
     TimeLimit,
     ShutdownNotifications,
     Callbacks,
+    PublicErrors,
     Retries,
 )

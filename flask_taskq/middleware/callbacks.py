@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 from typing import Final
 
+from ..actor import CALLBACKS
 from ..broker import Broker
+from ..errors import ConfigurationError
 from ..hooks import DECIDED
 from ..hooks import MessageProxy
 from ..hooks import Middleware
@@ -64,6 +67,38 @@ class Callbacks(Middleware):
             return
         if name is not None:
             broker.follow_up(message, name, message.asdict(), outcome)
+
+
+def find_unknown_callbacks(broker: Broker) -> list[str]:
+    """What is wrong with callbacks of actors that this process does not know: a text for each.
+
+    It is for when all actors are declared. The one of a callback may stand below the one
+    that names it.
+    """
+    texts = []
+    for actor in broker.actors.values():
+        for option in sorted(CALLBACKS & actor.options.keys()):
+            name = actor.options[option]
+            if name is not None and name not in broker.actors:
+                near = difflib.get_close_matches(name, broker.actors, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "none is like it"
+                texts.append(
+                    f"{option} of actor {actor.actor_name!r} is {name!r}, and no actor has"
+                    f" that name; {hint}"
+                )
+    return texts
+
+
+def check_callbacks(broker: Broker) -> None:
+    """Make sure that every callback of an actor is for one that is declared.
+
+    :raises ConfigurationError: one is not.
+    """
+    if texts := find_unknown_callbacks(broker):
+        raise ConfigurationError(
+            f"{'. '.join(texts)}. A worker imports what the app does, and the modules in"
+            " TASKQ_ACTORS"
+        )
 
 
 def _is_final_failure(message: MessageProxy, exception: BaseException) -> bool:

@@ -204,7 +204,18 @@ def _describe(run: Run) -> JobError:
         message=cut(_text(run)),
         code=code,
         traceback=cut(run.stack or _format_traceback(exception)),
+        is_public=_is_public(run),
     )
+
+
+def _is_public(run: Run) -> bool:
+    """Whether clients may see the text of a run's exception."""
+    if run.code != "exception":
+        return False  # it is of this package, about the actor's code
+    if getattr(type(run.exception), "public_message", False) is True:
+        return True
+    public = run.actor.options.get("public_errors", False)
+    return public is True or (bool(public) and isinstance(run.exception, public))
 
 
 def _text(run: Run) -> str:

@@ -209,7 +209,7 @@ def test_bad_options_are_not_repeated(value) -> None:
         "redsi://:hunter2?hunter2@host",
         "redsi://:hunter2",
         "redsi://host/0?password=hunter2",
-        "redsi://host:6379/0?pasword=hunter2&x=1",
+        "redsi://host:6379/0?passwrt=hunter2&x=1",
         "redsi://host:6379/0?password=hunt@hunter2",
         "redsi://host/0?password=a&hunter2",
         "redsi://user:hunter2@host/0?x=a@hunter2",
@@ -253,7 +253,11 @@ def test_settings_can_be_shown() -> None:
         result_ttl=5,
     )
 
-    for shown in (repr(settings), str(settings), repr(settings.for_results("redis://:hunter2@h"))):
+    for shown in (
+        repr(settings),
+        str(settings),
+        repr(settings.for_results("redis://:hunter2@h")),
+    ):
         assert "hunter2" not in shown
         assert "result_ttl=5" in shown
         assert "redis://" in shown

@@ -31,6 +31,10 @@ class MemoryWorkers(Workers):
         lease = self._store.settings.lease
         self._store.leases[worker] = self._store.clock.monotonic() + lease
 
+    def count(self) -> int:
+        with self._store.changed:
+            return sum(map(self._store.is_alive, self._store.leases))
+
     def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
         with self._store.changed:
             if worker not in self._store.leases:

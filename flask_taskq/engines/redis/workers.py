@@ -47,6 +47,11 @@ class RedisWorkers(Workers):
         unknown = self._store.run(RENEW, until, 0, *workers)
         return [worker.decode() for worker in unknown]
 
+    def count(self) -> int:
+        # Those whose lease ends later than now.
+        limits = (f"({self._store.now()}", "+inf")
+        return int(self._store.command("ZCOUNT", f"{self._store.prefix}wk", *limits))
+
     def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
         now = self._store.now()
         name = f"{secrets.token_hex(8)}:"

@@ -80,8 +80,8 @@ class Location(NamedTuple):
         path, _, query = settings.broker_url.removeprefix(_PREFIX).partition("?")
         if not os.path.isabs(path) or path.endswith("/"):
             raise ConfigurationError(
-                f"{settings.url_key}: {redact_url(settings.broker_url)!r} names no file by its absolute"
-                " path, which takes four slashes: sqlite:////var/lib/app/taskq.sqlite3"
+                f"{settings.url_key}: {redact_url(settings.broker_url)!r} names no file by its"
+                " absolute path, which takes four slashes: sqlite:////var/lib/app/taskq.sqlite3"
             )
         given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
         given.update(settings.broker_options)

@@ -242,6 +242,9 @@ class Statements:
         # now, now: of the monotonic clock
         self.lapsed = f"""SELECT id FROM {worker}
             WHERE lease_until <= ? OR lease_until > ? + lease ORDER BY id"""
+        # now, now
+        self.count_workers = f"""SELECT count(*) FROM {worker}
+            WHERE lease_until > ? AND lease_until <= ? + lease"""
         # worker
         self.held = f"""SELECT seq, id, crashes, suspects, cancel_requested FROM {job}
             WHERE status = 'running' AND worker = ? ORDER BY seq"""

@@ -58,6 +58,11 @@ class SQLiteWorkers(Workers):
 
         return store.write(renew)
 
+    def count(self) -> int:
+        statement = self._store.statements.count_workers
+        now = self._store.clock.monotonic()
+        return int(self._store.read(lambda c: c.execute(statement, (now, now)).fetchone()[0]))
+
     def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
         store = self._store
         running = frozenset(started)
