@@ -611,3 +611,16 @@ def test_a_job_can_wait_until_the_end_of_time(bench: Bench) -> None:
 
     record = bench.record(delivery.id)
     assert (record.status, record.scheduled_for) == (Status.SCHEDULED, END_OF_TIME)
+
+
+@pytest.mark.parametrize("is_public", [True, False])
+def test_whether_clients_may_see_an_error_is_kept_with_it(bench: Bench, is_public: bool) -> None:
+    """The worker decides that, and the web server shows it."""
+    error = msgspec.structs.replace(ERROR, is_public=is_public)
+    delivery = bench.running()
+    bench.settle(Failed(delivery=delivery, error=error))
+
+    record = bench.record(delivery.id)
+
+    assert record.error == error
+    assert [attempt.error.is_public for attempt in record.attempts] == [is_public]

@@ -27,6 +27,7 @@ OPTIONS = {
     "TimeLimit": {"time_limit": LONG},
     "ShutdownNotifications": {"notify_shutdown": False},
     "Callbacks": {"on_success": "called"},
+    "PublicErrors": {"public_errors": LookupError},
     "Retries": {"max_retries": 1},
 }
 

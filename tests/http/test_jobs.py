@@ -286,7 +286,7 @@ def test_a_job_that_failed_has_an_error(client, in_status):
         "type": "urn:flask-taskq:problem:job-failed",
         "title": "The job failed",
         "status": 500,
-        "detail": "no such month",
+        "detail": None,
         "code": "exception",
         "retryable": False,
         "attempt": 2,
@@ -302,7 +302,7 @@ def test_a_job_that_was_cancelled_has_an_error(client, in_status):
 
 @pytest.mark.needs("AgeLimit")
 def test_a_job_that_has_expired_has_an_error(app, client, taskq, clock, send):
-    """It says how old it was."""
+    """Its code says so."""
     taskq.actor(lambda: None, actor_name="old", max_age=1_000)
     job_id = send("old")
     clock.advance(2_000)
@@ -310,8 +310,8 @@ def test_a_job_that_has_expired_has_an_error(app, client, taskq, clock, send):
     job = client.get(f"/jobs/{job_id}").json
     assert (job["status"], job["done"], job["attempt"]) == ("expired", True, 0)
     error = job["error"]
-    assert (error["code"], error["status"]) == ("expired", 410)
-    assert error["detail"] == "older than its max_age of 1000 ms"
+    assert (error["code"], error["status"], error["detail"]) == ("expired", 410, None)
+    assert error["title"] == "The job expired before it could run"
 
 
 def test_a_job_that_was_given_up_tells_why(app, client, taskq, send):
@@ -332,22 +332,8 @@ def test_no_answer_shows_how_the_app_is_built(client, in_status):
     """No class of an exception, no traceback, no path, and no argument."""
     for status in ("retrying", "failed"):
         text = client.get(f"/jobs/{in_status(status)}").text
-        for secret in ("LookupError", "Traceback", __file__, "lambda", "args"):
+        for secret in ("LookupError", "no such", "Traceback", __file__, "lambda", "args"):
             assert secret not in text
-
-
-@pytest.mark.parametrize("text", ["no file \udcff", "<script>", "a\nb", "\x00"], ids=ascii)
-def test_any_text_of_an_error_can_be_shown(app, client, taskq, send, text):
-    """It is whatever the actor raised."""
-
-    def fail():
-        raise ValueError(text)
-
-    taskq.actor(fail, actor_name="odd", **once())
-    job_id = send("odd")
-    drain(app)
-    detail = client.get(f"/jobs/{job_id}").json["error"]["detail"]
-    assert detail == text.encode("utf-8", "backslashreplace").decode()
 
 
 # Headers

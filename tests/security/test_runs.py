@@ -184,11 +184,46 @@ def test_http_shows_no_argument_and_no_traceback(clock):
         assert secret not in text
 
 
+def test_no_text_of_an_exception_gets_out_by_any_way_to_clients(caplog):
+    """The resource, the answer of a view, and the dict for an answer of its own; while those
+    who run the app find it in the record and in the log."""
+    taskq = TaskQ()
+
+    def fail():
+        raise ConnectionError(f"password {CANARY} refused")
+
+    actor = taskq.actor(fail, actor_name="fail", **once())
+    app = make_app(taskq)
+    with app.app_context():
+        job = actor.send()
+    drain(app)
+    with app.test_request_context():
+        job.refresh()
+        shown = [taskq.accepted(job).get_data(as_text=True), str(job.as_dict())]
+    client = app.test_client()
+    shown += [client.get(f"/jobs/{job.id}{path}").text for path in ("", "/result")]
+    shown.append(client.delete(f"/jobs/{job.id}").text)
+    for text in shown:
+        assert CANARY not in text
+        assert "ConnectionError" not in text
+    assert CANARY in job.record.error.message
+    assert CANARY in caplog.text
+
+
 @pytest.mark.parametrize(
-    "url", [f"redis://user:{CANARY}@host/x", f"amqp://u:{CANARY}@h", f"x://:{CANARY}@/a"]
+    "url",
+    [
+        f"redis://user:{CANARY}@host/x",
+        f"amqp://u:{CANARY}@h",
+        f"x://:{CANARY}@/a",
+        f"reddis://h/0?password={CANARY}",
+        f"redis://h:port/0?password={CANARY}",
+        f"redis://h/0?passwrt={CANARY}",
+        f"sqlite:///?key={CANARY}",
+    ],
 )
 def test_an_error_of_configuration_has_no_password(url):
-    """A URL is shown without it."""
+    """A URL is shown without it, and without its query."""
     app = Flask("app")
     app.config["TASKQ_BROKER_URL"] = url
     with pytest.raises(Exception) as caught:

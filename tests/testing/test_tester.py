@@ -532,7 +532,7 @@ def test_a_failed_job_can_be_followed(jobs, client):
     for _ in range(4):
         jobs.fail_next(ValueError("no"))
     job = jobs.follow(client, client.post("/notes")).json
-    assert (job["status"], job["error"]["detail"]) == ("failed", "no")
+    assert (job["status"], job["error"]["code"]) == ("failed", "exception")
 
 
 def test_an_answer_without_a_job_is_followed_when_all_jobs_have_run(jobs, client, ran):

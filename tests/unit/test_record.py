@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from flask_taskq.record import FINAL
+from flask_taskq.record import JobError
 from flask_taskq.record import JobRecord
 from flask_taskq.record import Status
 from flask_taskq.record import TRANSITIONS
@@ -102,3 +104,11 @@ def test_a_new_record_counts_nothing_yet() -> None:
     assert (record.attempt, record.crashes, record.suspects) == (0, 0, 0)
     assert record.version == 1
     assert record.cancel_requested is False
+
+
+def test_an_error_that_an_older_version_has_stored_is_not_for_clients() -> None:
+    """Nobody has said that it is."""
+    data = b'{"type":"OSError","message":"no","code":"exception","traceback":null}'
+
+    assert msgspec.json.decode(data, type=JobError) == JobError("OSError", "no")
+    assert JobError("OSError", "no").is_public is False
