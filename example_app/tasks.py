@@ -87,9 +87,7 @@ def count_words(url: str) -> Words:
 
 
 # With backoffs that one can wait for. The defaults begin at 15 seconds.
-@taskq.actor(
-    max_retries=4, min_backoff=2_000, max_backoff=8_000, public_errors=ConnectionError
-)
+@taskq.actor(max_retries=4, min_backoff=2_000, max_backoff=8_000, public_errors=ConnectionError)
 def send_email(to: str, failing: int = 0, catch: bool = False) -> Delivery:
     """Send a mail, and show both ways to handle an error.
 

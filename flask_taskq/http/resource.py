@@ -7,6 +7,7 @@ the text of an exception only where the app has said so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from datetime import datetime
 from datetime import UTC
@@ -17,7 +18,6 @@ import msgspec
 from flask import Response
 
 from ..clock import END_OF_TIME
-from ..encoding import decode_value
 from ..record import JobRecord
 from ..record import Status
 
@@ -168,7 +168,9 @@ def job_dict(record: JobRecord, expose: Collection[str], url: str | None) -> dic
     """The resource as plain values, its result included."""
     resource = job_resource(record, expose, url)
     if isinstance(resource["result"], msgspec.Raw):
-        resource["result"] = decode_value(resource["result"])
+        # Not by msgspec, which refuses half a surrogate pair. Another program may have stored
+        # one, and clients of the resource get it as it is.
+        resource["result"] = json.loads(bytes(resource["result"]).decode(errors="replace"))
     return resource
 
 

@@ -200,7 +200,7 @@ def _describe(run: Run) -> JobError:
     elif run.message.discarded:
         code = "discarded"
     return JobError(
-        type=type(exception).__name__,
+        type=cut(type(exception).__name__),
         message=cut(_text(run)),
         code=code,
         traceback=cut(run.stack or _format_traceback(exception)),

@@ -27,6 +27,7 @@ from .backoff import Backoff
 from .backoff import log_failure
 from .prefetch import Prefetch
 from .reports import Reporter
+from .run import cut
 from .run import Run
 from .runner import emit_outcomes
 from .watch import Watch
@@ -213,5 +214,5 @@ def _without(stale: Iterable[Delivery], batch: Sequence[Settlement]) -> list[Set
 
 def defective(delivery: Delivery, error: BaseException) -> Failed:
     """The settlement of a job that met a defect of this package."""
-    defect = JobError(type=type(error).__name__, message=str(error), code="internal")
+    defect = JobError(type=type(error).__name__, message=cut(str(error)), code="internal")
     return Failed(delivery=delivery, error=defect)

@@ -614,7 +614,9 @@ def test_a_job_can_wait_until_the_end_of_time(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("is_public", [True, False])
-def test_whether_clients_may_see_an_error_is_kept_with_it(bench: Bench, is_public: bool) -> None:
+def test_whether_clients_may_see_an_error_is_kept_with_it(
+    bench: Bench, is_public: bool
+) -> None:
     """The worker decides that, and the web server shows it."""
     error = msgspec.structs.replace(ERROR, is_public=is_public)
     delivery = bench.running()

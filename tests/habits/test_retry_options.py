@@ -272,6 +272,25 @@ def test_the_record_tells_what_happened_in_each_attempt(line, clock):
     assert {one.started_at for one in record.attempts} == {clock.now()}
 
 
+class Named(type):
+    """A class with half a surrogate pair in its name."""
+
+    @property
+    def __name__(cls):
+        return "caf\udce9"
+
+
+class Odd(Exception, metaclass=Named):
+    """One of these."""
+
+
+def test_an_error_whose_class_has_an_unreadable_name_is_kept(line):
+    """As its text would be."""
+    record = line.run(raising(line, Odd("no"), max_retries=0).send())
+    assert (record.status, record.error.code) == (Status.FAILED, "exception")
+    assert (record.error.type, record.error.message) == (r"caf\udce9", "no")
+
+
 # What an actor can raise
 
 

@@ -215,6 +215,96 @@ def test_a_name_cannot_be_declared_twice(taskq):
         taskq.actor(lambda: 2, actor_name="add")
 
 
+def run_module(taskq, name, source, path=None):
+    """Run the source of a module, as an import of it does; what it has defined."""
+    namespace = {"taskq": taskq, "__name__": name}
+    exec(compile(source, path or f"/srv/shop/{name}.py", "exec"), namespace)
+    return namespace
+
+
+SEND_MAIL = "@taskq.actor\ndef send_mail(): return __name__\n"
+
+
+def test_who_declares_a_name_twice_is_told_both_places(taskq):
+    """And how to choose another name. The first one stays as it is."""
+    first = run_module(taskq, "orders", SEND_MAIL)["send_mail"]
+    with pytest.raises(ValueError) as caught:
+        run_module(taskq, "invoices", SEND_MAIL)
+    assert str(caught.value) == (
+        "an actor named 'send_mail' is declared already: orders.send_mail;"
+        " invoices.send_mail needs another name, which actor_name=... gives it"
+    )
+    app = make_app(taskq)
+    with app.app_context():
+        job = first.send()
+    drain(app)
+    assert job.get_result() == "orders"
+
+
+def test_two_functions_of_one_name_in_one_module_are_told_apart(taskq):
+    """The place is not said twice."""
+    with pytest.raises(ValueError, match="already: shop.send_mail; another function of this"):
+        run_module(taskq, "shop", SEND_MAIL + SEND_MAIL)
+
+
+FACTORY = """
+from functools import wraps
+
+def decorate(fn):
+    @wraps(fn)
+    def wrapper(): return fn()
+    return wrapper
+
+def create_app():
+    @taskq.actor
+    @decorate
+    def send_mail(): ...
+"""
+
+
+def test_an_actor_in_a_factory_that_runs_twice_gets_a_hint(taskq):
+    """As it does in tests. Actors belong to the module, like the TaskQ."""
+    create_app = run_module(taskq, "shop", FACTORY)["create_app"]
+    create_app()
+    with pytest.raises(ValueError, match="create_app.<locals>.send_mail, and the function .*"):
+        create_app()
+    with pytest.raises(ValueError, match="Declare actors at the level of a module and not in"):
+        create_app()
+
+
+def test_two_wrapped_functions_of_a_factory_are_not_taken_for_one(taskq):
+    """The wrapper is the same code, and what is wrapped is not."""
+    source = FACTORY + FACTORY.partition("def create_app():")[2].replace("mail", "mail2")
+    source = source.replace("@taskq.actor", "@taskq.actor(actor_name='send')")
+    create_app = run_module(taskq, "shop", source)["create_app"]
+    with pytest.raises(ValueError, match="send_mail2 needs another name"):
+        create_app()
+
+
+def test_an_actor_whose_file_is_imported_twice_gets_a_hint(taskq):
+    """Once as a program, and once by its name."""
+    run_module(taskq, "__main__", SEND_MAIL, "/srv/shop/app.py")
+    with pytest.raises(ValueError, match="__main__.send_mail, and its file was imported again"):
+        run_module(taskq, "app", SEND_MAIL, "/srv/shop/app.py")
+
+
+def test_a_class_that_is_declared_twice_is_named(taskq):
+    """By its method."""
+    source = "from flask_taskq import GenericActor\nclass Mail(GenericActor, taskq=taskq):\n"
+    source += "    def perform(self): ...\n"
+    run_module(taskq, "orders", source)
+    with pytest.raises(ValueError, match="orders.Mail.perform; invoices.Mail.perform needs"):
+        run_module(taskq, "invoices", source)
+
+
+def test_a_factory_with_a_taskq_of_its_own_can_run_again():
+    """Each has its actors."""
+    for _ in range(2):
+        taskq = TaskQ()
+        run_module(taskq, "shop", FACTORY)["create_app"]()
+        make_app(taskq)
+
+
 @pytest.mark.needs("Retries")
 def test_an_unknown_option_is_refused_when_the_app_is_set_up(taskq):
     """Only its middleware knows which there are."""

@@ -1,5 +1,7 @@
 """Actors of libraries, which know no ``TaskQ``."""
 
+import logging
+
 import pytest
 from flask import current_app
 from flask import Flask
@@ -9,6 +11,7 @@ from flask_taskq import shared_actor
 from flask_taskq import TaskQ
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
+from tests.support.apps import messages
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +73,9 @@ def test_an_app_that_is_set_up_later_knows_what_was_shared_before():
 def test_a_name_is_shared_once():
     """Two libraries would get each other's jobs."""
     shared_actor(actor_name="send")(lambda: None)
-    with pytest.raises(ValueError, match="shared actor named 'send' is declared already"):
+    with pytest.raises(
+        ValueError, match="shared actor named 'send' is declared already.*test_"
+    ):
         shared_actor(actor_name="send")(lambda: None)
 
 
@@ -89,6 +94,74 @@ def test_an_option_that_an_app_does_not_know_is_refused_when_it_is_set_up():
     shared_actor(actor_name="send", max_retires=1)(lambda: None)
     with pytest.raises(ValueError, match="actor 'send'.*did you mean 'max_retries'"):
         make_app(TaskQ())
+
+
+@pytest.fixture
+def late():
+    """An app that is set up, and a job of it. The TaskQ comes with it."""
+    taskq = TaskQ()
+
+    @taskq.actor
+    def send_mail(): ...
+
+    @taskq.actor
+    def other():
+        return "other"
+
+    app = make_app(taskq)
+    with app.app_context():
+        return taskq, app, other, other.send()
+
+
+#: What a library may do wrong that is imported late, and what is said of it.
+MISTAKES = pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"actor_name": "send_mail"}, "an actor named 'send_mail' is declared already"),
+        pytest.param(
+            {"actor_name": "late", "max_retires": 1},
+            "did you mean 'max_retries'",
+            marks=pytest.mark.needs("Retries"),
+        ),
+    ],
+)
+
+
+@MISTAKES
+def test_a_late_shared_actor_that_cannot_be_used_harms_no_other(late, options, text, caplog):
+    """Jobs are sent, run and shown as before. What is wrong is in the log, once."""
+    taskq, app, other, job = late
+    shared_actor(**options)(lambda: None)
+    with app.app_context():
+        jobs = [other.send(), taskq.job(job.id)]
+    drain(app)
+    client = app.test_client()
+    assert [client.get(f"/jobs/{one.id}").json["result"] for one in jobs] == ["other"] * 2
+    [line] = messages(caplog, logging.ERROR)
+    assert line.startswith("a shared actor cannot be used")
+    assert text in line
+
+
+@MISTAKES
+def test_a_late_shared_actor_that_cannot_be_used_is_not_sent(late, options, text):
+    """Nor taken for the one that has its name."""
+    taskq, app, other, job = late
+    refused = shared_actor(**options)(lambda: None)
+    with app.app_context():
+        for _ in range(2):
+            with pytest.raises(ValueError, match=text):
+                refused.send()
+    assert [one.id for one in drain(app)] == [job.id]
+
+
+def test_a_late_shared_actor_is_refused_by_the_app_that_it_does_not_fit(late):
+    """Another one takes it."""
+    shared = shared_actor(actor_name="send_mail")(lambda: "shared")
+    app = make_app(TaskQ())
+    with app.app_context():
+        job = shared.send()
+    drain(app)
+    assert job.get_result() == "shared"
 
 
 def test_sending_without_an_app_says_what_is_missing():
