@@ -135,6 +135,52 @@ def test_a_module_that_cannot_be_imported_is_shown(
     assert "shop_jobs" in worker.log
 
 
+SHOP_CALLBACKS = """
+from shop import taskq
+from flask_taskq import shared_actor
+
+@taskq.actor(on_success="tell", on_failure="share")
+def ship(number):
+    return number
+
+@taskq.actor
+def tell(message, result): ...
+
+@shared_actor
+def share(message, error): ...
+"""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_callback_that_no_actor_is_named_after_is_refused(
+    start_worker: START, folder: Path, known: bool
+) -> None:
+    """When all modules are imported, in whatever order their actors stand; --check says so."""
+    (folder / "shop.py").write_text(SHOP)
+    text = SHOP_CALLBACKS if known else SHOP_CALLBACKS.replace("def tell(", "def tel(")
+    (folder / "shop_jobs.py").write_text(text)
+    worker = start_worker("--check", app=f"{folder}/shop.py", FLASK_TASKQ_ACTORS="shop_jobs")
+    assert worker.wait() == (0 if known else 2)
+    refusal = "on_success of actor 'ship' is 'tell', and no actor has that name"
+    assert (refusal in worker.log) is not known
+    assert ("did you mean 'tel'?" in worker.log) is not known
+
+
+def test_a_worker_serves_the_queue_of_a_shared_actor_that_only_it_imports(
+    start_worker: START, taskq: TaskQ, folder: Path
+) -> None:
+    """As that of any other actor in a module of the configuration."""
+    (folder / "shop.py").write_text(SHOP)
+    (folder / "shop_jobs.py").write_text(
+        "from flask_taskq import shared_actor\n"
+        "@shared_actor(queue_name='library')\n"
+        "def count(number): return number\n"
+    )
+    job = taskq.broker.enqueue(Message("library", "count", (3,), {}, {}))
+    start_worker("-p", "1", app=f"{folder}/shop.py", FLASK_TASKQ_ACTORS="shop_jobs")
+    assert job.get_result(block=True, timeout=PATIENCE) == 3
+
+
 def test_a_bad_value_in_the_configuration_is_named(start_worker: START) -> None:
     """The key is in the log, and --check says no."""
     worker = start_worker("--check", FLASK_TASKQ_LEASE="soon")

@@ -73,9 +73,7 @@ def test_an_app_that_is_set_up_later_knows_what_was_shared_before():
 def test_a_name_is_shared_once():
     """Two libraries would get each other's jobs."""
     shared_actor(actor_name="send")(lambda: None)
-    with pytest.raises(
-        ValueError, match="shared actor named 'send' is declared already.*test_"
-    ):
+    with pytest.raises(ValueError, match="shared actor named 'send' is declared already"):
         shared_actor(actor_name="send")(lambda: None)
 
 
