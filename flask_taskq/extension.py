@@ -188,8 +188,8 @@ class TaskQ:
         """The answer of a view that has sent a job: 202, and where to ask for it.
 
         :param job: what ``send()`` returned.
-        :param location: where the client finds the job, if not at the route under
-            ``TASKQ_JOBS_URL_PREFIX``.
+        :param location: where the client finds the job, if not at the routes of
+            :meth:`jobs_blueprint`.
         """
         broker = self.broker
         if current_app.debug:
