@@ -173,7 +173,7 @@ def test_a_moment_without_a_zone_is_an_error(line, ran):
         ({"max_age": True}, "max_age is True; it is milliseconds"),
         ({"max_age": 10**15}, "max_age is 10*; it is at most 6,000 years"),
         ({"expires": "tomorrow"}, "expires is 'tomorrow'; it is an aware datetime"),
-        ({"expires": 10**15}, "expires is 10*; it is an aware datetime, .* the year 9999"),
+        ({"expires": 10**15}, "expires is 10*, which is after the year 9999"),
     ],
 )
 def test_an_option_of_the_wrong_kind_is_an_error_of_the_declaration(line, ran, options, text):

@@ -183,7 +183,7 @@ def test_what_this_package_says_of_the_code_is_for_its_developers(taskq):
     drain(app)
     error = app.test_client().get(f"/jobs/{job.id}").json["error"]
     assert (error["code"], error["detail"]) == ("bad_result", None)
-    assert "returned a object" in job.refresh().record.error.message
+    assert "result of actor 'work'" in job.refresh().record.error.message
 
 
 @pytest.mark.parametrize("text", ["no file \udcff", "<script>", "a\nb", "\x00"], ids=ascii)
