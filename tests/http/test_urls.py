@@ -62,9 +62,9 @@ def check_urls(client, url, base_url=None, path="/go"):
 def test_the_routes_can_have_another_name_and_prefix(taskq):
     """Location and self are where they are."""
     app = set_up(taskq, prefix=None)
-    app.register_blueprint(taskq.jobs_blueprint(), url_prefix="/work", name="work")
+    app.register_blueprint(taskq.jobs_blueprint(), url_prefix="/tasks", name="tasks")
     add_view(app, taskq)
-    check_urls(app.test_client(), "/work/{}")
+    check_urls(app.test_client(), "/tasks/{}")
 
 
 def test_the_routes_can_be_in_a_blueprint_of_the_apps_own(taskq):
