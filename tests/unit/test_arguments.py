@@ -235,7 +235,7 @@ def test_names_of_parameters_may_be_any(line):
     ("args", "kwargs", "told"),
     [
         ((), {"x": 1}, "it has no parameter 'x'"),
-        ((1,), {"secnd": 1}, "it has no parameter 'secnd'; did you mean 'second'?"),
+        ((1,), {"secondary": 1}, "it has no parameter 'secondary'; did you mean 'second'?"),
         ((), {}, "without 'first' and 'second'"),
         ((1, 2, 3), {}, "3 arguments by position are too many"),
         ((1,), {"first": 1, "second": 2}, "'first' is given twice, by position and by name"),
