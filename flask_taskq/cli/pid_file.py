@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,51 +15,90 @@ import click
 #: Larger than any process id, whose C type has 32 bits.
 _NO_PID: Final = 2**31
 
+#: More than a process id has digits.
+_LENGTH: Final = 64
+
 
 @contextmanager
 def write_pid_file(path: Path | None) -> Iterator[None]:
-    """Hold the file while the block runs. A file left by a dead process is taken over.
+    """Hold the file while the block runs.
+
+    Whether a worker holds it is told by a lock, which the system lets go when the process
+    is gone, and not by the number in the file: after a crash, or in a container that was
+    started again, another process may have that number.
 
     :param path: None does nothing.
-    :raises click.ClickException: a process that lives holds it, or it cannot be written.
+    :raises click.ClickException: another worker holds it, it has something else in it, or
+        it cannot be written.
     """
     if path is None:
         yield
         return
-    holder = _read(path)
-    if holder is not None and holder != os.getpid() and _is_alive(holder):
-        raise click.ClickException(f"{path}: process {holder} is running already")
     mine = f"{os.getpid()}\n".encode()
     try:
-        path.write_bytes(mine)
+        descriptor = _open_locked(path)
+    except BlockingIOError:
+        raise click.ClickException(_already_running(path)) from None
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error}") from None
     try:
+        _write(path, descriptor, mine)
         yield
     finally:
+        # Before the lock is let go: otherwise it could be the file of the next worker.
         with suppress(OSError):
-            if path.read_bytes() == mine:
+            if _is_at(path, descriptor) and path.read_bytes() == mine:
                 path.unlink()
+        os.close(descriptor)
 
 
-def _read(path: Path) -> int | None:
+def _open_locked(path: Path) -> int:
+    """A descriptor of the file, which is made if it is missing.
+
+    :raises BlockingIOError: another process has locked it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it locked may have removed it meanwhile.
+            if _is_at(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
     try:
-        pid = int(path.read_text())
-        # kill() takes 0 and negative numbers for groups of processes.
-        if not 0 < pid < _NO_PID:
-            raise ValueError(pid)
-        return pid
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        raise click.ClickException(f"{path} is not a pid file: not overwriting it") from None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
         return False
-    except PermissionError:
+
+
+def _write(path: Path, descriptor: int, text: bytes) -> None:
+    try:
+        if not _is_pid(os.pread(descriptor, _LENGTH, 0)):
+            raise click.ClickException(f"{path} is not a pid file: not overwriting it")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text, 0)
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error}") from None
+
+
+def _is_pid(content: bytes) -> bool:
+    """Whether this may be overwritten: a process id, or nothing, as after a power cut."""
+    content = content.strip(b"\0 \n")
+    if not content:
         return True
-    return True
+    return content.isdigit() and len(content) < _LENGTH // 2 and 0 < int(content) < _NO_PID
+
+
+def _already_running(path: Path) -> str:
+    try:
+        pid = path.read_text().strip()
+    except (OSError, ValueError):
+        pid = ""
+    who = f"process {pid}" if pid.isdigit() else "another worker"
+    return f"{path}: {who} is running already"

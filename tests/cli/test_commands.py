@@ -215,11 +215,13 @@ def test_a_worker_that_runs_already_is_not_started_twice(started, tmp_path):
     """Its pid file says so."""
     import os
 
+    from flask_taskq.cli.pid_file import write_pid_file
+
     path = tmp_path / "pid"
-    path.write_text(f"{os.getppid()}\n")
-    result = Flask("app").test_cli_runner().invoke(worker, ["--pid-file", str(path)])
+    with write_pid_file(path):
+        result = Flask("app").test_cli_runner().invoke(worker, ["--pid-file", str(path)])
     assert result.exit_code == 1
-    assert f"process {os.getppid()} is running already" in result.output
+    assert f"process {os.getpid()} is running already" in result.output
 
 
 @pytest.mark.parametrize("command", ["worker", "actors", "job"])

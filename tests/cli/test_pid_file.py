@@ -58,18 +58,73 @@ def test_a_file_of_its_own_process_id_is_taken_over(path):
 
 
 @pytest.mark.parametrize("pid", [os.getppid(), 1])
-def test_a_file_of_a_living_process_is_respected(path, pid):
-    """Also where that process may not be signalled."""
+def test_a_number_that_another_process_has_by_now_is_taken_over(path, pid):
+    """In a container that was started again, or after the machine was."""
     path.write_text(f"{pid}\n")
-    with pytest.raises(click.ClickException, match=f"process {pid} is running already"):
+    with write_pid_file(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 6])
+def test_an_empty_file_is_taken_over(path, content):
+    """As a power cut leaves it, which may also fill it with zeros."""
+    path.write_bytes(content)
+    with write_pid_file(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from flask_taskq.cli.pid_file import write_pid_file
+with write_pid_file(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(path):
+    """Another process that holds the file."""
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_a_file_of_a_living_worker_is_respected(path, holder):
+    """The error names the process, and the file stays as it is."""
+    with pytest.raises(click.ClickException, match=f"process {holder.pid} is running already"):
         with write_pid_file(path):
             raise AssertionError
-    assert path.read_text() == f"{pid}\n"
+    assert path.read_text() == f"{holder.pid}\n"
 
 
-@pytest.mark.parametrize("text", ["", "important notes", "12 34", "0", "-1", "9" * 30, "\xff"])
+def test_a_living_worker_is_respected_whatever_is_in_its_file(path, holder):
+    """Somebody has emptied it: the lock counts."""
+    path.write_text("")
+    with pytest.raises(click.ClickException, match="another worker is running already"):
+        with write_pid_file(path):
+            raise AssertionError
+
+
+def test_a_file_of_a_killed_worker_is_taken_over(path, holder):
+    """Its lock is gone with it."""
+    holder.kill()
+    holder.wait()
+    assert path.exists()
+    with write_pid_file(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["important notes", "12 34", "0", "-1", "9" * 30, "9" * 300, "\xff", "1.5"]
+)
 def test_a_file_that_is_no_pid_file_is_not_overwritten(path, text):
-    """Somebody mistook it; zero and negative numbers are groups of processes."""
+    """Somebody mistook it."""
     path.write_text(text, "latin-1")
     with pytest.raises(click.ClickException, match="is not a pid file"):
         with write_pid_file(path):
