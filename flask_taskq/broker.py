@@ -245,7 +245,9 @@ class Broker:
         return options[name] is not None or name in self._nullable_options
 
     def declare_queue(self, queue_name: str) -> None:
-        """Make a queue known. Nothing happens if it is."""
+        """Make a queue known that no actor has: its workers serve it, and messages may name
+        it. Nothing happens if it is known.
+        """
         if queue_name not in self._queues:
             self.emit_before("declare_queue", queue_name)
             self._queues.add(queue_name)
@@ -369,7 +371,7 @@ class Broker:
     def _seal(self, message: Message, now: int, due_at: int | None) -> Envelope:
         # A message may be made, or changed, by hand. A worker would refuse it.
         if message.queue_name not in self._queues:
-            self.declare_queue(check_queue_name(message.queue_name))
+            self._note_queue(check_queue_name(message.queue_name), message.actor_name)
         check_actor_name(message.actor_name)
         if not JOB_ID.fullmatch(message.message_id):
             raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
@@ -392,6 +394,22 @@ class Broker:
             due_at=due_at,
             max_attempts=self._max_attempts(message),
         )
+
+    def _note_queue(self, queue_name: str, actor_name: str) -> None:
+        """The first message to a queue that nobody has declared. From now on it is known."""
+        # A message for an actor that is not here goes to another app, on purpose.
+        if actor_name in self.actors:
+            near = difflib.get_close_matches(queue_name, self._queues, n=1)
+            logger.warning(
+                "a message for actor %r goes to the queue %r, which no actor of this app has:"
+                " only a worker whose --queues names it runs the job%s (if that is meant,"
+                " call broker.declare_queue(%r) when the app is set up)",
+                actor_name,
+                queue_name,
+                f"; did you mean {near[0]!r}?" if near else "",
+                queue_name,
+            )
+        self.declare_queue(queue_name)
 
     def _refuse_declared_options(self, message: Message) -> None:
         if not self._declared_options.isdisjoint(message.options):

@@ -45,29 +45,35 @@ def _load(key: str, entry: object) -> Middleware:
     return found
 
 
-def import_actors(names: Iterable[str]) -> None:
+def import_actors(names: Iterable[str]) -> list[str]:
     """Import the modules of ``TASKQ_ACTORS``.
 
     :param names: of modules; ``pkg.*`` is a package and all that is below it.
+    :return: what was imported, by name.
     :raises ConfigurationError: one cannot be imported.
     """
+    imported = []
     for name in names:
         try:
             if name.endswith(".*"):
-                _import_package(name.removesuffix(".*"))
+                imported += _import_package(name.removesuffix(".*"))
             else:
                 importlib.import_module(name)
+                imported.append(name)
         except (ImportError, ValueError, TypeError) as error:
             # The last two are what an empty name and a relative one raise.
             raise ConfigurationError(
                 f"TASKQ_ACTORS: {name!r} cannot be imported: {error}"
             ) from error
+    return imported
 
 
-def _import_package(name: str) -> None:
+def _import_package(name: str) -> list[str]:
     package = importlib.import_module(name)
+    imported = [name]
     # Not by pkgutil.walk_packages(), which passes over a package that cannot be imported.
     for module in pkgutil.iter_modules(getattr(package, "__path__", ()), f"{name}."):
         if module.name.endswith(".__main__"):
             continue  # importing it would run the program
-        _import_package(module.name)
+        imported += _import_package(module.name)
+    return imported

@@ -6,7 +6,6 @@ a command imports what it needs when it runs.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -36,7 +35,7 @@ def taskq() -> None:
     "--processes",
     type=click.IntRange(min=1),
     default=None,
-    help="How many processes. Default: the CPUs that may be used.",
+    help="How many processes. Default: one for each CPU that may be used.",
 )
 @click.option(
     "-t",
@@ -101,7 +100,7 @@ def taskq() -> None:
     default=None,
     help="Write the supervisor's process id to this file while it runs.",
 )
-@click.option("--check", is_flag=True, help="Build the app once, say whether it works, end.")
+@click.option("--check", is_flag=True, help="Build the app once, say what is found, end.")
 @click.pass_context
 def worker(
     context: click.Context,
@@ -119,19 +118,25 @@ def worker(
 ) -> None:
     """Run jobs until SIGTERM or SIGINT. SIGHUP loads new code.
 
-    Exit codes: 0 after one signal, 143 or 130 after a second one, 2 when the command or
-    the app's name is wrong, 3 when the engine was not reached in time.
+    Exit codes: 0 after one signal, 143 or 130 after a second one, 1 when the pid file is
+    held by another worker or cannot be written, 2 when the command or the app's name is
+    wrong, 3 when the engine was not reached in time. With --check also 2 when the app cannot
+    be built, and 143, 130, or 129 after a signal.
     """
     from ..clock import Clock
+    from ..worker.check import check as check_app
     from ..worker.supervisor import Supervisor
     from ..worker.supervisor import SupervisorOptions
+    from .cpus import count_cpus
     from .logs import configure_logging
     from .pid_file import write_pid_file
 
     configure_logging(log_level, log_format)
+    cpus = count_cpus()
     options = SupervisorOptions(
-        command=_child_command(context.ensure_object(ScriptInfo), log_level, log_format),
-        processes=processes or _count_cpus(),
+        command=_child_command(context, log_level, log_format),
+        processes=processes or cpus.number,
+        processes_reason="--processes" if processes else cpus.reason,
         threads=threads,
         queues=None if queues is None else _split_queues(queues),
         grace=grace,
@@ -139,11 +144,10 @@ def worker(
         max_jobs=max_jobs,
         max_memory=None if max_memory is None else _parse_size(max_memory),
     )
-    supervisor = Supervisor(options, Clock())
     if check:
-        sys.exit(supervisor.check())
+        sys.exit(check_app(options, Clock(), _show))
     with write_pid_file(pid_file):
-        code = supervisor.run()
+        code = Supervisor(options, Clock()).run()
     sys.exit(code)
 
 
@@ -208,16 +212,34 @@ def _find_extension() -> TaskQ:
     return extension
 
 
-def _child_command(info: ScriptInfo, log_level: str, log_format: str) -> list[str]:
-    command = [sys.executable, "-m", f"{__name__}.child"]
+def _child_command(context: click.Context, log_level: str, log_format: str) -> list[str]:
+    import msgspec
+
+    from .factory import FactoryNotFound
+    from .factory import locate_factory
+
+    child = f"{__name__}.child"
+    if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "") == child:
+        # A program that this child imports runs its commands then.
+        raise click.UsageError("a process of a worker cannot be a worker itself")
+    command = [sys.executable, "-m", child]
     command += ["--log-level", log_level, "--log-format", log_format]
-    if info.app_import_path:
-        return [*command, "--app", info.app_import_path]
+    info = context.ensure_object(ScriptInfo)
     if info.create_app is not None:
-        # A program with a FlaskGroup of its own: name its factory, for children to import.
-        factory = info.create_app
-        return [*command, "--app", f"{factory.__module__}:{factory.__qualname__}"]
-    return command
+        # A program with a FlaskGroup of its own. As in Flask, it wins over FLASK_APP.
+        group = context.find_root().command
+        try:
+            place = locate_factory(info.create_app, group, info.set_debug_flag)
+        except FactoryNotFound as error:
+            raise click.UsageError(str(error)) from None
+        return [*command, "--factory", msgspec.json.encode(place).decode()]
+    return [*command, "--app", info.app_import_path] if info.app_import_path else command
+
+
+def _show(name: str, value: str) -> None:
+    from .listing import list_row
+
+    click.echo(list_row(name, value))
 
 
 def _split_queues(queues: str) -> list[str]:
@@ -236,9 +258,3 @@ def _parse_size(size: str) -> int:
         raise click.BadParameter(text, param_hint="--max-memory")
     number, unit = match.groups()
     return int(number) << 10 * " KMG".index(unit.upper() or " ")
-
-
-def _count_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

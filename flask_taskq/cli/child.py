@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import traceback
+import warnings
 
 import msgspec
 from flask import Flask
@@ -23,10 +24,14 @@ from ..extension import TaskQ
 from ..imports import import_actors
 from ..middleware.callbacks import check_callbacks
 from ..worker import process
+from ..worker.link import Checked
 from ..worker.link import ChildSpec
 from ..worker.link import Configured
 from ..worker.link import Link
 from ..worker.link import Refused
+from .factory import FactoryNotFound
+from .factory import FactoryPath
+from .factory import load_factory
 from .logs import configure_logging
 
 # This module runs as __main__.
@@ -51,29 +56,54 @@ def main() -> None:
     configure_logging(arguments.log_level, arguments.log_format)
     spec = msgspec.json.decode(arguments.spec, type=ChildSpec)
     link = _open_link(spec)
+    if spec.check:
+        check(arguments, spec, link)
+        return
     try:
-        app = _load_app(arguments.app)
+        app = _load_app(arguments)
         broker = _find_broker(app)
         _import_actors(app, broker)
         _connect(broker, spec.worker_id, spec.connect_timeout)
     except CannotWork as error:
         link.send(error.refused)
+        _end_soon(1)
         raise SystemExit(1) from None
-    if spec.check:
-        broker.engine.workers.hand_back(spec.worker_id, (), "checked")
-        return
-    queues = sorted(broker.get_declared_queues())
-    # The supervisor has no use for middleware, and not every instance could travel.
-    settings = msgspec.structs.replace(broker.settings, middleware=(), default_middleware=None)
-    link.send(Configured(settings, queues))
+    link.send(_describe(broker))
     broker.emit_after("process_boot")
     process.serve(broker, link, spec)
     _end_soon()
 
 
+def check(arguments: argparse.Namespace, spec: ChildSpec, link: Link) -> None:
+    """Build the app, reach the engine, and say what was found, as far as that goes."""
+    modules: list[str] = []
+    heard: list[str] = []
+    warnings.showwarning = lambda message, *_, **__: heard.append(str(message))
+    try:
+        app = _load_app(arguments)
+        broker = _find_broker(app)
+        modules = _import_actors(app, broker)
+        modules = sorted({*modules, *(one.fn.__module__ for one in broker.actors.values())})
+        link.send(_describe(broker))
+        _connect(broker, spec.worker_id, spec.connect_timeout)
+        broker.engine.workers.hand_back(spec.worker_id, (), "checked")
+    except CannotWork as error:
+        link.send(error.refused)
+    link.send(Checked(modules, heard))
+    _end_soon()
+
+
+def _describe(broker: Broker) -> Configured:
+    # The supervisor has no use for middleware, and not every instance could travel.
+    settings = msgspec.structs.replace(broker.settings, middleware=(), default_middleware=None)
+    actors = {name: actor.queue_name for name, actor in broker.actors.items()}
+    return Configured(settings, sorted(broker.get_declared_queues()), actors)
+
+
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A process of flask taskq worker.")
     parser.add_argument("--app")
+    parser.add_argument("--factory")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", default="text")
     parser.add_argument("--spec", required=True)
@@ -87,9 +117,15 @@ def _open_link(spec: ChildSpec) -> Link:
     return Link(socket.socket(fileno=spec.link))
 
 
-def _load_app(import_path: str | None) -> Flask:
+def _load_app(arguments: argparse.Namespace) -> Flask:
+    info = ScriptInfo(app_import_path=arguments.app)
     try:
-        return ScriptInfo(app_import_path=import_path).load_app()
+        if arguments.factory is not None:
+            place = msgspec.json.decode(arguments.factory, type=FactoryPath)
+            info.create_app, info.set_debug_flag = load_factory(place), place.set_debug_flag
+        return info.load_app()
+    except FactoryNotFound as error:
+        raise CannotWork(Refused("usage", str(error))) from None
     except NoAppException as error:
         # Flask raises the same error for an app that is not there and for one whose import
         # failed; only the first is the command's fault.
@@ -124,11 +160,12 @@ def _find_broker(app: Flask) -> Broker:
     return broker
 
 
-def _import_actors(app: Flask, broker: Broker) -> None:
+def _import_actors(app: Flask, broker: Broker) -> list[str]:
     try:
-        import_actors(broker.settings.actors)
+        imported = import_actors(broker.settings.actors)
         app.extensions["taskq"].broker_for(app)  # which takes over the shared ones of these
         check_callbacks(broker)
+        return imported
     except ConfigurationError as error:
         raise CannotWork(Refused("app", str(error))) from None
     except BaseException:
@@ -158,9 +195,9 @@ def _connect(broker: Broker, worker_id: str, timeout: int) -> None:
             delay = min(delay * 2, 5.0)
 
 
-def _end_soon() -> None:
+def _end_soon(code: int = 0) -> None:
     logging.shutdown()
-    timer = threading.Timer(_EXIT_TIME, os._exit, (0,))
+    timer = threading.Timer(_EXIT_TIME, os._exit, (code,))
     timer.daemon = True
     timer.start()
 

@@ -18,7 +18,7 @@ _GROUPS: Final = Path("/sys/fs/cgroup")
 class CPUs(NamedTuple):
     """How many CPUs there are to use, at least one, and what sets this limit."""
 
-    count: int
+    number: int
     reason: str
 
 
@@ -36,7 +36,7 @@ def count_cpus() -> CPUs:
     quota = read_quota()
     if quota is not None:
         limits.append(CPUs(max(1, math.ceil(quota)), f"CPUs of its cgroup: {quota:.4g}"))
-    return min(limits, key=lambda limit: limit.count)
+    return min(limits, key=lambda limit: limit.number)
 
 
 def read_quota(memberships: Path = _MEMBERSHIPS, groups: Path = _GROUPS) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Final
 from typing import get_args
 
@@ -18,10 +19,12 @@ from ..errors import JobNotFound
 from ..extension import TaskQ
 from ..http import job_resource
 from ..http import job_url
+from ..imports import import_actors
 from ..record import JobRecord
 from ..record import Status
 from .bar import make_bar
 from .listing import list_job
+from .waiting import explain_wait
 
 #: How often the bar is drawn while a job runs, in milliseconds.
 _LOOK: Final = 500
@@ -56,6 +59,7 @@ def handle_job(
             record = broker.cancel(job_id)
         if wait:
             record = _wait(broker, record, timeout)
+        shown = _encode(record) if as_json else _list(broker, record)
     except JobNotFound as error:
         return _fail(_unknown(broker, error), FAILURE)
     except ConfigurationError as error:
@@ -65,7 +69,7 @@ def handle_job(
     except KeyboardInterrupt:
         click.echo(f"No longer waiting; job {job_id} goes on.", err=True)
         return INTERRUPTED
-    click.echo(_encode(record) if as_json else list_job(record))
+    click.echo(shown)
     if cancel and not can_cancel:
         return _fail(f"job {job_id} is {record.status} already", FAILURE)
     if not wait:
@@ -98,6 +102,16 @@ def _wait(broker: Broker, record: JobRecord, timeout: int | None) -> JobRecord:
             # In slices, because the engine tells of the end only, and not of progress.
             record = broker.wait_for_record(record.id, int(min(left, _LOOK)))
     return record
+
+
+def _list(broker: Broker, record: JobRecord) -> str:
+    # Without the modules that only a worker imports, the app would seem to lack actors. What
+    # keeps one from being imported is no reason to show nothing.
+    with suppress(Exception):
+        import_actors(broker.settings.actors)
+    actor = broker.actors.get(record.actor)
+    parameters = () if actor is None else actor.parameters
+    return list_job(record, parameters, explain_wait(broker, record))
 
 
 def _encode(record: JobRecord) -> bytes:

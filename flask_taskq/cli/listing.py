@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import datetime
 from datetime import UTC
+from typing import Any
 from typing import Final
+from typing import overload
+
+import msgspec
 
 from ..clock import END_OF_TIME
+from ..encoding import decode_message
+from ..errors import DecodeError
 from ..http import shown_status
+from ..record import Attempt
+from ..record import JobError
 from ..record import JobRecord
 from ..record import LogLine
 from ..record import Progress
@@ -22,14 +31,27 @@ _LOG_LINES: Final = 10
 #: How much of a result or an error is listed, in characters. ``--json`` has all of it.
 _TEXT: Final = 2_000
 
+#: How much of each argument is.
+_ARGUMENT: Final = 200
 
-def list_job(record: JobRecord) -> str:
-    """Lines of a name and a value, with the values in one column."""
-    lines = []
-    for name, value in _rows(record):
-        if value is not None:
-            lines.append(f"{name:<{_WIDTH}}" + value.replace("\n", "\n" + " " * _WIDTH))
-    return "\n".join(lines)
+
+def list_job(record: JobRecord, parameters: Sequence[str] = (), waits: str = "") -> str:
+    """Lines of a name and a value, with the values in one column.
+
+    :param parameters: names of the actor's positional parameters, as far as they are known.
+    :param waits: why the job waits, if it does and that is known.
+    """
+    rows = [*_rows(record, parameters, waits)]
+    return "\n".join(_row(name, value) for name, value in rows if value is not None)
+
+
+def list_row(name: str, value: str) -> str:
+    """A name and a value, as :func:`list_job` lists them."""
+    return _row(name, "\n".join(map(printable, value.split("\n"))))
+
+
+def _row(name: str, value: str) -> str:
+    return f"{name:<{_WIDTH}}" + value.replace("\n", "\n" + " " * _WIDTH)
 
 
 def show_progress(progress: Progress) -> str:
@@ -49,30 +71,75 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
-def _rows(record: JobRecord) -> Iterator[tuple[str, str | None]]:
+def _rows(
+    record: JobRecord, parameters: Sequence[str], waits: str
+) -> Iterator[tuple[str, str | None]]:
     yield "id", record.id
     yield "actor", printable(record.actor)
+    yield from _message(record, parameters)
     yield "queue", printable(record.queue)
     yield "status", _status(record)
+    yield "waits", "\n".join(map(printable, waits.split("\n"))) if waits else None
     limit = "" if record.max_attempts is None else f" of {record.max_attempts}"
     yield "attempt", f"{record.attempt}{limit}"
     yield "crashes", str(record.crashes) if record.crashes else None
-    yield "created", _time(record.created_at)
-    yield "not before", None if record.status.is_final else _time(record.scheduled_for)
-    yield "started", _time(record.started_at)
-    yield "finished", _time(record.finished_at)
-    yield "kept until", _time(record.expires_at)
+    yield "created", show_time(record.created_at)
+    yield "not before", None if record.status.is_final else show_time(record.scheduled_for)
+    yield "started", show_time(record.started_at)
+    yield "finished", show_time(record.finished_at)
+    yield "kept until", show_time(record.expires_at)
     yield "worker", None if record.worker is None else printable(record.worker)
     yield "progress", None if record.progress is None else show_progress(record.progress)
     result = record.result
     yield "result", None if result is None else _cut(result.decode("utf-8", "replace"))
     error = record.error
-    yield "error", None if error is None else _cut(f"{error.type}: {error.message}")
+    yield "error", None if error is None else _cut(_error(error))
+    yield "attempts", _cut("\n".join(map(_attempt, record.attempts))) or None
+    yield "traceback", _traceback(error) if error is not None else None
     yield "log", "\n".join(map(_log_line, record.logs[-_LOG_LINES:])) or None
 
 
+def _message(record: JobRecord, parameters: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    try:
+        message = decode_message(record.message, len(record.message))
+    except DecodeError as error:
+        yield "arguments", f"cannot be read: {printable(str(error)[:_ARGUMENT])}"
+        return
+    names = [*parameters, *(f"args[{n}]" for n in range(len(parameters), len(message.args)))]
+    arguments = [*zip(names, message.args, strict=False), *message.kwargs.items()]
+    yield "arguments", _cut("\n".join(map(_argument, arguments))) or None
+    yield "options", _cut("\n".join(map(_argument, message.options.items()))) or None
+
+
+def _argument(argument: tuple[str, Any]) -> str:
+    name, value = argument
+    text = msgspec.json.encode(value).decode("utf-8", "replace")
+    if len(text) > _ARGUMENT:
+        text = text[: _ARGUMENT - 1] + "…"
+    # Escaped here: a line break in a name must not begin another line.
+    return printable(f"{name} = {text}")
+
+
+def _error(error: JobError) -> str:
+    return f"{error.type}: {error.message}" if error.message else error.type
+
+
+def _attempt(attempt: Attempt) -> str:
+    [first, *_] = _error(attempt.error).split("\n")
+    return f"{attempt.number}  {show_time(attempt.ended_at)}  {printable(first[:_ARGUMENT])}"
+
+
+def _traceback(error: JobError) -> str | None:
+    if error.traceback is None:
+        return None
+    # The end of it is what matters.
+    text = error.traceback.rstrip()
+    text = text if len(text) <= _TEXT else "…" + text[1 - _TEXT :]
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _log_line(line: LogLine) -> str:
-    return printable(f"{_time(line.at)}  {line.level:<8}  {line.text}")
+    return printable(f"{show_time(line.at)}  {line.level:<8}  {line.text}")
 
 
 def _status(record: JobRecord) -> str:
@@ -90,7 +157,16 @@ def _cut(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def _time(at: int | None) -> str | None:
+@overload
+def show_time(at: int) -> str: ...
+
+
+@overload
+def show_time(at: int | None) -> str | None: ...
+
+
+def show_time(at: int | None) -> str | None:
+    """A time, in milliseconds since the epoch, as people write it."""
     if at is None:
         return None
     return datetime.fromtimestamp(min(at, END_OF_TIME) / 1000, UTC).strftime(

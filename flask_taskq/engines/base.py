@@ -216,6 +216,10 @@ class Consumer(abc.ABC):
         """
 
     @abc.abstractmethod
+    def add_queue(self, queue: str) -> None:
+        """Fetch from this queue as well, from the next fetch on."""
+
+    @abc.abstractmethod
     def interrupt(self) -> None:
         """Make a :meth:`fetch` that is waiting, or else the next one, return at once."""
 

@@ -52,7 +52,8 @@ class LeaseKeeper:
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._queues = queues
+        #: May be replaced while it runs.
+        self.queues = queues
         self._on_isolated = on_isolated
         self._on_overdue = on_overdue
         self._watched: dict[str, SlotTable] = {}
@@ -185,7 +186,7 @@ class LeaseKeeper:
                 logger.warning(
                     "worker %s is gone: its lease ran out, its jobs are free", worker
                 )
-        if self._engine.workers.has_isolated(self._queues):
+        if self._engine.workers.has_isolated(self.queues):
             self._on_isolated()
         return min(_LOOK_AROUND, self._lease / 5)
 

@@ -29,7 +29,7 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     :param max_jobs: about how many runs of jobs make it worn; None for no limit.
     :param max_memory: how many bytes of resident memory do; None for no limit.
     :param isolated: whether it is there for one job that must run alone.
-    :param check: build the app, say whether that worked, and end.
+    :param check: build the app, say what is found, and end.
     """
 
     worker_id: str
@@ -46,9 +46,31 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configured(msgspec.Struct, frozen=True, tag=True):
-    """Child: the app is built, and this is its configuration."""
+    """Child: the app is built, and this is its configuration.
+
+    :param queues: those that are declared.
+    :param actors: names of actors, and the queue of each.
+    """
 
     settings: Settings
+    queues: list[str]
+    actors: dict[str, str]
+
+
+class Checked(msgspec.Struct, frozen=True, tag=True):
+    """Child that checks: what there is to say besides.
+
+    :param modules: those that were imported for actors, or have some.
+    :param warnings: what building the app has warned of.
+    """
+
+    modules: list[str]
+    warnings: list[str]
+
+
+class Serves(msgspec.Struct, frozen=True, tag=True):
+    """Child: from now on it serves these queues, too, of actors that were declared late."""
+
     queues: list[str]
 
 
@@ -106,7 +128,7 @@ class Died(msgspec.Struct, frozen=True, tag=True):
     jobs: list[str]
 
 
-Word = Configured | Ready | Refused | Worn | Drain | Quit | Died
+Word = Configured | Checked | Serves | Ready | Refused | Worn | Drain | Quit | Died
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[Word]] = msgspec.json.Decoder(Word)

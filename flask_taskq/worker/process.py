@@ -18,6 +18,7 @@ from .link import Drain
 from .link import Link
 from .link import Quit
 from .link import Ready
+from .link import Serves
 from .link import Worn
 from .recycling import Wear
 from .worker import Worker
@@ -80,6 +81,7 @@ def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
         slots_fd=spec.slots,
         isolated=spec.isolated,
         on_worn=lambda reason: link.send(Worn(reason, urgent=True)),
+        on_queues=lambda queues: link.send(Serves(queues)),
     )
     wear = Wear(worker, spec.max_jobs, spec.max_memory, broker.clock)
     grace = broker.settings.grace if spec.grace is None else spec.grace

@@ -21,6 +21,10 @@ import msgspec
 from ..clock import Clock
 from ..engines import make_broker_engine
 from .crew import Crew
+from .findings import describe_processes
+from .findings import describe_queues
+from .findings import describe_start
+from .findings import find_warnings
 from .lease_keeper import LeaseKeeper
 from .link import ChildSpec
 from .link import Configured
@@ -29,6 +33,7 @@ from .link import Drain
 from .link import Quit
 from .link import Ready
 from .link import Refused
+from .link import Serves
 from .link import Word
 from .link import Worn
 from .mover import Mover
@@ -67,6 +72,7 @@ class SupervisorOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     :param command: what starts a child; ``--spec`` and a :class:`ChildSpec` are added.
     :param processes: how many children.
+    :param processes_reason: why as many.
     :param threads: how many jobs each of them runs at the same time.
     :param queues: names of queues; None for those of all actors.
     :param grace: milliseconds that running jobs get at the end; None for ``TASKQ_GRACE``.
@@ -77,6 +83,7 @@ class SupervisorOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     command: list[str]
     processes: int
+    processes_reason: str
     threads: int
     queues: list[str] | None = None
     grace: int | None = None
@@ -107,6 +114,10 @@ class Supervisor:
         # Workers and jobs, put here by the lease keeper's thread.
         self._overdue: SimpleQueue[tuple[str, list[str]]] = SimpleQueue()
         self._last_refusal = ""
+        # Of actors that children have declared after their start.
+        self._late_queues: set[str] = set()
+        # What is still to be said of the configuration.
+        self._ready_line = ""
         self._was_ready = False
         self._stop_signals = 0
         self._exit_code: int | None = None
@@ -130,25 +141,6 @@ class Supervisor:
             self._close()
         return self._exit_code
 
-    def check(self) -> int:
-        """Let one child build the app and say whether that worked.
-
-        :return: the exit code of the command.
-        """
-        child = self._spawn(check=True)
-        words: list[Word] = []
-        while child.link.is_open:
-            words += child.link.receive()
-        code = child.process.wait()
-        self._release(child)
-        refusal = next((word for word in words if isinstance(word, Refused)), None)
-        if refusal is not None:
-            logger.error("%s", refusal.text)
-            return EXIT_ENGINE if refusal.reason == "engine" else EXIT_USAGE
-        if code:
-            logger.error("the process that was to build the app ended: %s", _cause(code))
-        return EXIT_USAGE if code else EXIT_OK
-
     # Starting
 
     def _start_due(self) -> None:
@@ -161,18 +153,17 @@ class Supervisor:
             else:
                 place.enter(child)
 
-    def _spawn(self, *, isolated: bool = False, check: bool = False) -> Child:
+    def _spawn(self, *, isolated: bool = False) -> Child:
         options = self._options
         spec = ChildSpec(
             worker_id=generate_worker_id(),
             threads=1 if isolated else options.threads,
-            queues=options.queues,
+            queues=self._queues() if isolated else options.queues,
             grace=options.grace,
             connect_timeout=options.connect_timeout,
             max_jobs=None if isolated else options.max_jobs,
             max_memory=None if isolated else options.max_memory,
             isolated=isolated,
-            check=check,
         )
         child = spawn(options.command, spec)
         child.reload = self._crew.reload
@@ -205,6 +196,8 @@ class Supervisor:
             match word:
                 case Configured():
                     self._configure(child, word)
+                case Serves():
+                    self._note_served(child, word)
                 case Ready():
                     self._note_ready(child)
                 case Refused():
@@ -215,22 +208,41 @@ class Supervisor:
     def _configure(self, child: Child, word: Configured) -> None:
         if self._keeper is None or word != self._configured:
             # New code may come with another configuration, even with another broker.
+            said = self._options
             engine = make_broker_engine(word.settings, self._clock)
-            queues = self._options.queues or word.queues
             former = self._keeper
+            self._configured = word
             self._keeper = LeaseKeeper(
-                engine, self._clock, queues, self._call_isolated, self._note_overdue
+                engine, self._clock, self._queues(), self._call_isolated, self._note_overdue
             )
             self._keeper.start()
-            self._configured = word
+            processes = describe_processes(said.processes, said.threads, said.processes_reason)
+            self._ready_line = describe_start(word, self._queues(), engine, processes)
             self._end_unless_needed(former)
             self._end_mover()
             self._mover = start_mover(word.settings, self._clock)
         self._keepers[child.worker_id] = self._keeper
 
+    def _queues(self) -> list[str]:
+        """The queues that any child serves."""
+        if self._options.queues is not None:
+            return self._options.queues
+        declared = [] if self._configured is None else self._configured.queues
+        return sorted({*declared, *self._late_queues})
+
+    def _note_served(self, child: Child, word: Serves) -> None:
+        self._late_queues.update(word.queues)
+        self._keepers[child.worker_id].queues = self._queues()
+        logger.info(
+            "process %d serves the %s, too: an actor was declared late",
+            child.process.pid,
+            describe_queues(word.queues),
+        )
+
     def _note_ready(self, child: Child) -> None:
         child.note_ready(self._clock.monotonic())
         self._last_refusal = ""
+        self._say_what_is_ready()
         self._keepers[child.worker_id].watch(child.worker_id, child.slots)
         logger.info("process %d is ready as worker %s", child.process.pid, child.worker_id)
         if child.process.poll() is None:
@@ -240,6 +252,14 @@ class Supervisor:
             for place in self._crew.places[1:]:
                 place.call()
         self._tell_deaths()
+
+    def _say_what_is_ready(self) -> None:
+        # Once, and again when new code brings something else.
+        if self._configured is not None and self._ready_line:
+            for warning in find_warnings(self._options.queues, self._configured):
+                logger.warning("%s", warning)
+            logger.info("ready: %s", self._ready_line)
+            self._ready_line = ""
 
     def _let_serve(self, child: Child) -> None:
         relieved = self._crew.place_of(child).settle(child)
@@ -301,7 +321,7 @@ class Supervisor:
             if code is not None:
                 self._heed(child, child.last_words())
                 if self._crew.is_tried_by(child):
-                    self._give_up_reload(f"process {child.process.pid}: {_cause(code)}")
+                    self._give_up_reload(f"process {child.process.pid}: {describe_death(code)}")
                 self._crew.place_of(child).bury(child)
                 self._hand_back(child)
                 self._release(child)
@@ -320,7 +340,7 @@ class Supervisor:
 
     def _hand_back(self, child: Child) -> None:
         code = child.process.returncode
-        cause = _cause(code)
+        cause = describe_death(code)
         # What it runs when it ends in order, or is killed for not ending, did nothing wrong.
         did_wrong = not child.was_killed and (code or not child.was_told)
         started = [job.job_id for job in child.slots.started()] if did_wrong else []
@@ -441,5 +461,6 @@ def _name(number: int) -> str:
     return signal.Signals(number).name
 
 
-def _cause(code: int) -> str:
+def describe_death(code: int) -> str:
+    """How a process ended. :param code: as of :mod:`subprocess`."""
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"

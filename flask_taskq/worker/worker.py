@@ -75,7 +75,8 @@ class Worker:
     """Runs the jobs of some queues in threads of this process.
 
     :param broker: of the app whose actors run.
-    :param queues: names of the queues; None takes those of all declared actors.
+    :param queues: names of the queues; None takes those of all declared actors, and those of
+        actors that are declared later.
     :param worker_threads: how many jobs run at the same time, besides those of async
         actors, of which there are ``TASKQ_ASYNC_CONCURRENCY`` at once.
     :param worker_id: the name under which it is registered.
@@ -83,6 +84,7 @@ class Worker:
     :param isolated: run only the jobs that must run alone, one at a time.
     :param on_worn: called with the reason when this process should be replaced, because a
         job does not end; None leaves it as it is.
+    :param on_queues: called with the queues that actors which were declared late have brought.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Worker:
         slots_fd: int | None = None,
         isolated: bool = False,
         on_worn: Callable[[str], None] | None = None,
+        on_queues: Callable[[list[str]], None] = lambda queues: None,
     ) -> None:
         self.broker = broker
         self.queues = sorted(broker.get_declared_queues() if queues is None else queues)
@@ -103,6 +106,9 @@ class Worker:
         self._clock = broker.clock
         self._workers = broker.engine.workers
         self._on_worn = on_worn
+        self._on_queues = on_queues
+        # With how many actors its queues are complete; None if they were given.
+        self._known_actors = len(broker.actors) if queues is None else None
         self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
         coroutines = 1 if isolated else broker.settings.async_concurrency
         # The table of slots, which another process reads, keeps the size that it gets here: a
@@ -196,8 +202,8 @@ class Worker:
     def tick(self) -> None:
         """Keep what no single event keeps; call it about once a second.
 
-        Renews a lease that nobody else renewed, and gives jobs back that wait here for
-        threads which are busy with long ones.
+        Renews a lease that nobody else renewed, gives jobs back that wait here for threads
+        which are busy with long ones, and serves the queues of actors that were declared late.
         """
         if self._lease.is_neglected() and not self._lease.renew():
             self._recover_lease()
@@ -205,6 +211,21 @@ class Worker:
             self._settler.report()
         if self._is_hoarding():
             self._give_back_unstarted()
+        if self._known_actors not in (None, len(self.broker.actors)):
+            self._add_late_queues()
+
+    def _add_late_queues(self) -> None:
+        # A job has imported a module with actors. Nobody else may know them. (Not all that the
+        # broker knows: it also has the queues of others, to which this app only sends.)
+        actors = list(self.broker.actors.values())
+        self._known_actors = len(actors)
+        late = sorted({actor.queue_name for actor in actors}.difference(self.queues))
+        for queue in late:
+            self._consumer.add_queue(queue)
+        if late:
+            self.queues = sorted([*self.queues, *late])
+            self._consumer.interrupt()
+            self._on_queues(late)
 
     def interrupt(
         self, exception: type[Interrupt], wanted: Callable[[MessageProxy], bool]

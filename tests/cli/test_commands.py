@@ -5,7 +5,9 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 from flask import Flask
+from flask.cli import ScriptInfo
 
 from flask_taskq import TaskQ
 from flask_taskq.cli import taskq as group
@@ -99,6 +101,11 @@ def _is_installed():
 # worker
 
 
+def run_worker(args):
+    """As ``flask --app app taskq worker`` does."""
+    return CliRunner().invoke(worker, args, obj=ScriptInfo(app_import_path="app"))
+
+
 @pytest.mark.parametrize(
     ("args", "named"),
     [
@@ -130,7 +137,7 @@ def _is_installed():
 )
 def test_a_wrong_option_is_a_wrong_usage(args, named):
     """Exit code 2, and a text that names it; nothing is started."""
-    result = Flask("app").test_cli_runner().invoke(worker, args)
+    result = run_worker(args)
     assert result.exit_code == 2
     assert named in result.output
 
@@ -138,6 +145,7 @@ def test_a_wrong_option_is_a_wrong_usage(args, named):
 @pytest.fixture
 def started(monkeypatch):
     """Catches what the supervisor would have been started with."""
+    from flask_taskq.worker import check
     from flask_taskq.worker import supervisor
 
     found = []
@@ -149,10 +157,13 @@ def started(monkeypatch):
         def run(self):
             return 0
 
-        def check(self):
-            return 2
+    def check_app(options, clock, show):
+        found.append(options)
+        show("warning", "no\x1b[2J\nsuch key")
+        return 2
 
     monkeypatch.setattr(supervisor, "Supervisor", Supervisor)
+    monkeypatch.setattr(check, "check", check_app)
     monkeypatch.setattr(
         "flask_taskq.cli.logs.configure_logging", lambda level, log_format: None
     )
@@ -161,28 +172,30 @@ def started(monkeypatch):
 
 def test_the_defaults_are_those_of_the_documentation(started):
     """A process for each CPU that may be used, eight threads in each."""
-    from flask_taskq.cli import _count_cpus
+    from flask_taskq.cli.cpus import count_cpus
 
-    result = Flask("app").test_cli_runner().invoke(worker, [])
+    result = run_worker([])
     [options] = started
     assert result.exit_code == 0
-    assert (options.processes, options.threads) == (_count_cpus(), 8)
+    assert (options.processes, options.processes_reason) == count_cpus()
+    assert options.threads == 8
     assert (options.queues, options.grace, options.connect_timeout) == (None, None, 60_000)
 
 
 def test_options_reach_the_supervisor(started):
     """Queues are separated by commas, and blanks around them do not count."""
     args = ["-p", "3", "-t", "2", "-Q", "a, b", "--grace", "0", "--connect-timeout", "0"]
-    result = Flask("app").test_cli_runner().invoke(worker, args)
+    result = run_worker(args)
     [options] = started
     assert result.exit_code == 0
     assert (options.processes, options.threads) == (3, 2)
+    assert options.processes_reason == "--processes"
     assert (options.queues, options.grace, options.connect_timeout) == (["a", "b"], 0, 0)
 
 
 def test_processes_are_not_replaced_without_being_asked(started):
     """However much they have run, and however large they are."""
-    Flask("app").test_cli_runner().invoke(worker, [])
+    run_worker([])
     [options] = started
     assert (options.max_jobs, options.max_memory) == (None, None)
 
@@ -201,14 +214,20 @@ def test_processes_are_not_replaced_without_being_asked(started):
 def test_a_size_is_given_in_bytes_or_with_a_unit(started, text, size):
     """The units are powers of 1024."""
     args = ["--max-jobs", "1000", "--max-memory", text]
-    assert Flask("app").test_cli_runner().invoke(worker, args).exit_code == 0
+    assert run_worker(args).exit_code == 0
     [options] = started
     assert (options.max_jobs, options.max_memory) == (1000, size)
 
 
 def test_the_exit_code_is_the_supervisors(started):
     """Here that of a check which failed."""
-    assert Flask("app").test_cli_runner().invoke(worker, ["--check"]).exit_code == 2
+    assert run_worker(["--check"]).exit_code == 2
+
+
+def test_what_a_check_finds_is_listed_without_control_characters(started):
+    """On standard output, in two columns."""
+    output = run_worker(["--check"]).stdout
+    assert output.splitlines() == [r"warning     no\x1b[2J", "            such key"]
 
 
 def test_a_worker_that_runs_already_is_not_started_twice(started, tmp_path):
@@ -219,7 +238,7 @@ def test_a_worker_that_runs_already_is_not_started_twice(started, tmp_path):
 
     path = tmp_path / "pid"
     with write_pid_file(path):
-        result = Flask("app").test_cli_runner().invoke(worker, ["--pid-file", str(path)])
+        result = run_worker(["--pid-file", str(path)])
     assert result.exit_code == 1
     assert f"process {os.getpid()} is running already" in result.output
 

@@ -4,11 +4,14 @@ import io
 import json
 import os
 import pty
+import re
 import sys
 from contextlib import suppress
 
 import pytest
 
+from flask_taskq import current_job
+from flask_taskq import Message
 from flask_taskq import TaskQ
 from flask_taskq.cli import taskq as group
 from flask_taskq.cli.bar import Bar
@@ -24,6 +27,7 @@ from flask_taskq.record import LogLine
 from flask_taskq.record import Progress
 from flask_taskq.record import Status
 from flask_taskq.testing import drain
+from tests.support.apps import Line
 from tests.support.apps import make_app
 from tests.support.apps import once
 
@@ -35,6 +39,7 @@ def taskq():
     taskq = TaskQ()
     taskq.actor(lambda a, b: a + b, actor_name="add")
     taskq.actor(lambda size: "x" * size, actor_name="large")
+    taskq.actor(lambda a, *more, **named: None, actor_name="take")
 
     @taskq.actor(**once())
     def fail(text="no such month"):
@@ -110,6 +115,7 @@ def test_a_job_is_listed(run, send, app):
     assert list(rows) == [
         "id",
         "actor",
+        "arguments",
         "queue",
         "status",
         "attempt",
@@ -125,13 +131,157 @@ def test_a_job_is_listed(run, send, app):
     assert rows["created"].endswith(" UTC")
 
 
+def test_arguments_are_listed_by_name(run, app, taskq):
+    """As JSON, with those that have no name by their number, and what is long in part."""
+    with app.app_context():
+        actor = taskq.broker.get_actor("take")
+        kwargs = {"month": "März", "rows": list(range(1000))}
+        job = actor.send_with_options(args=(1, [True], None), kwargs=kwargs, delay=60_000)
+    rows = listed(run(job.id))
+    first = rows["arguments"].splitlines()
+    assert first[:4] == ["a = 1", "args[1] = [true]", "args[2] = null", 'month = "März"']
+    assert first[4].startswith("rows = [0,1,2,") and first[4].endswith("…")
+    assert len(first[4]) < 250
+    assert rows["options"] == "delay = 60000"
+
+
+def test_arguments_of_an_unknown_actor_are_listed_by_number(run, app, taskq):
+    """What the app does not know may still have been sent."""
+    message = Message("default", "elsewhere", (1, "x"), {"c": 2}, {})
+    with app.app_context():
+        job_id = taskq.broker.enqueue(message).id
+    assert listed(run(job_id))["arguments"] == 'args[0] = 1\nargs[1] = "x"\nc = 2'
+
+
+def test_a_damaged_message_is_listed_as_such(run, app, taskq):
+    """Everything else is shown all the same."""
+    with app.app_context():
+        line = Line(taskq.broker)
+        job_id = line.put(Message("default", "add", (1, 2), {}, {}), message=b"{nothing")
+    rows = listed(run(job_id))
+    assert rows["arguments"].startswith("cannot be read: not a message")
+    assert rows["status"] == "queued"
+
+
 def test_a_failed_job_is_listed_with_its_error(run, send, app):
-    """Its type and its text; that is no error of the command."""
+    """Its type and its text, and where it was raised; that is no error of the command."""
     job_id = send("fail", "two\nlines")
     drain(app)
     result = run(job_id)
-    assert (result.exit_code, listed(result)["status"]) == (0, "failed")
-    assert listed(result)["error"] == "LookupError: two\nlines"
+    rows = listed(result)
+    assert (result.exit_code, rows["status"]) == (0, "failed")
+    assert rows["error"] == "LookupError: two\nlines"
+    assert rows["traceback"].startswith("Traceback (most recent call last):")
+    assert "raise LookupError(text)" in rows["traceback"]
+    number, _, attempt = rows["attempts"].partition("  ")
+    assert number == "1" and attempt.endswith(" UTC  LookupError: two")
+
+
+def test_of_a_long_traceback_the_end_is_listed(run, send, app):
+    """There it says what was raised."""
+    job_id = send("fail", "x" * 10_000 + "the end")
+    drain(app)
+    traceback = listed(run(job_id))["traceback"]
+    assert len(traceback) == 2_000
+    assert traceback.startswith("…") and traceback.endswith("the end")
+
+
+@pytest.mark.needs("Retries")
+def test_each_attempt_is_listed_with_its_error(run, app, taskq):
+    """In their order; only the last one has its traceback there."""
+
+    @taskq.actor(min_backoff=0, max_backoff=0, max_retries=2)
+    def fail_again():
+        raise LookupError(f"in attempt {current_job.attempt}")
+
+    with app.app_context():
+        job_id = fail_again.send().id
+    for _ in range(3):
+        drain(app)
+    rows = listed(run(job_id))
+    assert [line.split("  ")[0::2] for line in rows["attempts"].splitlines()] == [
+        [str(number), f"LookupError: in attempt {number}"] for number in (1, 2, 3)
+    ]
+    assert rows["traceback"].count("Traceback") == 1
+
+
+# Why it waits
+
+
+def test_a_queued_job_says_what_it_waits_for(run, send):
+    """For a worker, and none is alive."""
+    assert listed(run(send("add", 1, 2)))["waits"].splitlines() == [
+        "for a worker that serves the queue 'default'",
+        "no worker is alive",
+    ]
+
+
+def test_where_a_worker_is_alive_nobody_says_otherwise(run, send, app, taskq):
+    """Which queues it serves is not known."""
+    taskq.broker_for(app).engine.workers.register("w1")
+    assert listed(run(send("add", 1, 2)))["waits"] == (
+        "for a worker that serves the queue 'default'"
+    )
+
+
+def test_a_job_in_a_queue_that_nobody_has_says_so(run, app, taskq):
+    """As after a slip of the pen; the app that shows it is not the one that has sent it."""
+    other = TaskQ()
+    other.actor(lambda a, b: a + b, actor_name="add", queue_name="defualt")
+    engine = taskq.broker_for(app).engine
+    with make_app(other).app_context():
+        other.broker.engine = engine
+        job_id = other.broker.get_actor("add").send(1, 2).id
+    assert listed(run(job_id))["waits"].splitlines()[-1] == (
+        "no actor of the app has the queue 'defualt', so that no worker serves it unless its"
+        " --queues names it; did you mean 'default'?"
+    )
+
+
+def test_a_delayed_job_says_until_when_it_waits(run, send):
+    """Even with all workers at work."""
+    rows = listed(run(send("add", 1, 2, delay=60_000)))
+    assert rows["waits"].splitlines()[0] == f"is not to run before {rows['not before']}"
+
+
+def test_a_job_that_was_given_back_says_when_and_why(run, app, taskq):
+    """The word for programs is there, too."""
+    message = Message("default", "elsewhere", (), {}, {})
+    with app.app_context():
+        job_id = taskq.broker.enqueue(message).id
+        Line(taskq.broker).run_next()
+    rows = listed(run(job_id))
+    first, *_, last = rows["waits"].splitlines()
+    assert re.fullmatch(
+        r"was given back by a worker at [-0-9]+ [:0-9]+ UTC: that worker does not know its"
+        r" actor \(unknown_actor\)",
+        first,
+    )
+    assert last == "the app has no actor 'elsewhere'"
+
+
+def test_a_job_that_does_not_wait_says_nothing_of_it(run, claim):
+    """A running one has its worker."""
+    assert "waits" not in listed(run(claim()))
+
+
+def test_modules_that_only_a_worker_imports_are_known(tmp_path, monkeypatch, taskq):
+    """Their actors name arguments, and their queues are the app's. One that cannot be
+    imported is no reason to show nothing."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    app = make_app(taskq, actors=["late_jobs", "no_such_module"])
+    app.extensions["of_the_test"] = taskq
+    (tmp_path / "late_jobs.py").write_text(
+        "from flask import current_app\n"
+        "taskq = current_app.extensions['of_the_test']\n"
+        "@taskq.actor(queue_name='late')\n"
+        "def ship(number): ...\n"
+    )
+    with app.app_context():
+        job_id = taskq.broker.enqueue(Message("late", "ship", (7,), {}, {})).id
+    rows = listed(app.test_cli_runner().invoke(group, ["job", job_id]))
+    assert rows["arguments"] == "number = 7"
+    assert "no actor of the app" not in rows["waits"]
 
 
 @pytest.mark.needs("Retries")

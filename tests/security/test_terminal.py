@@ -7,6 +7,10 @@ import pytest
 
 from flask_taskq.cli.bar import Bar
 from flask_taskq.cli.listing import list_job
+from flask_taskq.cli.listing import list_row
+from flask_taskq.encoding import encode_message
+from flask_taskq.message import Message
+from flask_taskq.record import Attempt
 from flask_taskq.record import JobError
 from flask_taskq.record import JobRecord
 from flask_taskq.record import LogLine
@@ -22,7 +26,18 @@ FORGED = {
     "worker": FORGERY,
     "status_reason": FORGERY,
     "result": FORGERY.encode(),
-    "error": JobError(type=FORGERY, message=FORGERY),
+    "error": JobError(type=FORGERY, message=FORGERY, traceback=FORGERY),
+    "message": encode_message(
+        Message("default", "add", (FORGERY,), {FORGERY: FORGERY}, {FORGERY: FORGERY}), 10**6
+    ),
+    "attempts": (
+        Attempt(
+            number=1,
+            started_at=None,
+            ended_at=0,
+            error=JobError(type=FORGERY, message=FORGERY),
+        ),
+    ),
     "progress": Progress(1.0, 2.0, FORGERY, 0),
     "logs": (LogLine(0, FORGERY, FORGERY, 1),),
 }
@@ -50,6 +65,16 @@ def test_a_listing_has_one_status_and_no_control_character(field):
     assert all(line.isprintable() for line in lines)
     [status] = [line for line in lines if line.startswith("status")]
     assert status.split()[1].strip(",") == "failed"
+
+
+@pytest.mark.parametrize(
+    "list_it", [lambda name, text: list_job(forge("actor"), waits=text), list_row]
+)
+def test_what_is_found_has_one_status_and_no_control_character(list_it):
+    """Names of an app's modules, and why a job waits."""
+    lines = list_it("waits", FORGERY).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert len([line for line in lines if line.startswith("status")]) <= 1
 
 
 def test_a_bar_is_one_line_without_control_characters():

@@ -210,6 +210,9 @@ class MemoryConsumer(Consumer):
             updated_at=now,
         )
 
+    def add_queue(self, queue: str) -> None:
+        self._queues.append(queue)
+
     def interrupt(self) -> None:
         with self._store.changed:
             self._interrupted = True

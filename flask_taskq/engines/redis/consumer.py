@@ -119,6 +119,9 @@ class RedisConsumer(Consumer):
                 reported.cancelled.extend(cancelled)
         return reported
 
+    def add_queue(self, queue: str) -> None:
+        self._queues.append(queue)
+
     def interrupt(self) -> None:
         with self._bell_lock:
             self._interrupted = True

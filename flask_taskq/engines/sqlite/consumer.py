@@ -85,7 +85,8 @@ class SQLiteConsumer(Consumer):
         self._isolated = isolated
         self._handle = Handle(store.database, synchronous="normal")
         self._listener = Listener(store.doorbell)
-        self._look_statement = store.statements.look(len(self._queues))
+        self._look_statement = ""
+        self._looks_at = -1  # for how many queues that statement is
         self._interrupted = False
         self._found_at = float("-inf")
 
@@ -173,6 +174,9 @@ class SQLiteConsumer(Consumer):
 
         return self._handle.write(keep) if telling else self._handle.read(look)
 
+    def add_queue(self, queue: str) -> None:
+        self._queues.append(queue)
+
     def interrupt(self) -> None:
         self._interrupted = True
         self._listener.wake()
@@ -185,7 +189,11 @@ class SQLiteConsumer(Consumer):
 
     def _look(self, connection: sqlite3.Connection) -> _Seen:
         version = connection.execute("PRAGMA data_version").fetchone()[0]
-        values = (self._worker, self._worker, *self._queues, self._isolated)
+        queues = tuple(self._queues)
+        if len(queues) != self._looks_at:
+            self._look_statement = self._store.statements.look(len(queues))
+            self._looks_at = len(queues)
+        values = (self._worker, self._worker, *queues, self._isolated)
         row = connection.execute(self._look_statement, values).fetchone()
         lease_until, lease, next_due, is_ready = row
         self._check_lease(None if lease is None else (lease_until, lease))
@@ -240,7 +248,7 @@ class SQLiteConsumer(Consumer):
             if len(rows) >= limit:
                 break
         # Whoever came first now comes last, so that a full queue starves no other.
-        self._queues.append(self._queues.pop(0))
+        self._queues.extend([self._queues.pop(0)] if self._queues else ())
         # The statement returns them in any order. The columns begin with priority, place
         # and the row's number, so that no two compare further than that.
         rows.sort()

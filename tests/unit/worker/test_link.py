@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from flask_taskq.config import Settings
+from flask_taskq.worker.link import Checked
 from flask_taskq.worker.link import ChildSpec
 from flask_taskq.worker.link import Configured
 from flask_taskq.worker.link import Died
@@ -15,6 +16,7 @@ from flask_taskq.worker.link import Link
 from flask_taskq.worker.link import Quit
 from flask_taskq.worker.link import Ready
 from flask_taskq.worker.link import Refused
+from flask_taskq.worker.link import Serves
 from flask_taskq.worker.link import Worn
 
 
@@ -29,7 +31,13 @@ def ends():
 @pytest.mark.parametrize(
     "word",
     [
-        Configured(Settings(broker_url="memory://", max_retries=None), ["default", "slow"]),
+        Configured(
+            Settings(broker_url="memory://", max_retries=None),
+            ["default", "slow"],
+            {"add": "slow"},
+        ),
+        Checked(["shop.jobs"], ["no such key"]),
+        Serves(["late"]),
         Ready(),
         Refused("usage", "no app\nat all: ü"),
         Worn("it has run 7 jobs", soon=True),
