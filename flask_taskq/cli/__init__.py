@@ -227,9 +227,8 @@ def _child_command(context: click.Context, log_level: str, log_format: str) -> l
     info = context.ensure_object(ScriptInfo)
     if info.create_app is not None:
         # A program with a FlaskGroup of its own. As in Flask, it wins over FLASK_APP.
-        group = context.find_root().command
         try:
-            place = locate_factory(info.create_app, group, info.set_debug_flag)
+            place = locate_factory(info.create_app, info.set_debug_flag)
         except FactoryNotFound as error:
             raise click.UsageError(str(error)) from None
         return [*command, "--factory", msgspec.json.encode(place).decode()]

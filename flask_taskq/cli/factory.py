@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 from flask import Flask
+from flask.cli import FlaskGroup
 
 #: The name that a program has in a child where its own is taken.
 _SPARE_NAME = "__taskq_main__"
@@ -51,15 +52,14 @@ class FactoryPath(msgspec.Struct, frozen=True, kw_only=True):
     set_debug_flag: bool
 
 
-def locate_factory(
-    create_app: Callable[..., Flask], group: object, set_debug_flag: bool
-) -> FactoryPath:
+def locate_factory(create_app: Callable[..., Flask], set_debug_flag: bool) -> FactoryPath:
     """Find a factory by name, for children.
 
-    :param group: the ``FlaskGroup`` that it was given to.
+    :param create_app: what a ``FlaskGroup`` was given.
+    :param set_debug_flag: likewise.
     :raises FactoryNotFound: it has no name that a child could find.
     """
-    found = next(_find_names(create_app, group), None)
+    found = next(_find_names(create_app), None)
     if found is None:
         raise FactoryNotFound(
             f"the processes of a worker have to build the app, and cannot find {create_app!r}"
@@ -101,22 +101,25 @@ def load_factory(place: FactoryPath) -> Callable[..., Flask]:
             f"{name} has no {place.name!r} when it is imported by a process of the worker:"
             ' define it at the top level, and not below: if __name__ == "__main__":'
         ) from None
-    factory: Callable[..., Flask] = getattr(found, "create_app", None) or found
+    factory: Callable[..., Flask] = found
+    if isinstance(found, FlaskGroup) and found.create_app is not None:
+        factory = found.create_app
     return factory
 
 
-def _find_names(create_app: object, group: object) -> Iterator[tuple[str | None, str]]:
+def _find_names(create_app: object) -> Iterator[tuple[str | None, str]]:
     module = getattr(create_app, "__module__", None)
     name = getattr(create_app, "__qualname__", "")
     if module in sys.modules and _is_there(sys.modules[module], name, create_app):
         yield None if module == "__main__" else module, name
     # The program comes last: what it has imported from elsewhere is better found there.
     others = [one for one in sys.modules if one != "__main__"]
-    for wanted in (group, create_app):
-        for module in (*others, "__main__"):
-            for name, value in list(getattr(sys.modules[module], "__dict__", {}).items()):
-                if value is wanted:
-                    yield None if module == "__main__" else module, name
+    for module in (*others, "__main__"):
+        for name, value in list(getattr(sys.modules[module], "__dict__", {}).items()):
+            if isinstance(value, FlaskGroup):
+                value = value.create_app
+            if value is create_app:
+                yield None if module == "__main__" else module, name
 
 
 def _is_there(module: ModuleType, name: str, wanted: object) -> bool:

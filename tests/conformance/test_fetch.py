@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_taskq.engines.base import Delivery
+from flask_taskq.engines.judgement import ISOLATION_DELAY
 from flask_taskq.errors import LeaseLost
 from flask_taskq.record import Status
 from tests.support.bench import Bench
@@ -289,3 +290,34 @@ def test_each_claim_has_a_number_of_its_own(bench: Bench) -> None:
         delivery = bench.claim()
         assert (delivery.claim, delivery.attempt) == (number, 1)
         bench.settle(given_back(delivery))
+
+
+@pytest.mark.parametrize("queues", [["default"], []])
+def test_a_queue_can_be_added(bench: Bench, queues: list[str]) -> None:
+    """The next fetch takes its jobs, beside those of the others, which keep their turns."""
+    late = [bench.send(queue="late") for _ in range(2)]
+    consumer = bench.worker(queues=queues)
+    assert consumer.fetch(1, 0) == []
+
+    consumer.add_queue("late")
+
+    [first] = consumer.fetch(1, 0)
+    settled = consumer.settle_if_held([done(first)], then_fetch=1)
+    assert [first.id, *(one.id for one in settled.deliveries)] == late
+    others = [bench.send(queue=queue) for queue in queues]
+    assert [delivery.id for delivery in consumer.fetch(5, 0)] == others
+
+
+def test_a_queue_can_be_added_for_jobs_that_run_alone(bench: Bench) -> None:
+    """A process that is there for these serves the same queues."""
+    job_id = bench.send(queue="late")
+    for _ in range(2):
+        bench.claim("w1", queues=["late"])
+        bench.engine.workers.hand_back("w1", [job_id], "killed by signal 9")
+    bench.clock.advance(ISOLATION_DELAY)
+    consumer = bench.worker("w2", isolated=True)
+    assert consumer.fetch(1, 0) == []
+
+    consumer.add_queue("late")
+
+    assert [delivery.id for delivery in consumer.fetch(1, 0)] == [job_id]

@@ -44,6 +44,20 @@ def test_renewing_prolongs_a_lease(bench: Bench) -> None:
     assert bench.engine.workers.reap() == []
 
 
+def test_those_who_live_are_counted(bench: Bench) -> None:
+    """A lease that has run out counts no more, whether or not anybody has reaped it."""
+    workers, lease = bench.engine.workers, bench.engine.settings.lease
+    assert workers.count() == 0
+    bench.worker("w1")
+    bench.clock.advance(lease - 1)
+    bench.worker("w2")
+    assert workers.count() == 2
+    bench.clock.advance(1)
+    assert workers.count() == 1
+    workers.hand_back("w2", (), "stopped")
+    assert workers.count() == 0
+
+
 def test_renewing_many_is_one_call(bench: Bench) -> None:
     """The ones that are not named are left alone."""
     for name in ("w1", "w2", "w3"):

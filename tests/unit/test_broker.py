@@ -518,3 +518,35 @@ def test_two_brokers_can_know_the_same_actor(clock):
     for broker in (make_broker(clock), make_broker(clock)):
         broker.declare_actor(actor)
         assert broker.get_actor("a") is actor
+
+
+# Queues that nobody has declared
+
+
+def send_to(broker, queue_name, actor_name="add"):
+    return broker.enqueue(Message(queue_name, actor_name, (1, 2), {}, {}))
+
+
+def test_a_message_to_a_queue_that_no_actor_has_is_warned_of_once(broker, add, caplog):
+    """For each queue; the names of the actor, the queue and the nearest one are said."""
+    for queue in ("defualt", "defualt", "reports"):
+        send_to(broker, queue)
+    first, second = messages(caplog, logging.WARNING)
+    assert "actor 'add' goes to the queue 'defualt'" in first
+    assert "did you mean 'default'?" in first
+    assert "the queue 'reports'" in second and "did you mean" not in second
+
+
+def test_a_queue_that_is_declared_is_not_warned_of(broker, add, caplog):
+    """By an actor, or by the app."""
+    declare(broker, lambda: None, actor_name="slow", queue_name="slow")
+    broker.declare_queue("reports")
+    for queue in ("default", "slow", "reports"):
+        send_to(broker, queue)
+    assert messages(caplog, logging.WARNING) == []
+
+
+def test_a_message_for_another_app_is_not_warned_of(broker, add, caplog):
+    """It was made by hand, for an actor that is not here."""
+    send_to(broker, "billing", "charge")
+    assert messages(caplog, logging.WARNING) == []

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from flask_taskq import current_job
+from flask_taskq import Message
 from flask_taskq import Status
 from flask_taskq.clock import Clock
 from flask_taskq.engines.base import Delivery
@@ -848,3 +849,42 @@ def test_the_slots_say_which_jobs_have_started(start, hold):
 def test_every_worker_has_an_id_of_its_own(broker):
     """Two on one machine, or one after the other, are not taken for each other."""
     assert len({Worker(broker, worker_threads=1).id for _ in range(50)}) == 50
+
+
+# Queues of actors that are declared late
+
+
+def declare_late(broker):
+    return declare(broker, lambda: "ran", actor_name="late", queue_name="late")
+
+
+def test_a_queue_that_a_late_actor_brings_is_served(broker, add, start):
+    """As by an import in a job. It is told to whoever wants to know."""
+    told = []
+    worker = start(on_queues=told.append)
+    late = declare_late(broker)
+    worker.tick()
+    assert result(late.send()) == "ran"
+    assert result(add.send(1, 2)) == 3
+    worker.tick()
+    assert (told, worker.queues) == ([["late"]], ["default", "late"])
+
+
+def test_a_late_actor_brings_no_queue_where_queues_were_named(broker, add, start):
+    """Whoever names them wants these and no others."""
+    told = []
+    worker = start(queues=["default"], on_queues=told.append)
+    late = declare_late(broker).send()
+    worker.tick()
+    assert result(add.send(1, 2)) == 3
+    assert (told, worker.queues, late.refresh().status) == ([], ["default"], Status.QUEUED)
+
+
+def test_a_queue_to_which_a_job_only_sends_is_not_served(broker, add, start):
+    """It may be another app's."""
+    worker = start()
+    sent = broker.enqueue(Message("billing", "charge", (), {}, {}))
+    declare(broker, lambda: None, actor_name="late")
+    worker.tick()
+    assert result(add.send(1, 2)) == 3
+    assert (worker.queues, sent.refresh().status) == (["default"], Status.QUEUED)
