@@ -1,6 +1,7 @@
 """The application that the tests' workers run. It tells the test what its jobs do."""
 
 import ctypes
+import importlib
 import json
 import logging
 import multiprocessing
@@ -30,6 +31,11 @@ def create_app() -> Flask:
     tell("boot")
     if os.environ.get("TEST_SLOW_BOOT"):
         taskq.broker_for(app).add_middleware(SlowBoot())
+    if gate := os.environ.get("TEST_GATE"):
+        with open(gate) as file:
+            file.read()
+    if os.environ.get("TEST_THREAD"):
+        threading.Thread(target=threading.Event().wait).start()
     if os.environ.get("TEST_BROKEN_APP"):
         raise RuntimeError("this factory is broken")
     return app
@@ -152,6 +158,12 @@ def keep(megabytes: int) -> None:
 def log(text: str) -> None:
     """A job in which a library logs something."""
     logging.getLogger("some.library").info(text)
+
+
+@taskq.actor
+def import_module(name: str) -> None:
+    """A job that imports something."""
+    importlib.import_module(name)
 
 
 @taskq.actor

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,10 @@ def start_worker(env: dict[str, str]) -> Iterator[Callable[..., WorkerCommand]]:
     """Starts ``flask taskq worker`` with options; keywords go to its environment."""
     started: list[WorkerCommand] = []
 
-    def start(*arguments: str, app: str | None = None, **more: str) -> WorkerCommand:
-        started.append(WorkerCommand({**env, **more}, *arguments, app=app))
+    def start(
+        *arguments: str, app: str | None = None, program: Sequence[str] = (), **more: str
+    ) -> WorkerCommand:
+        started.append(WorkerCommand({**env, **more}, *arguments, app=app, program=program))
         return started[-1]
 
     yield start

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from contextlib import suppress
 from pathlib import Path
@@ -109,12 +110,21 @@ class Recorder:
 
 
 class WorkerCommand:
-    """One ``flask taskq worker`` in a process group of its own."""
+    """One ``flask taskq worker`` in a process group of its own.
 
-    def __init__(self, env: dict[str, str], *arguments: str, app: str | None = None) -> None:
-        command = [sys.executable, "-m", "flask", "--app", app or f"{APP}:create_app"]
+    :param program: a program that has Flask's commands, in place of ``flask`` with an app.
+    """
+
+    def __init__(
+        self,
+        env: dict[str, str],
+        *arguments: str,
+        app: str | None = None,
+        program: Sequence[str] = (),
+    ) -> None:
+        command = program or ["-m", "flask", "--app", app or f"{APP}:create_app"]
         self.process = subprocess.Popen(
-            [*command, "taskq", "worker", *arguments],
+            [sys.executable, *command, "taskq", "worker", *arguments],
             env=env,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
