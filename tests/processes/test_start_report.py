@@ -95,7 +95,9 @@ def test_a_late_job_that_must_run_alone_is_not_forgotten(
     for crashes in (1, 2):
         jobs.import_module.send("late_jobs").get_result(block=True, timeout=PATIENCE)
         worker.wait_for_log("died while it ran 1 jobs", crashes)
-    worker.wait_for_log(f"job {job.id} put off .*: no actor is named 'crash_late' in this worker")
+    worker.wait_for_log(
+        f"job {job.id} put off .*: no actor is named 'crash_late' in this worker"
+    )
 
 
 # --check
