@@ -86,6 +86,8 @@ def _judge(
     if found is not None:
         engine = make_broker_engine(found.settings, clock)
         reached = "" if refusal or code else ": reached"
+        if refusal is not None and refusal.reason == "engine":
+            reached = ": not reached"
         show("engine", describe_engine(engine) + reached)
         show("queues", _list(options.queues or found.queues))
         actors = [f"{name} ({queue})" for name, queue in sorted(found.actors.items())]

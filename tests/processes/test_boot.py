@@ -42,6 +42,12 @@ def test_a_broken_factory_is_shown_once_and_tried_again(
     assert worker.wait() == 0
 
 
+def test_a_broken_factory_that_has_left_a_thread_is_tried_again(start_worker: START) -> None:
+    """The thread is no daemon: it would keep the process, and its place, for ever."""
+    worker = start_worker("-p", "1", TEST_THREAD="1", **BROKEN)
+    worker.wait_for_log("starting another process in 2000 ms")
+
+
 @pytest.mark.parametrize("arguments", [[], ["--check"]])
 def test_an_app_that_does_not_exist_is_bad_usage(
     arguments: list[str], start_worker: START

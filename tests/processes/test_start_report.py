@@ -154,7 +154,7 @@ def test_a_check_without_its_engine_says_what_it_found_before(check, folder: Pat
     process = check("--connect-timeout", "1", FLASK_TASKQ_BROKER_URL=url)
     output, errors = process.communicate(timeout=NET)
     assert process.returncode == 3
-    assert output.startswith(f"engine      SQLite, {url}\n")
+    assert output.startswith(f"engine      SQLite, {url}: not reached\n")
     assert "broken.sqlite3" in errors
 
 
