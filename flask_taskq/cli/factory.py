@@ -157,16 +157,15 @@ def _run(program: str, is_module: bool) -> ModuleType:
     an ordinary import, the program could get another folder than it has as a web server, and
     with it another SQLite file.
     """
+    spec, file, package = None, program, None
     if is_module:
         spec = importlib.util.find_spec(program)
         if spec is None or not isinstance(spec.loader, SourceFileLoader):
             raise FactoryNotFound(f"there is no module {program!r} any more")
-        loader, file, package = spec.loader, spec.loader.path, spec.parent
-    else:
-        spec, file, package = None, program, None
-        loader = SourceFileLoader(_SPARE_NAME, program)
+        file, package = spec.loader.path, spec.parent
     name = os.path.splitext(os.path.basename(file))[0]
     module = ModuleType(_SPARE_NAME if name in sys.modules else name)
+    loader = SourceFileLoader(module.__name__, file)
     attributes: dict[str, Any] = {
         "__file__": file,
         "__loader__": loader,
@@ -178,5 +177,5 @@ def _run(program: str, is_module: bool) -> ModuleType:
     if is_module:
         # For those who import it by its real name: there is one of it, not two.
         sys.modules[program] = module
-    exec(loader.source_to_code(loader.get_data(file), file), module.__dict__)
+    loader.exec_module(module)
     return module

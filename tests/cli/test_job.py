@@ -227,13 +227,13 @@ def test_where_a_worker_is_alive_nobody_says_otherwise(run, send, app, taskq):
 def test_a_job_in_a_queue_that_nobody_has_says_so(run, app, taskq):
     """As after a slip of the pen; the app that shows it is not the one that has sent it."""
     other = TaskQ()
-    other.actor(lambda a, b: a + b, actor_name="add", queue_name="defualt")
+    other.actor(lambda a, b: a + b, actor_name="add", queue_name="defaults")
     engine = taskq.broker_for(app).engine
     with make_app(other).app_context():
         other.broker.engine = engine
         job_id = other.broker.get_actor("add").send(1, 2).id
     assert listed(run(job_id))["waits"].splitlines()[-1] == (
-        "no actor of the app has the queue 'defualt', so that no worker serves it unless its"
+        "no actor of the app has the queue 'defaults', so that no worker serves it unless its"
         " --queues names it; did you mean 'default'?"
     )
 

@@ -44,10 +44,10 @@ def test_a_worker_says_what_it_serves(start_worker: START, broker_url: str) -> N
 
 def test_a_misspelt_queue_is_warned_of(start_worker: START) -> None:
     """It would be served for ever, and nothing would come."""
-    worker = start_worker("-p", "1", "-Q", "defualt")
+    worker = start_worker("-p", "1", "-Q", "defaults")
     worker.wait_until_ready(1)
     assert re.search(
-        r"WARNING.*the queue 'defualt' of --queues; did you mean 'default'\?", worker.log
+        r"WARNING.*the queue 'defaults' of --queues; did you mean 'default'\?", worker.log
     )
 
 
@@ -131,7 +131,7 @@ def check(env: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]
 @ON_EVERY_ENGINE
 def test_a_check_says_what_it_found(check, broker_url: str) -> None:
     """Also what the configuration has that nobody knows, and queues that no actor has."""
-    process = check("-p", "2", "-Q", "default,defualt", FLASK_TASKQ_GRCAE="1")
+    process = check("-p", "2", "-Q", "default,defaults", FLASK_TASKQ_GRCAE="1")
     output, errors = process.communicate(timeout=NET)
     assert process.returncode == 0, errors
     rows = [(line[:12].strip(), line[12:]) for line in output.splitlines()]
@@ -139,11 +139,11 @@ def test_a_check_says_what_it_found(check, broker_url: str) -> None:
     assert names == ["engine", "queues", "actors", "modules", "processes", *["warning"] * 2]
     found = dict(rows[:5])
     assert found["engine"].endswith(f", {broker_url}: reached")
-    assert found["queues"] == "default, defualt"
+    assert found["queues"] == "default, defaults"
     assert "work (default)" in found["actors"]
     assert "app" in found["modules"]
     assert found["processes"] == "2 processes of 8 threads (--processes)"
-    assert "'defualt'" in rows[5][1] and "TASKQ_GRCAE" in rows[6][1]
+    assert "'defaults'" in rows[5][1] and "TASKQ_GRCAE" in rows[6][1]
 
 
 def test_a_check_without_its_engine_says_what_it_found_before(check, folder: Path) -> None:

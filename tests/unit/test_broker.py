@@ -529,10 +529,10 @@ def send_to(broker, queue_name, actor_name="add"):
 
 def test_a_message_to_a_queue_that_no_actor_has_is_warned_of_once(broker, add, caplog):
     """For each queue; the names of the actor, the queue and the nearest one are said."""
-    for queue in ("defualt", "defualt", "reports"):
+    for queue in ("defaults", "defaults", "reports"):
         send_to(broker, queue)
     first, second = messages(caplog, logging.WARNING)
-    assert "actor 'add' goes to the queue 'defualt'" in first
+    assert "actor 'add' goes to the queue 'defaults'" in first
     assert "did you mean 'default'?" in first
     assert "the queue 'reports'" in second and "did you mean" not in second
 

@@ -39,7 +39,7 @@ def test_what_is_one_and_what_are_many_are_named_so():
 @pytest.mark.parametrize(
     ("queues", "hint"),
     [
-        (["defualt"], "the queue 'defualt' of --queues; did you mean 'default'?"),
+        (["defaults"], "the queue 'defaults' of --queues; did you mean 'default'?"),
         (["mail", "reports"], "the queue 'reports' of --queues; the app has queues default, "),
     ],
 )
