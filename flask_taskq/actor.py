@@ -137,7 +137,8 @@ class Actor(Generic[P, R]):
             since the epoch.
         :param priority: in place of the actor's own.
         :param queue_name: in place of the actor's own. A worker serves a queue that is no
-            actor's own only if ``--queues`` names it.
+            actor's own only if ``--queues`` names it, or the app has declared it by
+            ``broker.declare_queue()``.
         :param options: what overrides the actor's own options; a duration is milliseconds
             or a timedelta, a moment an aware datetime or milliseconds since the epoch. None
             is as if the option were not given, and ``float("inf")`` is no limit.

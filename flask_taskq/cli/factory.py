@@ -18,13 +18,14 @@ from functools import reduce
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
+from typing import Final
 
 import msgspec
 from flask import Flask
 from flask.cli import FlaskGroup
 
 #: The name that a program has in a child where its own is taken.
-_SPARE_NAME = "__taskq_main__"
+_SPARE_NAME: Final = "__taskq_main__"
 
 
 class FactoryNotFound(Exception):

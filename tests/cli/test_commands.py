@@ -230,6 +230,14 @@ def test_what_a_check_finds_is_listed_without_control_characters(started):
     assert output.splitlines() == [r"warning     no\x1b[2J", "            such key"]
 
 
+def test_the_factory_of_a_group_wins_over_the_environment(started):
+    """As it does in Flask: a child is given the one, and not the other."""
+    info = ScriptInfo(app_import_path="elsewhere", create_app=make_app)
+    assert CliRunner().invoke(worker, [], obj=info).exit_code == 0
+    [options] = started
+    assert "--factory" in options.command and "elsewhere" not in options.command
+
+
 def test_a_worker_that_runs_already_is_not_started_twice(started, tmp_path):
     """Its pid file says so."""
     import os
