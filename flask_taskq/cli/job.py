@@ -59,7 +59,7 @@ def handle_job(
             record = broker.cancel(job_id)
         if wait:
             record = _wait(broker, record, timeout)
-        shown = _encode(record) if as_json else _list(broker, record)
+        shown = _encode(record) if as_json else _list(taskq, record)
     except JobNotFound as error:
         return _fail(_unknown(broker, error), FAILURE)
     except ConfigurationError as error:
@@ -104,11 +104,12 @@ def _wait(broker: Broker, record: JobRecord, timeout: int | None) -> JobRecord:
     return record
 
 
-def _list(broker: Broker, record: JobRecord) -> str:
+def _list(taskq: TaskQ, record: JobRecord) -> str:
     # Without the modules that only a worker imports, the app would seem to lack actors. What
     # keeps one from being imported is no reason to show nothing.
     with suppress(Exception):
-        import_actors(broker.settings.actors)
+        import_actors(taskq.broker.settings.actors)
+    broker = taskq.broker  # which takes over the shared actors of these modules
     actor = broker.actors.get(record.actor)
     parameters = () if actor is None else actor.parameters
     return list_job(record, parameters, explain_wait(broker, record))
