@@ -116,11 +116,16 @@ class Bench:
             self.broker.engine.enqueue([replace(envelope, id=generate_id()) for _ in some])
 
     @contextmanager
-    def worker(self, log_level: str = "warning") -> Iterator[Worker]:
-        """One process of eight threads, below its supervisor; ready when it is given."""
+    def worker(self, log_level: str = "warning", processes: int | None = 1) -> Iterator[Worker]:
+        """Processes of eight threads, below their supervisor.
+
+        :param processes: how many; None for as many as it has by default.
+        """
         path = Path(bench_app.__file__)
         command = [sys.executable, "-m", "flask", "--app", f"{path}:create_app"]
-        options = ["-p", "1", "-t", "8", "--log-level", log_level]
+        options = ["-t", "8", "--log-level", log_level]
+        if processes is not None:
+            options += ["-p", str(processes)]
         process = subprocess.Popen(
             [*command, "taskq", "worker", *options], stderr=subprocess.DEVNULL
         )

@@ -21,6 +21,7 @@ MEASURES: Final[dict[str, Callable[[Sizes], Iterator[Row]]]] = {
     "backlog": working.measure_backlog,
     "latency": working.measure_latency,
     "idle": resting.measure_idle,
+    "seldom": resting.measure_seldom,
     "memory": resting.measure_memory,
     "room": resting.measure_room,
 }

@@ -1,4 +1,4 @@
-"""Nothing is done, and jobs wait."""
+"""Little or nothing is done, and jobs wait."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .table import Row
 
 #: How long a worker is given to become idle, in seconds.
 SETTLING: Final = 3.0
+
+SECOND: Final = 1.0
 
 #: When delayed jobs are due, in milliseconds: not while anything is measured.
 LATER: Final = 3_600_000
@@ -39,6 +41,31 @@ def measure_idle(sizes: Sizes) -> Iterator[Row]:
                 found.setdefault(name, []).append(100 * used / sizes.seconds)
     for name, values in found.items():
         yield Row("idle", f"idle: CPU of the {name}", "%", values)
+
+
+def measure_seldom(sizes: Sizes) -> Iterator[Row]:
+    """The CPU of a worker that gets one job a second, with all its processes."""
+    for name, processes in [("of one process", 1), ("by default", None)]:
+        found = []
+        with Bench(sizes.url) as bench, bench.worker(processes=processes) as worker:
+            worker.wait_until_ready()
+            time.sleep(min(SETTLING, sizes.seconds))
+            watched = [worker.supervisor, *worker.children]
+            for _ in range(sizes.rounds):
+                before = cpu_seconds(*watched)
+                began = time.monotonic()
+                _send_one_a_second(bench, began + sizes.seconds)
+                used, took = cpu_seconds(*watched) - before, time.monotonic() - began
+                found.append(100 * used / took)
+        yield Row("seldom", f"a job a second: CPU of a worker {name}", "%", found)
+
+
+def _send_one_a_second(bench: Bench, until: float) -> None:
+    due = time.monotonic()
+    while due < until:
+        bench.send(1)
+        due += SECOND
+        time.sleep(max(0.0, min(due, until) - time.monotonic()))
 
 
 def measure_memory(sizes: Sizes) -> Iterator[Row]:

@@ -39,10 +39,12 @@ from .store import Store
 from .store import take_places
 from .workers import is_alive
 
-#: How long after the last job it is looked at the file how often, in milliseconds. The
-#: doorbell is faster; this finds what was stored by somebody who could not ring it.
-LOOKS: Final = ((1_000, 2), (3_000, 10), (10_000, 50))
+#: How often the file is looked at, in milliseconds, besides when the doorbell rings. It finds
+#: what was stored by somebody whose ring does not come through.
 SELDOM: Final = 100
+
+#: Until how long after such a find the file is looked at how often, in milliseconds.
+LOOKS: Final = ((1_000, 2), (3_000, 10), (10_000, 50))
 
 #: After this time everything is looked at again, whether or not anything has changed.
 LOOK_AGAIN: Final = 1_000
@@ -88,26 +90,30 @@ class SQLiteConsumer(Consumer):
         self._look_statement = ""
         self._looks_at = -1  # for how many queues that statement is
         self._interrupted = False
-        self._found_at = float("-inf")
+        # When a job was last found without a ring; long ago when the doorbell is heard.
+        self._unheard_at = float("-inf")
 
     def fetch(self, limit: int, timeout: int) -> list[Delivery]:
         clock = self._store.clock
         until = clock.monotonic() + timeout
         if timeout > 0:
             self._listener.open()
+        unheard = False
         while True:
             # Most looks find nothing, and then no lock is taken.
             seen = self._handle.read(self._look)
             now = clock.now()
             has_work = seen.is_ready or (seen.next_due is not None and seen.next_due <= now)
             deliveries = self._fetch_now(limit) if has_work else []
+            if unheard and deliveries and seen.is_ready:
+                self._unheard_at = clock.monotonic()
             left = until - clock.monotonic()
             if deliveries or left <= 0 or self._interrupted:
                 self._interrupted = False
                 return deliveries
             if not has_work:
                 until_due = left if seen.next_due is None else seen.next_due - now
-                self._wait(min(left, until_due, LOOK_AGAIN), seen.version)
+                unheard = self._wait(min(left, until_due, LOOK_AGAIN), seen.version)
 
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         now = self._store.clock.now()
@@ -152,8 +158,6 @@ class SQLiteConsumer(Consumer):
             # Which were stale or to be cancelled is seen only one by one, and from the
             # beginning: of two settlements of one delivery the second is the stale one.
             settled = self._handle.write(settle_one_by_one)
-        if settled.deliveries:
-            self._found_at = self._store.clock.monotonic()
         if follows or any(isinstance(one, (Retry, GivenBack)) for one in settlements):
             self._store.doorbell.ring()
             self._listener.wake()
@@ -199,18 +203,28 @@ class SQLiteConsumer(Consumer):
         self._check_lease(None if lease is None else (lease_until, lease))
         return _Seen(version, next_due, bool(is_ready))
 
-    def _wait(self, timeout: float, version: int) -> None:
-        clock = self._store.clock
-        until = clock.monotonic() + timeout
-        while (left := until - clock.monotonic()) > 0:
-            if self._listener.wait(min(left, self._interval())):
-                return
-            if self._handle.data_version() != version:
-                return
+    def _wait(self, timeout: float, version: int) -> bool:
+        """Wait until there may be something to fetch.
 
-    def _interval(self) -> int:
-        quiet = self._store.clock.monotonic() - self._found_at
-        return next((interval for end, interval in LOOKS if quiet < end), SELDOM)
+        :return: whether somebody has written without a ring.
+        """
+        clock = self._store.clock
+        now = clock.monotonic()
+        until = now + timeout
+        while now < until:
+            if self._listener.wait(min(until - now, self._interval(now))):
+                self._unheard_at = float("-inf")
+                return False
+            if self._handle.data_version() != version:
+                return True
+            now = clock.monotonic()
+        return False
+
+    def _interval(self, now: float) -> int:
+        quiet = now - self._unheard_at
+        if quiet < LOOKS[-1][0]:
+            return next(interval for end, interval in LOOKS if quiet < end)
+        return SELDOM
 
     # --- Claiming ---
 
@@ -219,10 +233,7 @@ class SQLiteConsumer(Consumer):
             self._check_lease(self._lease(connection))
             return self._claim(connection, limit)
 
-        deliveries = self._handle.write(claim)
-        if deliveries:
-            self._found_at = self._store.clock.monotonic()
-        return deliveries
+        return self._handle.write(claim)
 
     def _lease(self, connection: sqlite3.Connection) -> tuple[float, int] | None:
         statement = self._store.statements.lease

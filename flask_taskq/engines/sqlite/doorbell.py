@@ -2,8 +2,8 @@
 
 Each waiting consumer has a datagram socket in a folder beside the database, and whoever
 has stored something sends a byte to each. The byte says nothing; losing one does no harm,
-since consumers look at the file from time to time anyway. So nothing here raises: where
-the folder cannot be used, jobs start some milliseconds later.
+since consumers look at the file every 100 ms anyway. So nothing here raises: where the folder
+cannot be used, jobs start that much later.
 """
 
 from __future__ import annotations
