@@ -53,6 +53,7 @@ from .middleware.callbacks import find_unknown_callbacks
 from .record import JobRecord
 from .shared import get_shared_actors
 from .shared import OUTSIDE
+from .uncommitted import Uncommitted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -120,6 +121,8 @@ class TaskQ:
     def _make_broker(self, app: Flask, settings: Settings) -> Broker:
         # The app's context is outermost, so that all other middleware has the app, too.
         chain = [AppContext(app), AppSignals(app), *_load_middleware(settings)]
+        if app.debug:
+            chain.append(Uncommitted(app))
         if settings.eager:
             # Imported on demand, like an engine: no other web server needs what runs jobs.
             eager = importlib.import_module(".eager", __package__)

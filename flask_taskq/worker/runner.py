@@ -32,6 +32,7 @@ from ..errors import PayloadTooLarge
 from ..errors import SkipMessage
 from ..errors import TaskQError
 from ..errors import TimeLimitExceeded
+from ..hints import add_hint
 from ..hooks import MessageProxy
 from ..interrupt import Gate
 from ..message import Message
@@ -215,6 +216,8 @@ class Runner:
         return result
 
     def _conclude(self, run: Run) -> None:
+        if run.exception is not None:
+            _add_hint(run, run.exception)
         self._tell(run)
         if run.exception is not None:
             # The contexts see it on their way out: one that holds a database transaction
@@ -399,6 +402,12 @@ def _bury(delivery: Delivery, error: DecodeError) -> Settlement:
         delivery=delivery,
         error=JobError(type="DecodeError", message=cut(str(error)), code="malformed"),
     )
+
+
+def _add_hint(run: Run, error: BaseException) -> None:
+    delivery = run.delivery
+    age = run.started_at - delivery.created_at
+    add_hint(error, actor=delivery.actor, attempt=delivery.attempt, age=age)
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
