@@ -75,7 +75,7 @@ def moved_to(error: BaseException) -> tuple[str, int] | None:
 def translate(error: BaseException, where: str, *, opening: bool = False) -> BrokerError:
     """The package's error for one of the driver's.
 
-    :param where: the server's URL, without its password.
+    :param where: the server's URL, without its password, and the key that it is from.
     :param opening: the connection is only being made.
     """
     text = _text(error)
@@ -91,11 +91,24 @@ def translate(error: BaseException, where: str, *, opening: bool = False) -> Bro
             " host in the URL must be a name that it is for"
         )
     if _FULL.search(text):
-        return BrokerFull(f"{where} takes nothing more; nothing was stored: {error}")
+        return BrokerFull(
+            f"{where} takes nothing more; nothing was stored: {error}; give the server more"
+            " memory (maxmemory) or a disk with room, whichever it names"
+        )
+    reason = str(error).rstrip(".")
+    if _TRANSIENT.search(text):
+        kind = ConnectionFailed if opening else ConnectionClosed
+        return kind(
+            f"{where} is not ready: {reason}; it starts, changes its role, or is busy: try"
+            " again soon"
+        )
     if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)):
         if opening:
-            return ConnectionFailed(f"{where} cannot be reached: {error}")
-        return ConnectionClosed(f"{where} does not answer any more: {error}")
-    if _TRANSIENT.search(text):
-        return ConnectionClosed(f"{where} is not ready: {error}")
+            return ConnectionFailed(
+                f"{where} cannot be reached: {reason}; check that the server is running, and"
+                " that host and port in the URL are right"
+            )
+        return ConnectionClosed(
+            f"{where} does not answer any more: {reason}; check that the server is running"
+        )
     return BrokerError(f"{where}: {error}")

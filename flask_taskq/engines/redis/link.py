@@ -69,7 +69,7 @@ class Link:
             self._connected(self._timeout)
         except (exceptions.RedisError, OSError) as error:
             self._give_up(error)
-            raise translate(error, self._server.location.shown, opening=True) from error
+            raise translate(error, self._server.location.where, opening=True) from error
 
     def measure_time(self) -> None:
         """Make sure that the server's time is known."""
@@ -103,7 +103,7 @@ class Link:
         except (exceptions.RedisError, OSError) as error:
             self._give_up(error)
             if not is_transient(error) or isinstance(error, exceptions.TimeoutError):
-                raise translate(error, self._server.location.shown) from error
+                raise translate(error, self._server.location.where) from error
         except BaseException:
             self.close()
             raise
@@ -134,7 +134,7 @@ class Link:
                 self._give_up(error)
                 left = until - time.monotonic() - pause
                 if left <= 0 or not is_transient(error):
-                    where = self._server.location.shown
+                    where = self._server.location.where
                     raise translate(error, where, opening=not is_open) from error
             except BaseException:
                 # A reply may be on its way that nobody is going to read.

@@ -94,6 +94,11 @@ class Location(NamedTuple):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.shown!r})"
 
+    @property
+    def where(self) -> str:
+        """How errors name the server."""
+        return f"{self.key}: {self.shown}"
+
     @classmethod
     def from_settings(cls, settings: Settings) -> Location:
         """Read the URL and the options; the options win over the URL's query.

@@ -73,7 +73,7 @@ class Server:
             if self.location.service is not None:
                 self._check_role(connection)
             if not self._checked:
-                where = f"{self.location.key}: {self.location.shown}"
+                where = self.location.where
                 self.waits_for_disk = check(read_info(connection), where, self.options)
                 self._checked = True
             if self._offset is None:

@@ -101,7 +101,7 @@ class Store:
                 self._changed.wait_for(lambda: self._free, self._timeout)
                 if not self._free:
                     raise ConnectionFailed(
-                        f"{self.server.location.shown}: all {self._limit} connections of"
+                        f"{self.server.location.where}: all {self._limit} connections of"
                         " this process are in use; the option max_connections allows more"
                     )
             if self._free:

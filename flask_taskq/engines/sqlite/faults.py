@@ -56,16 +56,25 @@ def translate(error: sqlite3.Error, path: str, *, opening: bool = False) -> Brok
         )
     full = code == sqlite3.SQLITE_FULL
     if full or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:
-        return BrokerFull(f"there is no room left for {path}; nothing was stored: {error}")
+        return BrokerFull(
+            f"there is no room left for {path}; nothing was stored: {error}; make room on its"
+            " disk, or let TASKQ_BROKER_URL name a file on another one"
+        )
     if code in _UNUSABLE:
         return ConnectionFailed(
             f"{path} cannot be used as a database: {error}; check that it is an SQLite file,"
             " undamaged, and that the user of this process may write it and its folder"
         )
     if code == sqlite3.SQLITE_IOERR:
-        return ConnectionClosed(f"reading or writing {path} failed: {error}")
+        return ConnectionClosed(
+            f"reading or writing {path} failed: {error}; look for errors of its disk in the"
+            " log of the system"
+        )
     if opening:
-        return ConnectionFailed(f"{path} cannot be opened: {error}")
+        return ConnectionFailed(
+            f"{path} cannot be opened: {error}; let TASKQ_BROKER_URL name a file that the user"
+            " of this process may write"
+        )
     if code == sqlite3.SQLITE_ERROR or code is None:
         return ConnectionClosed(
             f"{path} does not answer as it should: {error}; was it changed from outside?"

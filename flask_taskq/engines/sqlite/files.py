@@ -114,7 +114,7 @@ def identify(path: str) -> Identity | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise ConnectionFailed(f"{path} is out of reach: {error.strerror}") from error
+        raise ConnectionFailed(_explain(path, "looked at", error)) from error
     return Identity(found.st_dev, found.st_ino)
 
 
@@ -132,10 +132,15 @@ def prepare(path: str) -> None:
         if identify(path) is None:
             _create(folder, path)
     except OSError as error:
-        raise ConnectionFailed(
-            f"{path} cannot be opened: {error.strerror or error}; the user of this process"
-            " needs to be able to write there"
-        ) from error
+        raise ConnectionFailed(_explain(path, "opened", error)) from error
+
+
+def _explain(path: str, done: str, error: OSError) -> str:
+    return (
+        f"{path} cannot be {done}: {error.strerror or error}; the user of this process (uid"
+        f" {os.geteuid()}) has to be able to write to {os.path.dirname(path)}: give it that"
+        " right, or let TASKQ_BROKER_URL name another file"
+    )
 
 
 def _make_folders(folder: str) -> None:

@@ -104,3 +104,23 @@ def test_a_node_that_has_moved_is_found_in_the_error() -> None:
     assert moved_to(exceptions.MovedError("3999 10.0.0.1:6381")) == ("10.0.0.1", 6381)
     assert moved_to(exceptions.ResponseError("MOVED 3999 :6381")) == ("", 6381)
     assert moved_to(exceptions.ResponseError("ERR no such key")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "opening", "advice"),
+    [
+        (exceptions.ConnectionError("Connection refused."), True, "host and port in the URL"),
+        (exceptions.TimeoutError("Timeout reading from socket"), False, "server is running"),
+        (exceptions.BusyLoadingError("Redis is loading"), False, "try again soon"),
+        (exceptions.OutOfMemoryError("command not allowed"), False, "more memory"),
+        (exceptions.ResponseError("NOAUTH Authentication required."), False, "the password"),
+    ],
+)
+def test_an_error_says_where_what_and_what_to_do(
+    error: Exception, opening: bool, advice: str
+) -> None:
+    """Whoever reads it need not know this package."""
+    text = str(translate(error, "TASKQ_BROKER_URL: redis://cache", opening=opening))
+    assert text.startswith("TASKQ_BROKER_URL: redis://cache")
+    assert str(error).rstrip(".") in text
+    assert advice in text
