@@ -73,6 +73,7 @@ def summarise(content: bytes, title: str, tell: Tell = lambda *_: None) -> Summa
         done = len(rows) + len(rows) * number // len(header)
         tell(done, 2 * len(rows), f"Counting column {number + 1} of {len(header)}")
         columns.append(_describe(name, cells))
+    tell(2 * len(rows), 2 * len(rows), "Every column is counted")
     return Summary(title=title, rows=len(rows), columns=columns)
 
 

@@ -122,8 +122,8 @@ def test_a_worker_summarises_many_files_at_the_same_time(
 def test_a_job_tells_how_far_it_is(client: FlaskClient, taskq_jobs: JobTester) -> None:
     """What it told last is kept with the outcome."""
     progress = run(taskq_jobs, client, b"a,b\n1,2\n3,4\n")["progress"]
-    assert (progress["current"], progress["total"]) == (3, 4)
-    assert progress["message"] == "Counting column 2 of 2"
+    assert (progress["current"], progress["total"]) == (4, 4)
+    assert progress["message"] == "Every column is counted"
 
 
 def test_numbers_are_added(client: FlaskClient, taskq_jobs: JobTester) -> None:
