@@ -17,6 +17,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "api.rst").read_text()
 ROWS = re.findall(r"^(``.+?)  +\S", PAGE, re.MULTILINE)
 NAMED = set(re.findall(r"\w+", " ".join(ROWS)))
 
+#: Some of what TaskQ has is for other rooms of the package.
+TASKQ = re.search(r"autoclass:: TaskQ\n +:members: (.+)", PAGE)
+
 
 def members(kind):
     return [
@@ -32,7 +35,7 @@ def members(kind):
     [
         flask_taskq.__all__,
         testing.__all__,
-        members(flask_taskq.TaskQ),
+        TASKQ[1].split(", "),
         members(flask_taskq.Job),
         members(testing.JobTester),
         [name for name in vars(signals) if name.startswith(("job_", "worker_", "child_"))],
