@@ -98,10 +98,8 @@ class Runner:
         Should it end after all, its own settlement comes too late and is refused.
         """
         # Not the run itself, which its own thread may go on with at any moment.
-        given_up = self._begin(run.delivery)
-        if not isinstance(given_up, Run):
-            return given_up
-        given_up.started_at, given_up.began = run.started_at, run.began
+        message = _proxy(run.message.message, run.delivery, self._clock)
+        given_up = Run(run.delivery, message, run.actor, run.started_at, run.began)
         given_up.told, given_up.message.time_limit = run.told, run.message.time_limit
         given_up.message.notes = run.message.notes
         given_up.exception, given_up.stack = TimeLimitExceeded(), self._stack(run)

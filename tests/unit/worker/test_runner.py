@@ -1,6 +1,7 @@
 """One delivery in, one settlement out."""
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import sys
@@ -692,3 +693,46 @@ def test_a_traceback_that_cannot_be_formatted_does_not_change_the_outcome(line, 
     record = run_one(line, raising(ValueError("oh")))
     assert (record.status, record.error.message) == (Status.SCHEDULED, "oh")
     assert record.error.traceback.endswith("in fail\nValueError\n")
+
+
+# Giving up
+
+
+@dataclasses.dataclass
+class Counted:
+    """Notes how often one is made."""
+
+    it: int
+
+    def __post_init__(self):
+        made.append(self.it)
+
+
+made: list[int] = []
+
+
+@pytest.mark.needs("TimeLimit")
+def test_a_run_is_given_up_with_what_it_began_with(line):
+    """Its arguments are not read again: another thread would run the code of their class, and
+    they may not fit any more."""
+    started, end = threading.Event(), threading.Event()
+
+    def wait(it: Counted):
+        started.set()
+        end.wait()
+
+    job = declare(line.broker, wait, **once()).send(Counted(1))
+    line.engine.workers.register("w1")
+    [delivery] = line.engine.consumer(["default"], "w1").fetch(1, 0)
+    thread = threading.Thread(target=line.runner.run, args=(delivery,))
+    thread.start()
+    assert started.wait(10)
+    made.clear()
+    try:
+        settlement = line.runner.abandon(line.runner.current)
+    finally:
+        end.set()
+        thread.join()
+    assert isinstance(settlement, Failed)
+    assert (settlement.delivery.id, settlement.error.code) == (job.id, "time_limit")
+    assert made == []
