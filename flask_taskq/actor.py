@@ -171,7 +171,7 @@ class Actor(Generic[P, R]):
         self, args: object, kwargs: object
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         of = f"of a message for actor {self.actor_name!r}"
-        if not isinstance(args, Sequence) or isinstance(args, (str, bytes)):
+        if not isinstance(args, Sequence) or isinstance(args, (str, bytes, bytearray)):
             raise BadArguments(
                 f"args {of} is {type(args).__name__}; it is a list or tuple of arguments, and"
                 " one of a single argument is (1,)"
@@ -180,6 +180,11 @@ class Actor(Generic[P, R]):
             return tuple(args), {}
         if not isinstance(kwargs, Mapping) or not all(type(name) is str for name in kwargs):
             raise BadArguments(f"kwargs {of} is no dict from the names of arguments")
+        if hasattr(type(kwargs), "getlist"):
+            raise BadArguments(
+                f"kwargs {of} is {type(kwargs).__name__}, in which a name may have several"
+                " values: use its .to_dict(), or .to_dict(flat=False) for all of them"
+            )
         return tuple(args), dict(kwargs)
 
     def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -269,6 +274,19 @@ def make_actor(fn: Callable[..., Any], **fields: Any) -> Actor[..., Any]:
     :param fields: the other arguments of :class:`Actor`.
     """
     return (AsyncActor if inspect.iscoroutinefunction(fn) else Actor)(fn, **fields)
+
+
+def find_actor_name(fn: Callable[..., Any]) -> str:
+    """The name of an actor that was given none.
+
+    :raises TypeError: the function has no name either.
+    """
+    name = getattr(fn, "__name__", None)
+    if name is None:
+        raise TypeError(
+            f"a {type(fn).__name__} has no name: give the actor one, actor_name=..."
+        )
+    return str(name)
 
 
 def check_name_is_free(

@@ -27,6 +27,7 @@ from .actor import Actor
 from .actor import ActorDecorator
 from .actor import AsyncActor
 from .actor import check_name_is_free
+from .actor import find_actor_name
 from .actor import make_actor
 from .app_context import AppContext
 from .app_signals import AppSignals
@@ -283,7 +284,7 @@ class TaskQ:
             actor = make_actor(
                 fn,
                 resolver=lambda: self.broker,
-                actor_name=actor_name or fn.__name__,
+                actor_name=actor_name or find_actor_name(fn),
                 queue_name=queue_name,
                 priority=priority,
                 check_types=check_types,

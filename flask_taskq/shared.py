@@ -18,6 +18,7 @@ from .actor import Actor
 from .actor import ActorDecorator
 from .actor import AsyncActor
 from .actor import check_name_is_free
+from .actor import find_actor_name
 from .actor import make_actor
 from .actor import Sender
 
@@ -80,7 +81,7 @@ def shared_actor(
         actor: Actor[..., Any] = make_actor(
             fn,
             resolver=lambda: _find_sender(actor),
-            actor_name=actor_name or fn.__name__,
+            actor_name=actor_name or find_actor_name(fn),
             queue_name=queue_name,
             priority=priority,
             check_types=check_types,

@@ -1,6 +1,7 @@
 """``TaskQ``: actors of the extension, brokers of apps."""
 
 import asyncio
+import functools
 import gc
 import threading
 import weakref
@@ -191,6 +192,13 @@ def test_an_actor_can_be_declared_with_arguments(taskq):
 
     assert (add.actor_name, add.queue_name, add.priority) == ("sum", "fast", -3)
     assert add.options == {"max_retries": 1}
+
+
+def test_an_actor_without_a_name_is_told_to_be_given_one(taskq):
+    """A partial function has none."""
+    with pytest.raises(TypeError, match="a partial has no name: .* actor_name="):
+        taskq.actor(functools.partial(print, 1))
+    assert taskq.actor(actor_name="show")(functools.partial(print, 1)).actor_name == "show"
 
 
 def test_an_actor_declared_before_any_app_is_known_to_it(taskq):
