@@ -15,11 +15,10 @@ from typing import Any
 from typing import Final
 from typing import NamedTuple
 
-import msgspec
-
 from .errors import BadArguments
+from .roundtrip import explain_change
+from .values import Misfit
 from .values import read_annotation
-from .values import read_error
 from .values import Value
 
 _POSITIONAL: Final = (
@@ -59,9 +58,8 @@ class Arguments:
         )
         self._extra_values = _find(parameters, inspect.Parameter.VAR_POSITIONAL)
         self._extra_names = _find(parameters, inspect.Parameter.VAR_KEYWORD)
-        outer = inspect.signature(fn, follow_wrapped=False)
         #: The signature of a decorator that may add arguments of its own.
-        self._outer = None if outer == self.signature else outer
+        self._outer = _find_outer(fn, self.signature)
         # How many arguments by position alone are sure to fit.
         by_position = self._required.issubset(self.names)
         least = 0 if self._outer else len(self._required)
@@ -180,10 +178,9 @@ class Arguments:
     def _convert(self, annotated: Value, value: Any) -> Any:
         try:
             return annotated.convert(value)
-        except msgspec.ValidationError as error:
+        except Misfit as error:
             raise BadArguments(
-                f"argument {annotated.name!r} of actor {self._actor_name!r} does not fit its"
-                f" annotation: {read_error(error, annotated.name)}"
+                f"argument {annotated.name!r} of actor {self._actor_name!r} {error}"
             ) from None
 
     # What the annotations say
@@ -225,6 +222,18 @@ class Arguments:
         )
 
 
+def check_unknown(args: Iterable[Any], kwargs: Mapping[str, Any], actor_name: str) -> None:
+    """Check what is about to be sent to an actor that this process does not know.
+
+    :raises BadArguments: something else would be read back, whatever its annotations are.
+    """
+    numbered = ((f"number {number}", value) for number, value in enumerate(args, 1))
+    for name, value in (*numbered, *kwargs.items()):
+        reason = explain_change(value, True)
+        if reason is not None:
+            raise BadArguments(f"argument {name!r} of actor {actor_name!r} {reason}")
+
+
 class _Values(NamedTuple):
     """The parameters of a function, by what their arguments are known by.
 
@@ -242,3 +251,13 @@ class _Values(NamedTuple):
 
 def _find(parameters: Iterable[inspect.Parameter], kind: inspect._ParameterKind) -> str | None:
     return next((one.name for one in parameters if one.kind is kind), None)
+
+
+def _find_outer(
+    fn: Callable[..., Any], signature: inspect.Signature
+) -> inspect.Signature | None:
+    try:
+        outer = inspect.signature(fn, follow_wrapped=False)
+    except ValueError:
+        return None  # a wrapper in C has none of its own, such as that of lru_cache()
+    return None if outer == signature else outer

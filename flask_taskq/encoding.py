@@ -93,7 +93,9 @@ def encode_value(value: Any) -> bytes:
     """
     try:
         data = _encoder.encode(value)
-    except (OverflowError, RecursionError) as error:
+    except (TypeError, ValueError):
+        raise
+    except Exception as error:  # of a number, of the nesting, or of a time zone's own code
         raise ValueError(str(error)) from error
     if _is_too_deep(data):
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")

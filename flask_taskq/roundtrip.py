@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import decimal
+import functools
 import uuid
+from collections.abc import Callable
 from collections.abc import Iterable
 from datetime import date
 from datetime import datetime
@@ -50,7 +52,9 @@ _ADVICE: Final = (
     ({"readline"}, "send the path of the file"),
     ({"_asdict"}, "use list(value) or value._asdict()"),
     ({"model_dump"}, "use .model_dump(mode='json')"),
+    ({"__await__"}, "await it, and take what it gives"),
     ({"tolist"}, "use .tolist()"),
+    ({"__alloc__"}, "use bytes(value)"),
     ({"__html__"}, "use str(value)"),
     ({"__fspath__"}, "use str(value)"),
 )
@@ -63,7 +67,19 @@ _PLAIN: Final[tuple[tuple[type, str], ...]] = (
     (str, "str(value)"),
     (int, "int(value)"),
     (float, "float(value)"),
+    (datetime, "datetime.fromisoformat(value.isoformat())"),
+    (date, "date.fromisoformat(value.isoformat())"),
+    (bytes, "bytes(value)"),
+    (uuid.UUID, "UUID(value.hex)"),
+    (decimal.Decimal, "Decimal(value)"),
+    (set, "set(value)"),
+    (frozenset, "frozenset(value)"),
 )
+
+_COMPARED_AS_TEXT: Final[frozenset[type]] = frozenset({datetime, time, decimal.Decimal})
+
+#: Classes whose values stand for each other: an annotation of one takes the other.
+_ALIKE: Final = ({list, tuple}, {int, float})
 
 
 def explain_change(value: Any, is_annotated: bool) -> str | None:
@@ -71,16 +87,65 @@ def explain_change(value: Any, is_annotated: bool) -> str | None:
 
     :param is_annotated: whether an annotation tells how to read it, so that more than the
         types of JSON come back.
-    :return: None if it comes back as it is; what has no end, or no JSON form for another
-        reason, is left to the encoder.
+    :return: None if it comes back as it is; what has no JSON form for another reason is left
+        to the encoder.
     """
     return _explain(value, is_annotated, "", 0)
 
 
+def explain_difference(value: Any, back: Any, name: str) -> str | None:
+    """How what was read back by an annotation differs from the value; None if it does not.
+
+    A tuple counts as a list, and an int as a float.
+
+    :param name: of the value, for the text.
+    """
+    return _compare(value, back, name, "")
+
+
+def _compare(value: Any, back: Any, name: str, place: str) -> str | None:
+    kind, read = type(value), type(back)
+    if kind is read and kind in SCALARS and value == back:
+        return None
+    where = f" at {name}{place}" if place else ""
+    if kind is not read and {kind, read} not in _ALIKE:
+        if read in SCALARS or read in (dict, list):
+            return f"{_describe(kind)} would come back as {_describe(read)}{where}"
+        return f"expected {read.__name__}, got {kind.__name__}{where}"
+    parts: Iterable[tuple[str, Any, Any]] = ()
+    fields = _fields(kind)
+    if fields is not None:
+        is_same = True
+        parts = (
+            (f".{field}", getattr(value, field, None), getattr(back, field, None))
+            for field in fields
+        )
+    elif kind is dict:
+        is_same = value.keys() == back.keys()
+        parts = (("[...]", one, back[key]) for key, one in value.items())
+    elif kind is list or kind is tuple:
+        is_same = len(value) == len(back)
+        pairs = enumerate(zip(value, back, strict=True))
+        parts = ((f"[{position}]", *pair) for position, pair in pairs)
+    else:
+        # Decimals that are no number, and moments in an hour that comes twice, equal nothing.
+        is_same = str(value) == str(back) if kind in _COMPARED_AS_TEXT else value == back
+    if not is_same:
+        return f"another {kind.__name__} would come back{where}"
+    for part, one, other in parts:
+        reason = _compare(one, other, name, place + part)
+        if reason is not None:
+            return reason
+    return None
+
+
 def _explain(value: Any, is_annotated: bool, place: str, depth: int) -> str | None:
     kind = type(value)
-    if kind in SCALARS or depth > MAX_DEPTH:
+    if kind in SCALARS:
         return None
+    if depth > MAX_DEPTH:
+        # What contains itself more than once would be looked at without an end.
+        return f"is nested more than {MAX_DEPTH} levels deep"
     if kind is dict:
         return _explain_dict(value, is_annotated, place, depth)
     if kind is list or kind is tuple:
@@ -132,7 +197,7 @@ def _is_key(kind: type) -> bool:
     return kind in SCALARS or kind in _NEEDS_ANNOTATION or issubclass(kind, Enum)
 
 
-def _fields(kind: type) -> tuple[str, ...] | None:
+def _find_fields(kind: type) -> tuple[str, ...] | None:
     """The fields of a class that an annotation can name; None if it is no such class."""
     if hasattr(kind, "_sa_instance_state") or hasattr(kind, "__mapper__"):
         return None  # a row of a database: what is read back would be no row
@@ -147,12 +212,16 @@ def _fields(kind: type) -> tuple[str, ...] | None:
     return None
 
 
+# Telling a dataclass from another class takes longer than the rest of a look at it.
+_fields: Callable[[type], tuple[str, ...] | None] = functools.lru_cache(256)(_find_fields)
+
+
 def _where(place: str) -> str:
     return f"has at {place} " if place else "is "
 
 
 def _describe(kind: type) -> str:
-    return f"{'an' if kind.__name__[:1] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
+    return f"{'an' if kind.__name__[:1] in 'AEIOaeio' else 'a'} {kind.__name__}"
 
 
 def _advise(kind: type) -> str:
@@ -161,7 +230,7 @@ def _advise(kind: type) -> str:
             return f"would not come back as one: {advice}"
     if kind in _NEEDS_ANNOTATION or issubclass(kind, Enum) or _fields(kind) is not None:
         return (
-            "without an annotation it would not come back as one: annotate it with"
+            "would not come back as one unless its annotation says so: annotate it with"
             f" {kind.__name__}, or use text, numbers, lists and dicts"
         )
     for base, call in _PLAIN:

@@ -3,18 +3,20 @@
 Types that JSON has no word for travel as text or as objects: a ``datetime``, a ``UUID``, a
 dataclass. The annotation tells what they were.
 
-An annotation that is missing, that cannot be resolved, or that names a class of which
-msgspec knows nothing says nothing: its value is what JSON has, and stays as it is.
+An annotation that is missing, that cannot be resolved, or that msgspec cannot read values of
+says nothing: its value is what JSON has, and stays as it is.
 """
 
 from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import inspect
 import re
 import uuid
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 from typing import Final
 from typing import get_type_hints
@@ -23,8 +25,11 @@ from typing import Optional
 import msgspec
 from msgspec import inspect as types
 
+from .encoding import decode_value
+from .encoding import encode_value
 from .errors import BadResult
 from .roundtrip import explain_change
+from .roundtrip import explain_difference
 from .roundtrip import SCALARS
 
 _OPAQUE: Final = (types.CustomType, types.RawType, types.ExtType)
@@ -72,6 +77,12 @@ _FROM_TEXT: Final[dict[type, str]] = {
 }
 
 _PLACE: Final = re.compile(r" - at (.*)`\$(.*)`$")
+#: What msgspec tells of a value itself, which may be a secret.
+_VALUE: Final = re.compile(r"^(Invalid (?:enum )?value) (?:(['\"]).*\2|-?\d+)", re.DOTALL)
+
+
+class Misfit(Exception):
+    """A value does not fit an annotation."""
 
 
 class Value:
@@ -80,13 +91,13 @@ class Value:
     :param name: of the parameter, for errors.
     :param type_: the annotation, resolved.
     :param is_checked: whether a value of another type is refused.
-    :param unresolved: the annotation as it was written, if it could not be resolved.
+    :param why_silent: why the annotation says nothing, if it could not be resolved.
     """
 
     __slots__ = (
         "_is_checked",
         "_struct",
-        "_unresolved",
+        "_why_silent",
         "accepts",
         "is_converted",
         "name",
@@ -94,12 +105,12 @@ class Value:
     )
 
     def __init__(
-        self, name: str, type_: Any, *, is_checked: bool = True, unresolved: str = ""
+        self, name: str, type_: Any, *, is_checked: bool = True, why_silent: str = ""
     ) -> None:
         self.name = name
-        self._unresolved = unresolved
         self.type_ = type_
-        info = _inspect(type_)
+        info, why = _inspect(type_)
+        self._why_silent = why_silent or why
         #: Whether JSON has no word for the type, so that a stored value is converted to it.
         self.is_converted = not _is_plain(info)
         #: Classes whose values are right, and known without a closer look.
@@ -120,14 +131,14 @@ class Value:
         What is in ``accepts`` need not be asked for.
         """
         change = explain_change(value, self.is_converted)
-        if change is not None and (self.is_converted or explain_change(value, True)):
-            return change
-        if change is not None and self._unresolved:
-            return (
-                f"{change}; its annotation {self._unresolved!r} cannot be resolved where the"
-                " function is: a name in it is unknown there, or known to type checkers only"
-            )
-        return self._refuse_type(value) or change
+        if change is None or not (self.is_converted or explain_change(value, True)):
+            # Some annotation would bring it back, and this one may want something else.
+            misfit = self._refuse_type(value)
+            if misfit is not None:
+                return misfit
+        if change is not None and self._why_silent:
+            return f"{change}; its annotation says nothing: {self._why_silent}"
+        return change
 
     def explain_text(self) -> str:
         """What to do with text where the annotation has another type."""
@@ -140,52 +151,65 @@ class Value:
     def convert(self, value: Any) -> Any:
         """A value of JSON as the annotation says.
 
-        :raises msgspec.ValidationError: it does not fit.
+        :raises Misfit: it does not fit; the text says why.
         """
         if not self.is_converted:
             return value
-        converted = msgspec.convert({self.name: value}, self._struct, str_keys=True)
+        try:
+            converted = msgspec.convert({self.name: value}, self._struct, str_keys=True)
+        except Exception as error:
+            raise self._misfit(
+                _explain(error, self.name)
+            ) from None  # its text may have the value
         return converted.value
 
     def _refuse_type(self, value: Any) -> str | None:
         if not self._is_checked:
             return None
-        given: Any = {self.name: value}
         try:
-            converted = msgspec.convert(given, self._struct, builtin_types=_PYTHON_TYPES)
-            if self.is_converted:
-                # It looks no further into an object of the right class.
-                given = msgspec.to_builtins(given, builtin_types=_PYTHON_TYPES)
-                msgspec.convert(given, self._struct, builtin_types=_PYTHON_TYPES)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            if not isinstance(error, msgspec.ValidationError):
-                return None  # the encoder says what is wrong with it
-            return f"does not fit its annotation: {read_error(error, self.name)}"
-        if not _is_same(converted.value, value):
-            return (
-                f"does not fit its annotation {describe_type(self.type_)}: a"
-                f" {type(value).__name__} is given, and something else would come back"
-            )
-        return None
+            self._compare_types(value)
+            if not self.is_converted:
+                return None
+            back = self.convert(decode_value(encode_value(value)))
+        except Misfit as error:
+            return str(error)
+        except (TypeError, ValueError):
+            return None  # it has no JSON form, and who stores it says so
+        difference = explain_difference(value, back, self.name)
+        return None if difference is None else str(self._misfit(difference))
+
+    def _compare_types(self, value: Any) -> None:
+        """As :meth:`convert`, of a value of Python, whose text is no date."""
+        try:
+            msgspec.convert({self.name: value}, self._struct, builtin_types=_PYTHON_TYPES)
+        except RecursionError as error:
+            raise ValueError(str(error)) from error
+        except Exception as error:
+            raise self._misfit(_explain(error, self.name)) from None
+
+    def _misfit(self, reason: str) -> Misfit:
+        return Misfit(f"does not fit its annotation {_name(self.type_)}: {reason}")
 
 
-def read_error(error: msgspec.ValidationError, name: str = "") -> str:
-    """The text of an error of msgspec's, with a place only where the name leaves it open.
+def _explain(error: Exception, name: str = "") -> str:
+    """Why msgspec could not read a value, with a place only where the name leaves it open.
 
     :param name: of the value that the error is about.
     """
+    if not isinstance(error, msgspec.ValidationError):
+        # A class that is made of it has code of its own, which may raise anything.
+        return f"reading it raised {type(error).__name__}"
 
     def tell_place(match: re.Match[str]) -> str:
         place = match[2].removeprefix(f".{name}") if name else match[2]
         return f" at {match[1]}{name}{place}" if place or match[1] else ""
 
-    text = _PLACE.sub(tell_place, str(error)).replace("`", "")
+    text = _PLACE.sub(tell_place, _VALUE.sub(r"\1", str(error))).replace("`", "")
     return text.replace("null", "None").replace("Expected", "expected", 1)
 
 
-def describe_type(type_: Any) -> str:
-    """An annotation as it was written."""
-    return type_.__name__ if isinstance(type_, type) else str(type_)
+def _name(type_: Any) -> str:
+    return type_.__name__ if isinstance(type_, type) else str(type_).replace("typing.", "")
 
 
 def make_result_decoder(
@@ -196,18 +220,18 @@ def make_result_decoder(
     :return: None if JSON says it all. It raises :exc:`BadResult` when a result does not fit.
     """
     type_ = _resolve(fn, signature.return_annotation)
-    if type_ is None or _is_plain(_inspect(type_)):
+    if type_ is None or _is_plain(_inspect(type_)[0]):
         return None
     # A job that a hook ended has no result, whatever the function returns.
-    decoder = msgspec.json.Decoder(type_ | None)
+    decoder = msgspec.json.Decoder(Optional[type_])  # noqa: UP045 -- as below
 
     def decode(data: bytes) -> Any:
         try:
             return decoder.decode(data)
-        except msgspec.ValidationError as error:
+        except Exception as error:
             raise BadResult(
-                f"actor {actor_name!r} returned what its annotation {describe_type(type_)}"
-                f" does not allow: {read_error(error)}"
+                f"actor {actor_name!r} returned what its annotation {_name(type_)}"
+                f" does not allow: {_explain(error)}"
             ) from None
 
     return decode
@@ -222,11 +246,16 @@ def read_annotation(
     :param default: of the parameter. None allows None, as "when: datetime = None" is meant.
     """
     type_ = _resolve(fn, annotation)
-    unresolved = "" if type_ is not None else str(annotation)
-    type_ = Any if type_ is None else type_
+    why_silent = ""
+    if type_ is None:
+        type_ = Any
+        why_silent = (
+            f"{str(annotation)!r} cannot be resolved where the function is, as a name in it is"
+            " unknown there, or known to type checkers only"
+        )
     if default is None:
         type_ = Optional[type_]  # noqa: UP045 -- not every annotation knows "|"
-    return Value(name, type_, is_checked=is_checked, unresolved=unresolved)
+    return Value(name, type_, is_checked=is_checked, why_silent=why_silent)
 
 
 def _resolve(fn: Callable[..., Any], annotation: Any) -> Any:
@@ -238,20 +267,33 @@ def _resolve(fn: Callable[..., Any], annotation: Any) -> Any:
     def holder() -> None: ...
 
     holder.__annotations__ = {"it": annotation}
-    names = getattr(inspect.unwrap(fn), "__globals__", {})
     try:
-        return get_type_hints(holder, names, include_extras=True)["it"]
+        return get_type_hints(holder, _globals(fn), include_extras=True)["it"]
     except Exception:
         return None
 
 
-def _inspect(type_: Any) -> types.Type:
-    """What msgspec knows of a type; that it is any where it knows nothing."""
+def _globals(fn: Any) -> dict[str, Any]:
+    """The names that the annotations of what can be called are written with."""
+    while True:
+        fn = inspect.unwrap(fn)
+        if not isinstance(fn, functools.partial):
+            break
+        fn = fn.func
+    if not hasattr(fn, "__globals__"):
+        fn = type(fn).__call__  # an object that can be called
+    return getattr(fn, "__globals__", {})
+
+
+def _inspect(type_: Any) -> tuple[types.Type, str]:
+    """What msgspec knows of a type, or that it is any, and why nothing is known."""
     try:
         info = types.type_info(type_)
-    except Exception:
-        return types.AnyType()  # "datetime | str": no one can tell which of them a text was
-    return types.AnyType() if _is_opaque(info) else info
+    except Exception as error:  # "datetime | str": no one can tell which of them a text was
+        return types.AnyType(), str(error).replace("\n", " ").replace("`", "")
+    if any(isinstance(part, _OPAQUE) for part in _parts(info)):
+        return types.AnyType(), f"no value of {_name(type_)} can be made of JSON"
+    return info, ""
 
 
 def _accepted(info: types.Type) -> frozenset[type]:
@@ -264,34 +306,42 @@ def _accepted(info: types.Type) -> frozenset[type]:
 
 
 def _is_plain(info: types.Type) -> bool:
-    match info:
-        case types.LiteralType():
-            return True
-        case types.ListType(item_type=item, min_length=None, max_length=None):
-            return _is_plain(item)
-        case types.DictType(key_type=key, value_type=value, min_length=None, max_length=None):
-            return isinstance(key, (types.AnyType, types.StrType)) and all(
-                map(_is_plain, (key, value))
-            )
-        case types.UnionType(types=members):
-            return all(map(_is_plain, members))
-        case types.TypedDictType(fields=fields):
-            return all(_is_plain(field.type) for field in fields)
-    return info in _JSON
+    """Whether its values are what JSON has."""
+    for part in _parts(info):
+        match part:
+            case types.ListType(min_length=None, max_length=None):
+                pass
+            case types.DictType(key_type=key, min_length=None, max_length=None):
+                if not isinstance(key, (types.AnyType, types.StrType)):
+                    return False
+            case types.LiteralType() | types.UnionType() | types.TypedDictType():
+                pass
+            case _:
+                if part not in _JSON:
+                    return False
+    return True
 
 
-def _is_opaque(info: types.Type) -> bool:
-    match info:
-        case types.ListType() | types.SetType() | types.FrozenSetType() | types.VarTupleType():
-            return _is_opaque(info.item_type)
-        case types.TupleType(item_types=items) | types.UnionType(types=items):
-            return any(map(_is_opaque, items))
-        case types.DictType(key_type=key, value_type=value):
-            return _is_opaque(key) or _is_opaque(value)
-    return isinstance(info, _OPAQUE)
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    if {type(one), type(other)} == {list, tuple}:
-        return list(one) == list(other)  # one word of JSON is for both
-    return bool(one == other)
+def _parts(info: types.Type) -> Iterator[types.Type]:
+    """A type and those that it is made of, each once, as far as its objects."""
+    found, todo = set(), [info]
+    while todo:
+        part = todo.pop()
+        if id(part) in found:
+            continue  # a TypedDict may contain itself
+        found.add(id(part))
+        yield part
+        match part:
+            case (
+                types.ListType(item_type=item)
+                | types.SetType(item_type=item)
+                | types.FrozenSetType(item_type=item)
+                | types.VarTupleType(item_type=item)
+            ):
+                todo.append(item)
+            case types.TupleType(item_types=items) | types.UnionType(types=items):
+                todo.extend(items)
+            case types.DictType(key_type=key, value_type=value):
+                todo += (key, value)
+            case types.TypedDictType(fields=fields):
+                todo.extend(field.type for field in fields)

@@ -61,7 +61,8 @@ def declare(broker: Broker, fn: Callable[..., Any] | None = None, **options: Any
             for name in ("actor_name", "queue_name", "priority", "check_types")
             if name in options
         }
-        fields.setdefault("actor_name", fn.__name__)
+        if "actor_name" not in fields:
+            fields["actor_name"] = fn.__name__
         actor = Actor(fn, resolver=lambda: broker, options=options, **fields)
         broker.declare_actor(actor)
         return actor

@@ -13,15 +13,18 @@ from typing import Annotated
 from typing import Any
 from typing import Literal
 from typing import TypedDict
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
 
 from flask_taskq import Status
 from flask_taskq.arguments import Arguments
 from flask_taskq.errors import BadArguments
+from flask_taskq.worker.runner import Runner
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
@@ -93,18 +96,18 @@ def take(line, annotation, **options):
         (bytes, "text", "expected bytes, got str"),
         (int | None, "3", "expected int | None, got str"),
         (list[int], [1, "2"], "expected int, got str at it[1]"),
-        (list[int], {1}, "a set is given, and something else would come back"),
+        (list[int], {1}, "a set, and would not come back as one unless its annotation says so"),
         (dict[str, int], {"a": "b"}, "expected int, got str at it[...]"),
-        (Literal["a", "b"], "c", "Invalid enum value 'c'"),
+        (Literal["a", "b"], "c", "Invalid enum value"),
         (Annotated[int, msgspec.Meta(gt=0)], 0, "expected int >= 1"),
         (Form, {"month": "3"}, "expected int, got str at it.month"),
-        (Colour, "red", "something else would come back"),
+        (Colour, "red", "expected Colour, got str"),
         (Period, {"first": "2026-01-01"}, "expected date, got str at it.first"),
-        (Period, {"first": DAY}, "something else would come back"),
+        (Period, {"first": DAY}, "expected Period, got dict"),
         (Period, Period("2026-01-01"), "expected date, got str at it.first"),
         (Period, Period(DAY, "x"), "expected int, got str at it.days"),
         (Price, Price("x"), "expected int, got str at it.amount"),
-        (list[Period], [{"first": DAY}], "something else would come back"),
+        (list[Period], [{"first": DAY}], "expected Period, got dict at it[0]"),
         (tuple[int, int], [1, 2, 3], "expected array of length 2, got 3"),
     ],
     ids=str,
@@ -165,7 +168,7 @@ def test_text_of_a_form_is_told_how_to_become_a_number(line):
 
 def test_the_text_has_no_values(line):
     """They may be secrets."""
-    for number, annotation in enumerate((int, date, dict[str, int])):
+    for number, annotation in enumerate((int, date, dict[str, int], Literal["a"], Colour)):
         with pytest.raises(BadArguments) as caught:
             take(line, annotation, actor_name=f"take{number}").send("s3cret")
         assert "s3cret" not in str(caught.value)
@@ -254,6 +257,155 @@ def test_a_parameter_by_position_only_is_told(line):
     actor = declare(line.broker, lambda first, /: None, actor_name="add")
     with pytest.raises(BadArguments, match="'first' is given by position only"):
         actor.send(first=1)
+
+
+@dataclasses.dataclass
+class Doubled:
+    """Changes what it is made of."""
+
+    it: int
+
+    def __post_init__(self):
+        self.it *= 2
+
+
+@dataclasses.dataclass
+class Picky:
+    """Cannot be made of what it was made of."""
+
+    it: int
+
+    def __post_init__(self):
+        if self.it < 0:
+            raise KeyError("s3cret")
+
+
+@dataclasses.dataclass
+class Open:
+    it: Any
+
+
+class Tree(TypedDict):
+    children: list["Tree"]
+
+
+class Half(enum.Enum):
+    HALF = 0.5
+
+
+def negative():
+    picky = Picky(1)
+    picky.it = -1
+    return picky
+
+
+HOUR_THAT_COMES_TWICE = datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "told"),
+    [
+        (Doubled, Doubled(1), "another int would come back at it.it"),
+        (Picky, negative(), "reading it raised KeyError"),
+        (Open, Open(DAY), "a date would come back as a str at it.it"),
+        (list[Open], [Open({1: 2})], "another dict would come back at it[0].it"),
+        (dict[int | str, Colour], {1: Colour.RED}, "another dict would come back"),
+        (frozenset[int], {1}, "expected frozenset, got set"),
+    ],
+    ids=str,
+)
+def test_what_an_annotation_would_read_back_as_something_else_is_refused(
+    line, annotation, value, told
+):
+    """The types fit, and the value would change all the same."""
+    with pytest.raises(BadArguments) as caught:
+        take(line, annotation).send(value)
+    assert told in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Tree, {"children": [{"children": []}]}),
+        (Form, {"month": 1, "not in the class": 2}),
+        (dict[str, list[int]], {"a": (1, 2)}),
+        (list[decimal.Decimal], [decimal.Decimal("NaN"), decimal.Decimal("sNaN")]),
+        (list[datetime], [HOUR_THAT_COMES_TWICE]),
+    ],
+    ids=lambda it: str(it)[:40],
+)
+def test_what_comes_back_as_it_was_is_sent(line, annotation, value):
+    """Also what equals nothing, or has more than its annotation says."""
+    assert line.run(take(line, annotation).send(value)).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "told"),
+    [
+        (datetime | str, DAY, "may not contain more than one str-like type"),
+        (Half, Half.HALF, "Enums must contain either all str or all int values"),
+        (object, DAY, "no value of object can be made of JSON"),
+    ],
+    ids=str,
+)
+def test_the_text_tells_why_an_annotation_says_nothing(line, annotation, value, told):
+    """An annotation is there: advice to write one would not help."""
+    with pytest.raises(BadArguments, match=f"its annotation says nothing: .*{told}"):
+        take(line, annotation).send(value)
+
+
+def test_a_class_that_fails_when_it_is_read_is_the_jobs_misfit(line):
+    """In a worker, whose process and other jobs do not notice."""
+    actor = take(line, Picky)
+    job = actor.send(Picky(1))
+    job_id = line.put(job.message.copy(message_id="a" * 32, args=({"it": -1},)))
+    assert line.run(job).status is Status.SUCCEEDED
+    line.runner = Runner(line.broker, may_put_off=False)
+    line.run_next()
+    error = line.record(job_id).error
+    assert (error.code, error.type) == ("bad_arguments", "BadArguments")
+    assert "does not fit its annotation Picky: reading it raised KeyError" in error.message
+    assert "s3cret" not in error.traceback
+
+
+def in_a_module_of_its_own(source):
+    """What ``source`` calls ``fn``; its annotations are text, and its names are its own."""
+    names = {}
+    exec("from __future__ import annotations\nfrom datetime import date\n" + source, names)
+    return names["fn"]
+
+
+PLAIN = "def plain(day: date): return day.year\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        PLAIN + "fn = plain",
+        PLAIN + "import functools; fn = functools.partial(plain)",
+        PLAIN + "import functools; fn = functools.lru_cache(plain)",
+        PLAIN + "import functools; fn = functools.wraps(plain)(lambda *args: plain(*args))",
+        "class Callable:\n def __call__(self, day: date): return day.year\nfn = Callable()",
+        "class Bound:\n def day(self, day: date): return day.year\nfn = Bound().day",
+    ],
+    ids=["function", "partial", "lru_cache", "wraps", "object", "method"],
+)
+def test_whatever_can_be_called_can_be_an_actor(line, source):
+    """Its annotations are read with the names of where they were written."""
+    actor = declare(line.broker, in_a_module_of_its_own(source), actor_name="take")
+    assert line.run(actor.send(DAY)).result == b"2026"
+    with pytest.raises(BadArguments, match="expected date, got str"):
+        actor.send("2026")
+
+
+def test_keywords_whose_names_have_several_values_are_refused(line):
+    """The form of a request: all values but the first would be lost."""
+    actor = declare(line.broker, lambda **fields: None, actor_name="take")
+    form = MultiDict([("tag", "a"), ("tag", "b")])
+    with pytest.raises(BadArguments, match=r"kwargs .* MultiDict.*\.to_dict\(flat=False\)"):
+        actor.send_with_options(kwargs=form)
+    assert line.run(actor.send_with_options(kwargs=form.to_dict(flat=False)))
 
 
 # Decorators
