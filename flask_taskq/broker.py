@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from .actor import Actor
 from .actor import check_name_is_free
+from .arguments import check_unknown
 from .clock import Clock
 from .clock import END_OF_TIME
 from .config import milliseconds
@@ -38,6 +39,7 @@ from .hooks import HOOKS
 from .hooks import MessageProxy
 from .hooks import Middleware
 from .job import Job
+from .message import check_message
 from .message import Message
 from .message import UNCHECKED
 from .options import check_delay
@@ -334,8 +336,11 @@ class Broker:
         self, message: Message, delay: int | timedelta | None, now: int
     ) -> tuple[Message, int | None]:
         """A message as it will be stored, and how many milliseconds it must wait."""
+        check_message(message)
         actor = self.actors.get(message.actor_name)
-        if actor is not None:
+        if actor is None:
+            check_unknown(message.args, message.kwargs, message.actor_name)
+        else:
             actor.arguments.check(message.args, message.kwargs)
         wait = None
         if message.options:  # most have none, and pay nothing for those of others
@@ -344,7 +349,7 @@ class Broker:
             self._check_options(owner, message.options, self.actor_options | _MESSAGE_OPTIONS)
             wait = _find_wait(message, now)
             if math.inf in message.options.values():
-                message = message.copy(options=_without_infinity(message.options))
+                message = message.copy(options=self._without_infinity(message.options))
         if actor is None:
             message = message.copy(options={UNCHECKED: True})
         if delay is not None:
@@ -378,7 +383,7 @@ class Broker:
         actor = self.actors.get(message.actor_name)
         parameters = actor.parameters if actor else ()
         priority = actor.priority if actor else 0
-        if message.options and "priority" in message.options:
+        if message.options and message.options.get("priority") is not None:
             priority = check_priority(message.options["priority"], message.actor_name)
         if due_at is not None and due_at > END_OF_TIME:
             raise ValueError(
@@ -410,6 +415,13 @@ class Broker:
                 queue_name,
             )
         self.declare_queue(queue_name)
+
+    def _without_infinity(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        # JSON has no word for it, and None says "no limit" as well, where it says that.
+        return {
+            name: None if value == math.inf and name in self._nullable_options else value
+            for name, value in options.items()
+        }
 
     def _refuse_declared_options(self, message: Message) -> None:
         if not self._declared_options.isdisjoint(message.options):
@@ -477,11 +489,6 @@ def _find_wait(message: Message, now: int) -> int | None:
     if delay is not None:
         return check_delay(delay, message.actor_name)
     return None if eta is None else max(0, check_eta(eta, message.actor_name) - now)
-
-
-def _without_infinity(options: Mapping[str, Any]) -> dict[str, Any]:
-    # JSON has no word for it, and None says "no limit" as well.
-    return {name: None if value == math.inf else value for name, value in options.items()}
 
 
 def _known(job_id: str, record: JobRecord | None) -> JobRecord:

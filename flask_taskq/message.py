@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from .clock import Clock
+from .errors import BadArguments
 
 #: The option of a message whose sender did not know the actor, and so checked no argument.
 UNCHECKED: Final = "unchecked"
@@ -64,3 +65,28 @@ class Message(msgspec.Struct, frozen=True, order=True):
         words = [repr(value) for value in self.args]
         words += [f"{name}={value!r}" for name, value in self.kwargs.items()]
         return f"{self.actor_name}({', '.join(words)})"
+
+
+#: The types of its fields, of which a list of arguments may be another.
+_TYPES: Final = (str, str, tuple, dict, dict, str, int)
+
+
+def check_message(message: Any) -> None:
+    """Check what is about to be sent: it may have been made by hand.
+
+    :raises BadArguments: it is no message, or no worker could read it.
+    """
+    if not isinstance(message, Message):
+        raise BadArguments(
+            f"what is sent is a {type(message).__name__}; it must be a message, such as"
+            " actor.message(...) makes"
+        )
+    values = msgspec.structs.astuple(message)
+    if tuple(map(type, values)) == _TYPES:
+        return
+    for name, value, type_ in zip(message.__struct_fields__, values, _TYPES, strict=True):
+        if not isinstance(value, (tuple, list) if type_ is tuple else type_):
+            raise BadArguments(
+                f"{name} of a message for actor {message.actor_name!r} is a"
+                f" {type(value).__name__}; it must be a {type_.__name__}"
+            )

@@ -1,8 +1,10 @@
 """The broker: its actors, its chain of middleware, and the way in for messages."""
 
 import logging
+from datetime import date
 
 import pytest
+from werkzeug.datastructures import MultiDict
 
 from flask_taskq import Message
 from flask_taskq import Middleware
@@ -399,6 +401,55 @@ def test_a_message_made_by_hand_with_a_bad_name_is_refused(broker, add, change):
     assert broker.engine.queues.depths() == {}
 
 
+@pytest.mark.parametrize("actor_name", ["add", "elsewhere"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"args": None},
+        {"args": "ab"},
+        {"args": {1, 2}},
+        {"kwargs": None},
+        {"kwargs": []},
+        {"options": []},
+        {"queue_name": 5},
+        {"message_id": None},
+        {"message_timestamp": "now"},
+    ],
+    ids=str,
+)
+def test_a_message_made_by_hand_of_other_types_is_refused(broker, add, actor_name, change):
+    """The text names the field. No worker could read such a message."""
+    fields = {"queue_name": "default", "actor_name": actor_name, "args": (1, 2)}
+    message = Message(**{**fields, "kwargs": {}, "options": {}, **change})
+    [name] = change
+    with pytest.raises(BadArguments, match=f"^{name} of a message for actor '{actor_name}' is"):
+        broker.enqueue(message)
+    assert broker.engine.queues.depths() == {}
+
+
+def test_the_arguments_of_a_message_made_by_hand_may_be_a_list(broker, add):
+    """As in its JSON."""
+    message = Message("default", "add", [1, 2], {}, {})
+    assert broker.enqueue(message).refresh().status is Status.QUEUED
+
+
+@pytest.mark.parametrize("what", [None, "add", (1, 2)])
+def test_what_is_no_message_is_refused(broker, add, what):
+    """An actor, or its arguments, instead of what its ``message()`` makes."""
+    for one in (what, add, add.send(1, 2)):
+        with pytest.raises(BadArguments, match=f"a {type(one).__name__}; it must be a message"):
+            broker.enqueue_many([add.message(1, 2), one])
+
+
+def test_what_no_annotation_can_bring_back_is_not_sent_to_an_unknown_actor(broker):
+    """A date may be told by an annotation there; a form or a proxy never is."""
+    assert broker.enqueue(Message("default", "elsewhere", (date(2026, 1, 1),), {}, {}))
+    for args, kwargs, name in [(("a", MultiDict()), {}, "'number 2'"), ((), {"b": "c"}, "'b'")]:
+        message = Message("default", "elsewhere", args, kwargs and {"b": MultiDict()}, {})
+        with pytest.raises(BadArguments, match=f"{name} of actor 'elsewhere' is a MultiDict"):
+            broker.enqueue(message)
+
+
 def test_sending_the_same_message_twice_makes_one_job(broker, add):
     """A call whose outcome is unknown can be repeated."""
     message = add.message(1, 2)
@@ -469,6 +520,21 @@ def test_an_option_without_limit_is_for_a_message_too(broker):
     job = actor.send_with_options(time_limit=float("inf"), max_age=float("inf"))
     assert job.message.options == {"time_limit": None, "max_age": None}
     assert broker.option(job.message, "time_limit") is None
+
+
+def test_an_infinity_for_which_none_does_not_stand_is_refused(broker):
+    """It would be as if the option had not been given."""
+    broker.add_middleware(Cycles())
+    actor = declare(broker, lambda: None, actor_name="a")
+    with pytest.raises(BadArguments, match="option 'cycles' of actor 'a' cannot be sent"):
+        actor.send_with_options(cycles=float("inf"))
+
+
+def test_a_priority_of_none_in_a_message_made_by_hand_is_as_if_not_given(broker):
+    """The actor's own holds."""
+    actor = declare(broker, lambda: None, actor_name="a", priority=3)
+    job = broker.enqueue(actor.message().copy(options={"priority": None}))
+    assert job.record.priority == 3
 
 
 def test_an_option_of_the_middleware_wins_over_the_configuration(broker):
