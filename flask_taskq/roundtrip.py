@@ -21,6 +21,7 @@ from datetime import datetime
 from datetime import time
 from datetime import timedelta
 from enum import Enum
+from itertools import chain
 from types import NoneType
 from typing import Any
 from typing import Final
@@ -31,6 +32,8 @@ from .encoding import MAX_DEPTH
 
 #: What JSON has itself and what holds nothing else.
 SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, NoneType})
+
+_TEXT: Final[frozenset[type]] = frozenset({str})
 
 #: What is read back only where an annotation tells what it was.
 _NEEDS_ANNOTATION: Final[frozenset[type]] = frozenset(
@@ -90,7 +93,21 @@ def explain_change(value: Any, is_annotated: bool) -> str | None:
     :return: None if it comes back as it is; what has no JSON form for another reason is left
         to the encoder.
     """
-    return _explain(value, is_annotated, "", 0)
+    return None if _is_json(value, 0) else _explain(value, is_annotated, "", 0)
+
+
+def _is_json(value: Any, depth: int) -> bool:
+    # Most values are, and to know it without noting the place of each takes a third.
+    kind = type(value)
+    if kind is dict:
+        if not _TEXT.issuperset(map(type, value)):
+            return False
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return kind in SCALARS
+    if SCALARS.issuperset(map(type, value)):
+        return True  # a list of a million numbers is looked at in C
+    return depth < MAX_DEPTH and all(_is_json(one, depth + 1) for one in value)
 
 
 def explain_difference(value: Any, back: Any, name: str) -> str | None:
@@ -121,15 +138,21 @@ def _compare(value: Any, back: Any, name: str, place: str) -> str | None:
             for field in fields
         )
     elif kind is dict:
-        is_same = value.keys() == back.keys()
-        parts = (("[...]", one, back[key]) for key, one in value.items())
+        is_same = len(value) == len(back)
+        # In one order, and each key and value with what came of it.
+        pairs = zip(chain(value, value.values()), chain(back, back.values()), strict=True)
+        parts = (("[...]", *pair) for pair in pairs)
     elif kind is list or kind is tuple:
         is_same = len(value) == len(back)
-        pairs = enumerate(zip(value, back, strict=True))
-        parts = ((f"[{position}]", *pair) for position, pair in pairs)
-    else:
+        pairs = zip(value, back, strict=True)
+        parts = ((f"[{position}]", *pair) for position, pair in enumerate(pairs))
+    elif kind in _COMPARED_AS_TEXT:
         # Decimals that are no number, and moments in an hour that comes twice, equal nothing.
-        is_same = str(value) == str(back) if kind in _COMPARED_AS_TEXT else value == back
+        is_same = str(value) == str(back)
+    elif kind in SCALARS or kind in _NEEDS_ANNOTATION or issubclass(kind, Enum):
+        is_same = value == back
+    else:
+        is_same = False  # a row of a database
     if not is_same:
         return f"another {kind.__name__} would come back{where}"
     for part, one, other in parts:
@@ -163,8 +186,6 @@ def _explain(value: Any, is_annotated: bool, place: str, depth: int) -> str | No
 
 
 def _explain_items(items: Any, is_annotated: bool, place: str, depth: int) -> str | None:
-    if SCALARS.issuperset(map(type, items)):
-        return None  # a list of a million numbers is looked at in C
     named = ((f"{place}[{position}]", one) for position, one in enumerate(items))
     return _first(named, is_annotated, depth)
 
@@ -178,8 +199,6 @@ def _explain_dict(
                 f"{_where(place)}a dict with {_describe(type(key))} as a key, and in JSON every"
                 " key is text: use str(key), or annotate it, as dict[int, str]"
             )
-    if SCALARS.issuperset(map(type, value.values())):
-        return None
     # Keys may be secrets, as values may.
     named = ((f"{place}[...]", one) for one in value.values())
     return _first(named, is_annotated, depth)

@@ -130,12 +130,14 @@ class Value:
 
         What is in ``accepts`` need not be asked for.
         """
-        change = explain_change(value, self.is_converted)
-        if change is None or not (self.is_converted or explain_change(value, True)):
-            # Some annotation would bring it back, and this one may want something else.
-            misfit = self._refuse_type(value)
+        if self._is_checked:
+            misfit = self._find_misfit(value)
             if misfit is not None:
-                return misfit
+                # What no annotation could bring back has advice of its own.
+                return explain_change(value, True) or misfit
+            if self.is_converted:
+                return None
+        change = explain_change(value, self.is_converted)
         if change is not None and self._why_silent:
             return f"{change}; its annotation says nothing: {self._why_silent}"
         return change
@@ -158,37 +160,30 @@ class Value:
         try:
             converted = msgspec.convert({self.name: value}, self._struct, str_keys=True)
         except Exception as error:
-            raise self._misfit(
-                _explain(error, self.name)
-            ) from None  # its text may have the value
+            # Without that error, whose text may have the value in it.
+            raise Misfit(self._describe(_explain(error, self.name))) from None
         return converted.value
 
-    def _refuse_type(self, value: Any) -> str | None:
-        if not self._is_checked:
+    def _find_misfit(self, value: Any) -> str | None:
+        given = {self.name: value}
+        try:
+            # As convert() does it, but of values of Python: text is no date among them.
+            msgspec.convert(given, self._struct, builtin_types=_PYTHON_TYPES)
+        except Exception as error:
+            return self._describe(_explain(error, self.name))
+        if not self.is_converted:
             return None
         try:
-            self._compare_types(value)
-            if not self.is_converted:
-                return None
             back = self.convert(decode_value(encode_value(value)))
         except Misfit as error:
             return str(error)
-        except (TypeError, ValueError):
-            return None  # it has no JSON form, and who stores it says so
+        except (TypeError, ValueError) as error:
+            return self._describe(f"it cannot be written as JSON: {error}")
         difference = explain_difference(value, back, self.name)
-        return None if difference is None else str(self._misfit(difference))
+        return None if difference is None else self._describe(difference)
 
-    def _compare_types(self, value: Any) -> None:
-        """As :meth:`convert`, of a value of Python, whose text is no date."""
-        try:
-            msgspec.convert({self.name: value}, self._struct, builtin_types=_PYTHON_TYPES)
-        except RecursionError as error:
-            raise ValueError(str(error)) from error
-        except Exception as error:
-            raise self._misfit(_explain(error, self.name)) from None
-
-    def _misfit(self, reason: str) -> Misfit:
-        return Misfit(f"does not fit its annotation {_name(self.type_)}: {reason}")
+    def _describe(self, reason: str) -> str:
+        return f"does not fit its annotation {_name(self.type_)}: {reason}"
 
 
 def _explain(error: Exception, name: str = "") -> str:
