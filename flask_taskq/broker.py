@@ -336,7 +336,14 @@ class Broker:
         self, message: Message, delay: int | timedelta | None, now: int
     ) -> tuple[Message, int | None]:
         """A message as it will be stored, and how many milliseconds it must wait."""
-        check_message(message)
+        if (
+            type(message) is not Message
+            or type(message.args) is not tuple
+            or type(message.kwargs) is not dict
+            or type(message.options) is not dict
+            or type(message.message_timestamp) is not int
+        ):
+            check_message(message)  # it was made by hand
         actor = self.actors.get(message.actor_name)
         if actor is None:
             check_unknown(message.args, message.kwargs, message.actor_name)

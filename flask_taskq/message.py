@@ -67,12 +67,8 @@ class Message(msgspec.Struct, frozen=True, order=True):
         return f"{self.actor_name}({', '.join(words)})"
 
 
-#: The types of its fields, of which a list of arguments may be another.
-_TYPES: Final = (str, str, tuple, dict, dict, str, int)
-
-
 def check_message(message: Any) -> None:
-    """Check what is about to be sent: it may have been made by hand.
+    """Check what is about to be sent, which may have been made by hand.
 
     :raises BadArguments: it is no message, or no worker could read it.
     """
@@ -81,12 +77,18 @@ def check_message(message: Any) -> None:
             f"what is sent is a {type(message).__name__}; it must be a message, such as"
             " actor.message(...) makes"
         )
-    values = msgspec.structs.astuple(message)
-    if tuple(map(type, values)) == _TYPES:
-        return
-    for name, value, type_ in zip(message.__struct_fields__, values, _TYPES, strict=True):
-        if not isinstance(value, (tuple, list) if type_ is tuple else type_):
+    for name, types in _TYPES.items():
+        value = getattr(message, name)
+        if not isinstance(value, types):
             raise BadArguments(
                 f"{name} of a message for actor {message.actor_name!r} is a"
-                f" {type(value).__name__}; it must be a {type_.__name__}"
+                f" {type(value).__name__}; it must be a {types[0].__name__}"
             )
+
+
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "args": (tuple, list),
+    "kwargs": (dict,),
+    "options": (dict,),
+    "message_timestamp": (int,),
+}

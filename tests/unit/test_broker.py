@@ -411,8 +411,6 @@ def test_a_message_made_by_hand_with_a_bad_name_is_refused(broker, add, change):
         {"kwargs": None},
         {"kwargs": []},
         {"options": []},
-        {"queue_name": 5},
-        {"message_id": None},
         {"message_timestamp": "now"},
     ],
     ids=str,
