@@ -29,6 +29,7 @@ from .encoding import check_queue_name
 from .encoding import decode_value
 from .encoding import encode_message
 from .encoding import JOB_ID
+from .encoding import to_json_types
 from .engines.base import Engine
 from .engines.base import Envelope
 from .errors import ActorNotFound
@@ -375,7 +376,12 @@ class Broker:
         :raises BadArguments, PayloadTooLarge: as :meth:`enqueue`.
         """
         actor = self.get_actor(actor_name)
-        actor.arguments.check(args, {})
+        try:
+            actor.arguments.check(args, {})
+        except BadArguments:
+            # A result whose type the next actor does not name is passed on as JSON has it.
+            args = tuple(map(to_json_types, args))
+            actor.arguments.check(args, {})
         next_message = actor.message(*args)
         self.emit_before("enqueue", next_message, None)
         message.follow_ups += (self._seal(next_message, self.clock.now(), None),)

@@ -110,6 +110,14 @@ def decode_value(data: bytes) -> Any:
     return _value_decoder.decode(data)
 
 
+def to_json_types(value: Any) -> Any:
+    """What would be read back of a value that :func:`encode_value` wrote.
+
+    :raises TypeError, ValueError: as :func:`encode_value`.
+    """
+    return decode_value(encode_value(value))
+
+
 def check_queue_name(name: str) -> str:
     """:raises ValueError: the name is not one for a queue."""
     if not QUEUE_NAME.fullmatch(name):

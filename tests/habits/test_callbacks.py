@@ -1,5 +1,7 @@
 """Which actor is called when a job has ended, and with what."""
 
+from datetime import date
+
 import pytest
 
 from flask_taskq import Middleware
@@ -68,6 +70,18 @@ def test_an_actor_is_called_when_a_job_has_succeeded(line, calls):
     assert (name, result) == ("succeeded", {"rows": 3})
     assert (message["message_id"], message["actor_name"]) == (job.id, "act")
     assert (message["args"], message["kwargs"]) == ([7], {})
+
+
+def test_a_result_whose_type_the_callback_does_not_name_is_passed_on_as_json(line, calls):
+    """It is text that a client of the job would see; a callback is not lost for it."""
+
+    @declare(line.broker, on_success="succeeded")
+    def today() -> date:
+        return date(2026, 1, 1)
+
+    today.send()
+    run_all(line)
+    assert [outcome for _, _, outcome in calls] == ["2026-01-01"]
 
 
 @pytest.mark.needs("Retries")
