@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from .errors import SkipMessage
 from .errors import Snooze
 from .hooks import MessageProxy
 from .hooks import Middleware
+from .loggers import get_logger
 from .message import Message
 from .record import JobRecord
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     # Every command of the CLI imports this module, and only one needs a worker.
     from .worker.worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class AppSignals(Middleware):

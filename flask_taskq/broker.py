@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import math
 import sys
 from collections import defaultdict
@@ -40,6 +39,7 @@ from .hooks import HOOKS
 from .hooks import MessageProxy
 from .hooks import Middleware
 from .job import Job
+from .loggers import get_logger
 from .message import check_message
 from .message import Message
 from .message import UNCHECKED
@@ -49,7 +49,7 @@ from .options import check_priority
 from .record import JobRecord
 from .record import Status
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -189,6 +189,24 @@ class Broker:
             try:
                 hook(self, *args, **kwargs)
             except Exception:
+                logger.exception("%r failed", hook)
+
+    def emit_outcome(
+        self,
+        catches: tuple[type[BaseException], ...],
+        signal: str,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Run the ``after_`` hooks of something that is decided, whatever they raise.
+
+        :param catches: what is logged and ignored. Around the outcome of a job this is more
+            than :exc:`Exception`, but for tests, which fail by what a hook raises.
+        """
+        for hook in self._after.get(signal, ()):
+            try:
+                hook(self, *args, **kwargs)
+            except catches:
                 logger.exception("%r failed", hook)
 
     def contexts(self, message: MessageProxy) -> ExitStack:

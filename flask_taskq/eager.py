@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -20,11 +19,12 @@ from .engines.base import Retry
 from .engines.memory import MemoryEngine
 from .errors import Interrupt
 from .hooks import Middleware
+from .loggers import get_logger
 from .worker.runner import emit_outcomes
 from .worker.runner import Runner
 from .worker.worker import generate_worker_id
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How often a job runs at most. One that is retried for ever would never let go of its
 #: sender.

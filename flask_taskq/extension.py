@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import weakref
 from collections.abc import Callable
 from collections.abc import Coroutine
@@ -49,6 +48,7 @@ from .http import NO_SUCH_JOB
 from .http import refuse_taken_prefix
 from .imports import load_middleware
 from .job import Job
+from .loggers import get_logger
 from .message import Message
 from .middleware.callbacks import find_unknown_callbacks
 from .record import JobRecord
@@ -59,7 +59,7 @@ from .uncommitted import Uncommitted
 P = ParamSpec("P")
 R = TypeVar("R")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class TaskQ:

@@ -65,7 +65,13 @@ class _Formatter(logging.Formatter):
 
     def _exception(self, record: logging.LogRecord) -> str | None:
         if record.exc_info and not record.exc_text:
-            record.exc_text = self.formatException(record.exc_info)
+            try:
+                record.exc_text = self.formatException(record.exc_info)
+            except Exception:
+                # To mark the place in a line it is parsed, which in some releases of Python
+                # fails while another thread parses something. The line is worth more.
+                name = getattr(record.exc_info[0], "__name__", None)
+                record.exc_text = f"{name} (its traceback could not be shown)"
         return record.exc_text
 
 

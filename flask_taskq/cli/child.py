@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import traceback
 import warnings
+from contextlib import suppress
 
 import msgspec
 from flask import Flask
@@ -22,6 +25,7 @@ from ..errors import ConfigurationError
 from ..errors import TaskQError
 from ..extension import TaskQ
 from ..imports import import_actors
+from ..loggers import get_logger
 from ..middleware.callbacks import check_callbacks
 from ..worker import process
 from ..worker.link import Checked
@@ -32,14 +36,17 @@ from ..worker.link import Refused
 from .factory import FactoryNotFound
 from .factory import FactoryPath
 from .factory import load_factory
-from .logs import configure_logging
+from .logs import WorkerLog
 
 # This module runs as __main__.
-logger = logging.getLogger("flask_taskq.cli.child")
+logger = get_logger("flask_taskq.cli.child")
 
 #: How long a child may take to end once its worker has, in seconds. A thread that an app
 #: left running would keep it for ever.
 _EXIT_TIME = 2.0
+
+#: How often the beginning of a line is written that jobs have printed, in seconds.
+_FLUSH = 0.5
 
 
 class CannotWork(Exception):
@@ -50,28 +57,40 @@ class CannotWork(Exception):
 
 
 def main() -> None:
-    """Build the app, and work for the supervisor until it says otherwise."""
+    """Serve a supervisor, and end."""
     process.ignore_signals()
+    with Output():
+        code = _work()
+    _end_soon(code)
+    if code:
+        raise SystemExit(code)
+
+
+def _work() -> int:
+    """Build the app, and work for the supervisor until it says otherwise.
+
+    :return: the exit code of the process.
+    """
     arguments = _parse_arguments()
-    configure_logging(arguments.log_level, arguments.log_format)
+    log = WorkerLog(arguments.log_level, arguments.log_format)
     spec = msgspec.json.decode(arguments.spec, type=ChildSpec)
     link = _open_link(spec)
     if spec.check:
         check(arguments, spec, link)
-        return
+        return 0
     try:
         app = _load_app(arguments)
         broker = _find_broker(app)
         _import_actors(app, broker)
+        log.complete()
         _connect(broker, spec.worker_id, spec.connect_timeout)
     except CannotWork as error:
         link.send(error.refused)
-        _end_soon(1)
-        raise SystemExit(1) from None
+        return 1
     link.send(_describe(broker))
     broker.emit_after("process_boot")
-    process.serve(broker, link, spec)
-    _end_soon()
+    process.serve(broker, link, spec, log)
+    return 0
 
 
 def check(arguments: argparse.Namespace, spec: ChildSpec, link: Link) -> None:
@@ -90,7 +109,6 @@ def check(arguments: argparse.Namespace, spec: ChildSpec, link: Link) -> None:
     except CannotWork as error:
         link.send(error.refused)
     link.send(Checked(modules, heard))
-    _end_soon()
 
 
 def _describe(broker: Broker) -> Configured:
@@ -195,8 +213,42 @@ def _connect(broker: Broker, worker_id: str, timeout: int) -> None:
             delay = min(delay * 2, 5.0)
 
 
-def _end_soon(code: int = 0) -> None:
-    logging.shutdown()
+class Output:
+    """Sees that what jobs print is soon where standard output goes: a file, or a pipe.
+
+    A line is there at once. What does not end one is within half a second.
+    """
+
+    def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Not unbuffered: print() would write a line and its end apart.
+                stream.reconfigure(line_buffering=True)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="taskq-output", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        # The end of the process flushes, too, and must not find the streams in use.
+        self._closed.set()
+        self._thread.join(_EXIT_TIME / 2)
+
+    def _work(self) -> None:
+        while not self._closed.wait(_FLUSH):
+            for stream in (sys.stdout, sys.stderr):
+                # An app may have put anything in their place, or closed them.
+                with suppress(Exception):
+                    stream.flush()
+
+
+def _end_soon(code: int) -> None:
+    try:
+        logging.shutdown()
+    except Exception:
+        # A handler of the app's. It is no reason to end as if jobs had been lost.
+        traceback.print_exc()
     timer = threading.Timer(_EXIT_TIME, os._exit, (code,))
     timer.daemon = True
     timer.start()

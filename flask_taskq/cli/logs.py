@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from contextlib import suppress
+from queue import Empty
 from queue import SimpleQueue
 from typing import Final
 from typing import TextIO
 
+from flask.logging import default_handler
+
+from ..loggers import keep_enabled
 from ..logs import JobFilter
 from ..logs import JSONFormatter
 from ..logs import TextFormatter
@@ -17,16 +22,101 @@ from ..logs import TextFormatter
 #: How many lines may wait to be written before those who log wait for them.
 _MOST_WAITING: Final = 10_000
 
+#: How often whoever waits for a line looks whether its writer lives, in seconds.
+_LOOK: Final = 1.0
+
 
 def configure_logging(level: str, log_format: str) -> None:
-    """Log to standard error, unless the root logger has been told otherwise.
+    """Log to standard error, unless the root logger has handlers already.
 
     :param log_format: ``text`` or ``json``.
     """
-    handler = LineHandler()
-    handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter())
-    handler.addFilter(JobFilter())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    WorkerLog(level, log_format).complete()
+
+
+class WorkerLog:
+    """The log of a process, before and after its app has configured logging.
+
+    As long as the app may do so, the root logger has no handler: with one,
+    ``logging.basicConfig()`` does nothing. What is logged until then goes through
+    :data:`logging.lastResort`, from ``WARNING`` on.
+
+    :param log_format: ``text`` or ``json``.
+    """
+
+    def __init__(self, level: str, log_format: str) -> None:
+        self._level = logging.getLevelNamesMapping()[level.upper()]
+        self._format = log_format
+        self._handlers: list[LineHandler] = []
+        keep_enabled()
+        # It stays: no handler of the app may be in reach of a logger that does not propagate.
+        logging.lastResort = self._add_handler()
+        logging.lastResort.setLevel(max(self._level, logging.WARNING))
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a thread that writes lines has died."""
+        return any(handler.is_broken for handler in self._handlers)
+
+    def complete(self) -> None:
+        """Give the root logger a handler if the app has not: it is built."""
+        root = logging.getLogger()
+        if _says_nothing(root):
+            root.handlers.clear()
+        if root.handlers:
+            return
+        if root.level == logging.WARNING:
+            # As it is at first; any other one is the app's.
+            root.setLevel(self._level)
+        handler = self._add_handler()
+        handler.addFilter(_is_new)
+        root.addHandler(handler)
+        for logger in list(logging.root.manager.loggerDict.values()):
+            if isinstance(logger, logging.Logger):
+                # What Flask gives the logger of an app when it finds no other handler.
+                logger.removeHandler(default_handler)
+
+    def _add_handler(self) -> LineHandler:
+        handler = LineHandler()
+        handler.setFormatter(JSONFormatter() if self._format == "json" else TextFormatter())
+        handler.addFilter(JobFilter())
+        self._handlers.append(handler)
+        return handler
+
+
+def _says_nothing(root: logging.Logger) -> bool:
+    """Whether the root logger is as ``logging.warning()`` leaves it, which no app asks for."""
+    if root.level != logging.WARNING or len(root.handlers) != 1:
+        return False
+    [handler] = root.handlers
+    return (
+        type(handler) is logging.StreamHandler
+        and handler.level == logging.NOTSET
+        and handler.stream is sys.stderr
+        and not handler.filters
+        and getattr(handler.formatter, "_fmt", "") == logging.BASIC_FORMAT
+    )
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    """Whether no handler of the app shows a record on the same terminal, or in the same file.
+
+    An app may have configured one logger, such as its own, and left the root logger alone, or
+    have given that a handler later.
+    """
+    logger: object = logging.root.manager.loggerDict.get(record.name, logging.root)
+    while isinstance(logger, logging.Logger):
+        if any(_shows(handler, record) for handler in logger.handlers):
+            return False
+        logger = logger.parent
+    return True
+
+
+def _shows(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    if not isinstance(handler, logging.StreamHandler) or isinstance(handler, LineHandler):
+        return False
+    # The stream of Flask's handlers is a proxy: equal, not the same.
+    return record.levelno >= handler.level and handler.stream in (sys.stderr, sys.stdout)
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -45,6 +135,8 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self._starting = threading.Lock()
         self._writing = threading.Lock()
         self._is_direct = False
+        #: Whether the thread has died. Lines are written all the same, by whoever logs.
+        self.is_broken = False
         # Held meanwhile, so that no process is born with the stream in the midst of a write.
         os.register_at_fork(
             before=self._writing.acquire,
@@ -67,6 +159,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
             self.handleError(record)
             return
         if self._is_direct:
+            self._drain()
             self._write(line)
             return
         self._lines.put(line)
@@ -80,7 +173,10 @@ class LineHandler(logging.StreamHandler[TextIO]):
         if self._thread is not None:
             written = threading.Event()
             self._lines.put(written)
-            written.wait()
+            while not written.wait(_LOOK) and not self.is_broken:
+                pass
+            if self.is_broken:
+                self._drain()
 
     def close(self) -> None:
         """Write what is there. What comes later is written by whoever logs it."""
@@ -103,19 +199,39 @@ class LineHandler(logging.StreamHandler[TextIO]):
         # A process that a job has forked lacks the thread, and may end without a word. What
         # was waiting is the parent's to write.
         self._lines, self._thread, self._is_direct = SimpleQueue(), None, True
+        self.is_broken = False
         self._starting = threading.Lock()
         self._writing.release()
 
     def _work(self) -> None:
-        while True:
-            batch = [self._lines.get()]
-            while not self._lines.empty():
+        batch: list[str | threading.Event] = []
+        try:
+            while True:
                 batch.append(self._lines.get())
-            if text := "".join(one for one in batch if isinstance(one, str)):
-                self._write(text)
-            for one in batch:
-                if isinstance(one, threading.Event):
-                    one.set()
+                self._write_batch(batch)
+        finally:
+            # Only an exception that somebody raises in this thread ends it.
+            self._is_direct = self.is_broken = True
+            self._write_batch(batch)
+
+    def _drain(self) -> None:
+        """Write what the thread, if it has died, has left."""
+        if self.is_broken and not self._lines.empty():
+            self._write_batch([])
+
+    def _write_batch(self, batch: list[str | threading.Event]) -> None:
+        """Write these lines, and those that have come meanwhile."""
+        try:
+            while True:
+                batch.append(self._lines.get_nowait())
+        except Empty:
+            pass
+        if text := "".join(one for one in batch if isinstance(one, str)):
+            self._write(text)
+        for one in batch:
+            if isinstance(one, threading.Event):
+                one.set()
+        batch.clear()
 
     def _write(self, text: str) -> None:
         # Whoever read it may be gone, and there is no other place to say so. Whatever it is,

@@ -7,10 +7,10 @@ from the old one. Readers look in this order too, and so they never miss one on 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from ..errors import BrokerError
+from ..loggers import get_logger
 from ..record import JobRecord
 from .base import Consumer
 from .base import Engine
@@ -22,7 +22,7 @@ from .base import StoredJobs
 from .base import StoringEngine
 from .base import weigh
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class SplitEngine(Engine):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 from typing import Final
@@ -18,6 +17,7 @@ from ..broker import Broker
 from ..encoding import JOB_ID
 from ..errors import BrokerError
 from ..errors import JobNotFound
+from ..loggers import get_logger
 from ..record import JobRecord
 from ..record import Status
 from .resource import job_response
@@ -26,7 +26,7 @@ from .resource import result_response
 from .urls import job_url
 from .urls import JobsBlueprint
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: What a client is told of an id that is unknown. It repeats nothing of the request.
 NO_SUCH_JOB: Final = "No job has this id: it never existed, or it was kept long enough."

@@ -23,6 +23,13 @@ _OWN: Final = __name__.partition(".")[0]
 #: The job whose log the records of this thread or coroutine go to.
 _kept: Final[ContextVar[MessageProxy | None]] = ContextVar("flask_taskq.kept", default=None)
 
+_is_listening = False
+_beginning: Final = threading.Lock()
+
+_formatter: Final = logging.Formatter()
+#: Reports a record that cannot be turned into text, as every handler does.
+_reporter: Final = logging.NullHandler()
+
 
 class JobLogs(Middleware):
     """``keep_logs``: whether what a job logs, by whatever logger of :mod:`logging`, is added
@@ -61,65 +68,69 @@ class JobLogs(Middleware):
 
 @contextmanager
 def _keep(message: MessageProxy | None) -> Iterator[None]:
+    _listen()
     token = _kept.set(message)
-    _handler.begin()
     try:
         yield
     finally:
-        _handler.end()
         _kept.reset(token)
 
 
-class _Handler(logging.Handler):
-    """Stands on the root logger while any job of this process needs it."""
+def _listen() -> None:
+    """Hear of all records of this process, from the first job that keeps any.
 
-    _formatter: Final = logging.Formatter()
+    Not by a handler on the root logger, which all threads would find there: with one,
+    ``logging.basicConfig()`` does nothing, nor does Python show warnings of an app that has
+    not configured logging.
+    """
+    global _is_listening
+    with _beginning:
+        if _is_listening:
+            return
+        call_handlers = logging.Logger.callHandlers
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._count = 0
-        self._changing = threading.Lock()
+        def keep_and_call(logger: logging.Logger, record: logging.LogRecord) -> None:
+            message = _kept.get()
+            if message is not None and _is_kept(logger, record):
+                _note(message, record)
+            call_handlers(logger, record)
 
-    def begin(self) -> None:
-        with self._changing:
-            self._count += 1
-            # Each time, since an app that sets its logging up takes all handlers away.
-            logging.getLogger().addHandler(self)
+        setattr(logging.Logger, "callHandlers", keep_and_call)  # noqa: B010  # a method
+        _is_listening = True
 
-    def end(self) -> None:
-        with self._changing:
-            self._count -= 1
-            if self._count == 0:
-                logging.getLogger().removeHandler(self)
 
-    def handle(self, record: logging.LogRecord) -> bool:
-        # Without the lock of a handler, which is for one that writes somewhere: a thread that
-        # an exception is raised into could leave it behind.
-        message = _kept.get()
-        if message is None or record.name.partition(".")[0] == _OWN:
-            return False
-        # Whatever is logged by an argument as it is turned into text is not for here.
-        token = _kept.set(None)
-        try:
-            message.log(self._text(record), _level(record.levelno))
-        except Exception:
-            self.handleError(record)
-        finally:
-            _kept.reset(token)
-        return True
+def _is_kept(logger: logging.Logger, record: logging.LogRecord) -> bool:
+    if record.name.partition(".")[0] == _OWN:
+        return False
+    above: logging.Logger | None = logger
+    while above is not None and above is not logging.root:
+        above = above.parent if above.propagate else None
+    return above is not None
 
-    def _text(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if not record.exc_info or record.exc_info[0] is None:
-            return text
-        # Not as the record's exc_text: other handlers have formats of their own.
-        traceback = self._formatter.formatException(record.exc_info)
-        text = text[: LINE_TEXT // 2]
-        room = LINE_TEXT - len(text) - 1
-        if len(traceback) > room:
-            # The end says what happened, and the innermost frames stand before it.
-            traceback = "…" + traceback[1 - room :]
-        return f"{text}\n{traceback}"
+
+def _note(message: MessageProxy, record: logging.LogRecord) -> None:
+    # Whatever is logged by an argument as it is turned into text is not for here.
+    token = _kept.set(None)
+    try:
+        message.log(_text(record), _level(record.levelno))
+    except Exception:
+        _reporter.handleError(record)
+    finally:
+        _kept.reset(token)
+
+
+def _text(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if not record.exc_info or record.exc_info[0] is None:
+        return text
+    # Not as the record's exc_text: other handlers have formats of their own.
+    traceback = _formatter.formatException(record.exc_info)
+    text = text[: LINE_TEXT // 2]
+    room = LINE_TEXT - len(text) - 1
+    if len(traceback) > room:
+        # The end says what happened, and the innermost frames stand before it.
+        traceback = "…" + traceback[1 - room :]
+    return f"{text}\n{traceback}"
 
 
 def _level(number: int) -> str:
@@ -130,6 +141,3 @@ def _level(number: int) -> str:
     if number >= logging.WARNING:
         return "warning"
     return "info" if number >= logging.INFO else "debug"
-
-
-_handler: Final = _Handler()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import selectors
 import signal
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 from ..clock import Clock
 from ..engines import make_broker_engine
+from ..loggers import get_logger
 from .findings import describe_engine
 from .findings import describe_processes
 from .findings import find_warnings
@@ -31,7 +31,7 @@ from .supervisor import EXIT_USAGE
 from .supervisor import SupervisorOptions
 from .worker import generate_worker_id
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _END: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

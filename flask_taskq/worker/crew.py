@@ -6,14 +6,14 @@ to be done.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Final
 
 from ..clock import Clock
+from ..loggers import get_logger
 from .spawn import Child
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A child that dies sooner than this after it was ready (ms) counts as dying at the start.
 _SETTLING_IN: Final = 5_000

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from ..clock import Clock
 from ..engines.base import Workers
 from ..errors import BrokerError
+from ..loggers import get_logger
 from .slots import SlotTable
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A worker starts jobs until this part of its lease has passed unrenewed ...
 _TRUST: Final = 5 / 6

@@ -13,9 +13,10 @@ from typing import Final
 from ..clock import Clock
 from ..engines.base import Engine
 from ..errors import TaskQError
+from ..loggers import get_logger
 from .slots import SlotTable
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How often, in milliseconds, leases of other workers and isolated jobs are looked for.
 _LOOK_AROUND: Final = 1_000
@@ -209,11 +210,28 @@ class LeaseKeeper:
         return _PRUNE_MORE if self._engine.jobs.prune() else _PRUNE
 
     def _hand_back(self, worker: str, started: Sequence[str], cause: str) -> float:
-        for job_id in self._engine.workers.hand_back(worker, started, cause):
-            logger.error(
-                "job %s failed: the worker process died while it held this job, too often"
-                " to try again: %s",
+        failed = self._engine.workers.hand_back(worker, started, cause)
+        for job_id in dict.fromkeys((*started, *failed)):
+            actor = self._find_actor(job_id)
+            level, text = logging.WARNING, "was running when its process died"
+            if job_id in failed:
+                level = logging.ERROR
+                text = "failed: its process died, too often to try it again"
+            logger.log(
+                level,
+                "job %s of actor %s %s: %s",
                 job_id,
+                actor or "(unknown)",
+                text,
                 cause,
+                extra={"job_id": job_id, "actor": actor},
             )
         return 0
+
+    def _find_actor(self, job_id: str) -> str | None:
+        try:
+            record = self._engine.jobs.get(job_id)
+        except TaskQError:
+            # The jobs are handed back, which is what counts.
+            return None
+        return None if record is None else record.actor

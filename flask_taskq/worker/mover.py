@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import Final
 
@@ -12,8 +11,9 @@ from ..engines import make_engine
 from ..engines.base import HOUSEKEEPING_LIMIT
 from ..engines.split import SplitEngine
 from ..errors import TaskQError
+from ..loggers import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How often, in seconds, it is looked for records that can move, and how soon the rest
 #: moves, when there are many: whoever sends and runs jobs gets a turn in between.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import faulthandler
-import logging
 import math
 import os
 import select
 import signal
 import threading
 from typing import Final
+from typing import Protocol
 
 from ..broker import Broker
+from ..loggers import get_logger
 from .link import ChildSpec
 from .link import Died
 from .link import Drain
@@ -23,7 +24,7 @@ from .link import Worn
 from .recycling import Wear
 from .worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ORDERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -38,6 +39,14 @@ _PATIENCE: Final = 0.2
 
 #: How long a process for isolated jobs waits for another one, in seconds.
 _IDLE_TIME: Final = 5.0
+
+
+class Log(Protocol):
+    """Where the process logs."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a thread that writes lines has died."""
 
 
 def ignore_signals() -> None:
@@ -71,7 +80,7 @@ def _heed_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)
 
 
-def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
+def serve(broker: Broker, link: Link, spec: ChildSpec, log: Log) -> None:
     """Run jobs until the supervisor says otherwise or is gone."""
     worker = Worker(
         broker,
@@ -88,7 +97,7 @@ def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
     # From the first job on, the supervisor must know that there is something to wait for.
     worker.start(announce=lambda: link.send(Ready()))
     # In a thread of its own, as it may have to wait for the engine and orders must not.
-    threading.Thread(target=_look_after, args=(worker,), daemon=True).start()
+    threading.Thread(target=_look_after, args=(worker, link, log), daemon=True).start()
     order = _wait_for_order(worker, link, spec.isolated, wear)
     threading.Thread(target=_keep_listening, args=(worker, link), daemon=True).start()
     if isinstance(order, Quit):
@@ -98,19 +107,23 @@ def serve(broker: Broker, link: Link, spec: ChildSpec) -> None:
         worker.stop(grace if order.grace is None else order.grace)
 
 
-def _look_after(worker: Worker) -> None:
+def _look_after(worker: Worker, link: Link, log: Log) -> None:
     tick = min(_TICK, worker.broker.settings.lease / 10_000)
     never = threading.Event()
+    was_said = False
     while not never.wait(tick):
         try:
             worker.tick()
-        except Exception:
+        except BaseException:
             logger.exception("worker %s cannot be looked after", worker.id)
         if worker.is_broken:
             # Its jobs would be stuck under a lease that is renewed for ever. The supervisor
             # starts another one, and hands them back.
             logger.critical("worker %s has lost a thread: ending the process", worker.id)
             os._exit(1)
+        if log.is_broken and not was_said:
+            was_said = True
+            link.send(Worn("a thread that writes its log has died", soon=True))
 
 
 def _wait_for_order(worker: Worker, link: Link, isolated: bool, wear: Wear) -> Drain | Quit:

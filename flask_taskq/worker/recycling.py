@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import resource
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from ..clock import Clock
+from ..loggers import get_logger
 from .link import Worn
 from .worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: By how much of ``max_jobs`` the number may be larger, so that processes which were
 #: started together are not all replaced together.

@@ -38,9 +38,10 @@ from ..errors import SkipMessage
 from ..errors import Snooze
 from ..errors import TimeLimitExceeded
 from ..hooks import MessageProxy
+from ..loggers import get_logger
 from ..record import JobError
 
-logger = logging.getLogger("flask_taskq.jobs")
+logger = get_logger("flask_taskq.jobs")
 
 #: How much of a traceback and of an error's text a record keeps.
 _MAX_FRAMES: Final = 50
@@ -148,7 +149,10 @@ def log_outcome(run: Run, settlement: Settlement, clock: Clock) -> None:
     if not logger.isEnabledFor(level):
         return
     shows_error = isinstance(settlement, (Failed, Retry))
-    if isinstance(settlement, Retry):
+    if isinstance(settlement, Failed) and _is_expected(run):
+        level, shows_error = logging.INFO, False
+        outcome = f"failed with the expected {type(run.exception).__name__}"
+    elif isinstance(settlement, Retry):
         outcome = f"failed, runs again in {run.message.retry_delay} ms"
         if isinstance(run.exception, RetryError):
             level, shows_error = logging.INFO, False
@@ -168,6 +172,12 @@ def log_outcome(run: Run, settlement: Settlement, clock: Clock) -> None:
         exc_info=_exc_info(run) if shows_error else None,
         extra=log_fields(run.delivery),
     )
+
+
+def _is_expected(run: Run) -> bool:
+    # What the actor says that it throws is an answer, and nobody needs to be told.
+    throws = run.actor.options.get("throws") or ()
+    return run.code == "exception" and isinstance(run.exception, throws)
 
 
 _OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
@@ -219,16 +229,21 @@ def _is_public(run: Run) -> bool:
 
 
 def _text(run: Run) -> str:
-    try:
-        text = str(run.exception)
-    except Exception:
-        return "(its text could not be read)"
+    text = text_of(run.exception)
     if isinstance(run.exception, Interrupt) and not text:
         # What is raised from outside comes without one.
         if isinstance(run.exception, TimeLimitExceeded):
             return f"it had not ended after its time limit of {run.message.time_limit} ms"
         return "from outside, while it ran"
     return text
+
+
+def text_of(error: BaseException | None) -> str:
+    """What an exception says, whatever its ``__str__()`` does."""
+    try:
+        return str(error)
+    except BaseException:
+        return "(its text could not be read)"
 
 
 def _exc_info(run: Run) -> tuple[Any, Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from ..errors import TimeLimitExceeded
 from ..hints import add_hint
 from ..hooks import MessageProxy
 from ..interrupt import Gate
+from ..loggers import get_logger
 from ..message import Message
 from ..message import UNCHECKED
 from ..record import JobError
@@ -46,8 +46,9 @@ from .run import is_cancelled
 from .run import log_fields
 from .run import log_outcome
 from .run import Run
+from .run import text_of
 
-logger = logging.getLogger("flask_taskq.jobs")
+logger = get_logger("flask_taskq.jobs")
 
 #: How long a job waits for a worker that knows its actor, in milliseconds; it doubles from
 #: the first to the second.
@@ -234,17 +235,21 @@ class Runner:
         """After hooks: they decide whether a failed job runs again."""
         error = run.exception
         if isinstance(error, SkipMessage):
-            self._broker.emit_after("skip_message", run.message)
+            self._broker.emit_outcome(self._catches, "skip_message", run.message)
             return
         if error is not None and is_cancelled(run):
             run.message.discard()
-        self._broker.emit_after(
-            "process_message", run.message, result=run.value, exception=error
+        self._broker.emit_outcome(
+            self._catches, "process_message", run.message, result=run.value, exception=error
         )
 
     def _settle(self, run: Run) -> Settlement:
         settlement = classify(run, self._clock)
-        log_outcome(run, settlement, self._clock)
+        try:
+            log_outcome(run, settlement, self._clock)
+        except self._catches:
+            # What an app's logging raises does not change how the job has ended.
+            pass
         # The traceback refers to frames that refer to the run.
         run.exception = None
         notes = run.message.notes
@@ -339,17 +344,22 @@ class AsyncRunner(Runner):
             self._task.cancel()
 
 
-def emit_outcomes(broker: Broker, when: str, settlements: Sequence[Settlement]) -> None:
+def emit_outcomes(
+    broker: Broker,
+    when: str,
+    settlements: Sequence[Settlement],
+    catches: tuple[type[BaseException], ...] = (Exception,),
+) -> None:
     """Run the ``ack`` and ``nack`` hooks of outcomes, and ``after_enqueue`` of follow-ups.
 
     :param when: ``before`` or ``after`` they were stored.
+    :param catches: what hooks raise that is logged and ignored.
     """
     if when == "after" and broker.has_hook("after_enqueue"):
         for settlement in settlements:
             for envelope in settlement.follow_ups:
                 message = decode_message(envelope.message)
-                broker.emit_after("enqueue", message, None)
-    emit = broker.emit_before if when == "before" else broker.emit_after
+                broker.emit_outcome(catches, "enqueue", message, None)
     is_wanted = {name: broker.has_hook(f"{when}_{name}") for name in ("ack", "nack")}
     if not any(is_wanted.values()):
         return
@@ -357,10 +367,14 @@ def emit_outcomes(broker: Broker, when: str, settlements: Sequence[Settlement]) 
         signal = "nack" if isinstance(settlement, Failed) else "ack"
         if is_wanted[signal] and not isinstance(settlement, GivenBack):
             try:
-                emit(signal, _message_of(settlement))
-            except TaskQError as error:
+                proxy = _message_of(settlement)
+                if when == "before":
+                    broker.emit_before(signal, proxy)
+                else:
+                    broker.emit_outcome(catches, signal, proxy)
+            except catches as error:
                 # Nothing may keep an outcome from being stored.
-                logger.error("job %s: %s", settlement.delivery.id, error)
+                logger.error("job %s: %s", settlement.delivery.id, text_of(error))
 
 
 def _message_of(settlement: Settlement) -> MessageProxy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ..engines.base import Settlement
 from ..errors import BrokerError
 from ..errors import JobCancelled
 from ..errors import LeaseLost
+from ..loggers import get_logger
 from ..record import JobError
 from .backoff import Backoff
 from .backoff import log_failure
@@ -29,10 +29,11 @@ from .prefetch import Prefetch
 from .reports import Reporter
 from .run import cut
 from .run import Run
+from .run import text_of
 from .runner import emit_outcomes
 from .watch import Watch
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How many settlements go into one call of the engine at most.
 _MAX_BATCH: Final = 500
@@ -169,7 +170,7 @@ class Settler:
         limit = self._prefetch.ask_along(finished, len(batch))
         if not self._may_fetch():
             limit = 0
-        emit_outcomes(self._broker, "before", batch)
+        emit_outcomes(self._broker, "before", batch, (BaseException,))
         try:
             stale, deliveries = self._consumer.settle_if_held(batch, limit)
         except Exception as error:
@@ -187,7 +188,8 @@ class Settler:
                 delivery.id,
                 delivery.worker,
             )
-        emit_outcomes(self._broker, "after", _without(stale, batch) if stale else batch)
+        stored = _without(stale, batch) if stale else batch
+        emit_outcomes(self._broker, "after", stored, (BaseException,))
         return []
 
     def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:
@@ -214,5 +216,6 @@ def _without(stale: Iterable[Delivery], batch: Sequence[Settlement]) -> list[Set
 
 def defective(delivery: Delivery, error: BaseException) -> Failed:
     """The settlement of a job that met a defect of this package."""
-    defect = JobError(type=type(error).__name__, message=cut(str(error)), code="internal")
+    text = cut(text_of(error))
+    defect = JobError(type=type(error).__name__, message=text, code="internal")
     return Failed(delivery=delivery, error=defect)

@@ -7,7 +7,6 @@ harm the supervisor.
 
 from __future__ import annotations
 
-import logging
 import os
 import selectors
 import signal
@@ -20,6 +19,7 @@ import msgspec
 
 from ..clock import Clock
 from ..engines import make_broker_engine
+from ..loggers import get_logger
 from .crew import Crew
 from .findings import describe_processes
 from .findings import describe_queues
@@ -44,7 +44,7 @@ from .spawn import Child
 from .spawn import spawn
 from .worker import generate_worker_id
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Exit codes. One SIGTERM or SIGINT is an orderly end; a second one is not.
 EXIT_OK: Final = 0
@@ -350,10 +350,10 @@ class Supervisor:
             cause = f"{cause}, for a job over its hard time limit"
         if child.ready_at is not None and did_wrong and (code or started):
             logger.error(
-                "process %d (worker %s) died while it ran %d jobs: %s",
+                "process %d (worker %s) died while it ran %s: %s",
                 child.process.pid,
                 child.worker_id,
-                len(started),
+                _running(started),
                 cause,
             )
             self._deaths.append(Died(child.worker_id, code, started))
@@ -459,6 +459,12 @@ class Supervisor:
 
 def _name(number: int) -> str:
     return signal.Signals(number).name
+
+
+def _running(jobs: Sequence[str]) -> str:
+    if not jobs:
+        return "no job"
+    return f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} ({', '.join(jobs)})"
 
 
 def describe_death(code: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable
@@ -12,10 +11,11 @@ from typing import Final
 from ..clock import Clock
 from ..errors import Interrupt
 from ..errors import TimeLimitExceeded
+from ..loggers import get_logger
 from .run import Run
 from .runner import Runner
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How often it looks when nothing is due, in milliseconds: so that a job with a limit that
 #: is further away need not wake it.
@@ -95,7 +95,8 @@ class Watch:
             if run is not None:
                 try:
                     due = min(due, self._see_to(runner, run))
-                except Exception:
+                except BaseException:
+                    # The others need this thread, whatever was raised over this one.
                     logger.exception("job %s cannot be watched", run.delivery.id)
         return due
 

@@ -9,12 +9,12 @@ is done for it by the threads of ``relay.py``.
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 import threading
 from collections.abc import Callable
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from queue import Empty
 from queue import SimpleQueue
@@ -30,6 +30,8 @@ from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
 from ..hooks import MessageProxy
+from ..loggers import get_logger
+from ..loggers import keep_enabled
 from .backoff import Backoff
 from .backoff import log_failure
 from .lease import Lease
@@ -46,7 +48,7 @@ from .slots import Slot
 from .slots import SlotTable
 from .watch import Watch
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How long one waiting fetch lasts, in milliseconds. It is woken by new jobs.
 _FETCH_TIMEOUT: Final = 30_000
@@ -176,8 +178,8 @@ class Worker:
 
     @property
     def is_broken(self) -> bool:
-        """Whether a thread that it cannot do without has died, of a defect."""
-        threads = (self._fetcher, self._settler, self._watch, self._loop)
+        """Whether one of its threads has died, of a defect."""
+        threads = (*self._threads, self._fetcher, self._settler, self._watch, self._loop)
         is_whole = all(one.is_alive() for one in threads if one is not None)
         return not self._stopping.is_set() and not is_whole
 
@@ -186,6 +188,7 @@ class Worker:
 
         :param announce: called before the first job is fetched.
         """
+        keep_enabled()
         self.broker.emit_before("worker_boot", self)
         self._lease.begin()
         self.broker.call_engine = self._relay.call
@@ -439,9 +442,7 @@ class Worker:
             slot.start(delivery.id, self._clock.monotonic())
             return runner.run(delivery)
         except BaseException as error:
-            # A defect of this package must not cost a thread, nor lose the job.
-            logger.exception("job %s could not be run", delivery.id)
-            return defective(delivery, error)
+            return _settle_defect(delivery, error)
         finally:
             slot.end()
 
@@ -455,8 +456,7 @@ class Worker:
                 slot.start(delivery.id, self._clock.monotonic())
                 settlement = await runner.run_async(delivery)
         except BaseException as error:
-            logger.exception("job %s could not be run", delivery.id)
-            settlement = defective(delivery, error)
+            settlement = _settle_defect(delivery, error)
         finally:
             slot.end()
             self._prefetch.set_aside(-1)
@@ -502,3 +502,11 @@ class Worker:
         if self._on_worn is not None:
             self.stop_fetching()
             self._on_worn(reason)
+
+
+def _settle_defect(delivery: Delivery, error: BaseException) -> Settlement:
+    # A defect of this package must not cost a thread, nor lose the job, whatever the app's
+    # logging makes of it.
+    with suppress(BaseException):
+        logger.error("job %s could not be run", delivery.id, exc_info=error)
+    return defective(delivery, error)

@@ -6,7 +6,6 @@ services have version numbers of their own.
 
 from __future__ import annotations
 
-import logging
 import socket
 from typing import Any
 from typing import Final
@@ -16,11 +15,12 @@ from typing import Protocol
 from redis import exceptions
 
 from ...errors import ConfigurationError
+from ...loggers import get_logger
 from .options import Address
 from .options import Location
 from .options import Options
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: The first version with all commands that the scripts use.
 OLDEST: Final = (6, 2)

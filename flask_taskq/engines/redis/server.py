@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 from typing import Any
 from typing import Final
@@ -12,6 +11,7 @@ from redis import connection as driver
 from redis import exceptions
 
 from ...clock import Clock
+from ...loggers import get_logger
 from .faults import moved_to
 from .options import Address
 from .options import Location
@@ -20,7 +20,7 @@ from .probing import Connection
 from .probing import read_info
 from .probing import warn_of_exposure
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How long the server's time is trusted to go as the machine's does, in milliseconds.
 _MEASURED_FOR: Final = 10_000

@@ -8,7 +8,6 @@ cannot be used, jobs start that much later.
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import select
@@ -21,9 +20,10 @@ from contextlib import contextmanager
 from contextlib import suppress
 from typing import Final
 
+from ...loggers import get_logger
 from . import forks
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: A unix socket's address is an array of 108 bytes with a zero at its end.
 LONGEST_ADDRESS: Final = 107

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
 import stat
@@ -24,8 +23,9 @@ from ...config import redact_url
 from ...config import Settings
 from ...errors import ConfigurationError
 from ...errors import ConnectionFailed
+from ...loggers import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Filesystems whose locks or shared memory do not hold between machines. WAL needs both.
 NETWORK_FILESYSTEMS: Final = frozenset(
