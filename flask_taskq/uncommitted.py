@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import weakref
 from importlib import import_module
@@ -13,9 +12,10 @@ from flask import Flask
 
 from .broker import Broker
 from .hooks import Middleware
+from .loggers import get_logger
 from .message import Message
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Where a session notes that it has written rows which are not committed.
 _FLUSHED: Final = "flask_taskq.flushed"

@@ -129,6 +129,40 @@ def test_a_line_that_cannot_be_made_is_reported_and_harms_nobody(logger, stream,
     assert stream.writes == []
 
 
+@pytest.fixture
+def dying(stream, logger):
+    """A log whose thread dies in the midst of a write, while more lines wait."""
+    logger.info("a")
+    assert stream.begun.acquire(timeout=NET)
+    logger.info("b")
+
+    def write(text: str) -> int:
+        stream.writes.append(text)
+        return len(text)
+
+    def fail(text: str) -> int:
+        stream.write = write
+        assert stream.allowed.acquire(timeout=NET)
+        raise SystemExit
+
+    # What is under way ends, and the next one is fatal.
+    stream.write = fail
+    stream.allowed.release(2)
+    return logger.handlers[0]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_log_whose_thread_has_died_says_so_and_is_written_all_the_same(dying, logger, stream):
+    """In order, by whoever logs, who does not wait for a thread that is not there."""
+    logger.warning("c")
+    assert dying.is_broken
+    logger.info("d")
+    dying.flush()
+    dying.close()
+    logger.info("e")
+    assert "".join(stream.writes) == "a\nb\nc\nd\ne\n"
+
+
 FORKING = """
 import logging, os, sys
 from flask_taskq.cli.logs import configure_logging

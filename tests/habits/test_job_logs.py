@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import logging
 import logging.config
 import threading
@@ -397,16 +398,71 @@ def test_logging_that_is_set_up_anew_does_not_end_it(line):
     assert texts(record) == ["x"]
 
 
-def test_while_no_job_runs_the_process_logs_as_ever(line):
-    """There is a handler more only while one that needs it runs."""
+@pytest.fixture
+def last_resort(monkeypatch):
+    """What Python shows of an app that has not configured logging."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(logging.WARNING)
+    monkeypatch.setattr(logging, "lastResort", handler)
+    return stream
+
+
+def test_warnings_of_an_app_that_has_not_configured_logging_are_shown(line, last_resort):
+    """Those of the job, and those of other threads meanwhile."""
+
+    def load():
+        logger.warning("of the job")
+        thread = threading.Thread(target=lambda: logger.warning("of another thread"))
+        thread.start()
+        thread.join()
+
+    with alone():
+        record = run(line, load)
+    assert texts(record) == ["of the job"]
+    assert last_resort.getvalue() == "of the job\nof another thread\n"
+
+
+def test_logging_can_be_configured_while_a_job_runs(line):
+    """By another thread, or by the job itself; ``basicConfig()`` does so only where the root
+    logger has no handler."""
+    stream = io.StringIO()
+
+    def load():
+        logging.basicConfig(stream=stream, level=logging.INFO, format="%(message)s")
+        logger.info("hello")
+
+    with alone():
+        record = run(line, load)
+    assert texts(record) == ["hello"]
+    assert "hello\n" in stream.getvalue()
+
+
+def test_what_a_logger_drops_or_keeps_to_itself_is_not_kept(line):
+    """Its filters may be there for secrets; without propagation no root logger sees it."""
+    secretive = logging.getLogger("shop.secretive")
+    secretive.addFilter(lambda record: "secret" not in record.getMessage())
+    private = logging.getLogger("shop.private")
+    private.propagate = False
+
+    def load():
+        secretive.info("a secret")
+        private.getChild("part").info("private")
+        secretive.info("no more")
+
+    try:
+        assert texts(run(line, load)) == ["no more"]
+    finally:
+        secretive.filters.clear()
+        private.propagate = True
+
+
+def test_the_root_logger_is_left_alone(line):
+    """All threads of the process share it."""
     root = logging.getLogger()
     before = list(root.handlers)
     during = []
     run(line, lambda: during.extend(root.handlers))
-    assert len(during) == len(before) + 1
-
-    during.clear()
-    run(line, lambda: during.extend(root.handlers), actor_name="plain", keep_logs=False)
     assert during == before == root.handlers
 
 

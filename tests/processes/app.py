@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import pathlib
 import signal
 import socket
 import threading
@@ -191,3 +192,22 @@ def terminate_a_fork() -> int | None:
     process.terminate()
     process.join()
     return process.exitcode
+
+
+@taskq.actor
+def lose_thread(name: str) -> None:
+    """A job with a library that ends what takes too long, and once hits another thread."""
+    mark = pathlib.Path(os.environ["TEST_FOLDER"], "lost")
+    if mark.exists():
+        return
+    mark.touch()
+    here = threading.current_thread()
+    victim = next(
+        one
+        for one in threading.enumerate()
+        if one.name.startswith(name) and one is not here and one.ident is not None
+    )
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(victim.ident or 0), ctypes.py_object(SystemExit)
+    )
+    tell("lost")

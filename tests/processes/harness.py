@@ -113,6 +113,7 @@ class WorkerCommand:
     """One ``flask taskq worker`` in a process group of its own.
 
     :param program: a program that has Flask's commands, in place of ``flask`` with an app.
+    :param stdout: where standard output goes, as of :mod:`subprocess`.
     """
 
     def __init__(
@@ -121,12 +122,14 @@ class WorkerCommand:
         *arguments: str,
         app: str | None = None,
         program: Sequence[str] = (),
+        stdout: int | None = None,
     ) -> None:
         command = program or ["-m", "flask", "--app", app or f"{APP}:create_app"]
         self.process = subprocess.Popen(
             [sys.executable, *command, "taskq", "worker", *arguments],
             env=env,
             stdin=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -200,6 +203,8 @@ class WorkerCommand:
         self._reader.join(NET)
         assert self.process.stderr is not None
         self.process.stderr.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def is_stopped(pid: int) -> bool:

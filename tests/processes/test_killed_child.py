@@ -83,6 +83,35 @@ def test_a_new_child_runs_the_jobs_when_every_child_is_killed(
     assert machine_seconds(killed_at, max(again)) < start_up + 1
 
 
+@ON_EVERY_ENGINE
+def test_the_log_names_the_jobs_that_it_was_running(
+    taskq: TaskQ, start_worker: START, recorder: Recorder
+) -> None:
+    """By id and actor: they are where to look for the reason."""
+    worker = start_worker("-p", "1", "-t", "2")
+    [victim] = worker.wait_until_ready(1)
+    ids = send_work(taskq, 2, 600_000)
+    recorder.wait_for("start", 2)
+    os.kill(victim, signal.SIGKILL)
+    [named] = worker.wait_for_log(r"died while it ran 2 jobs \((.*)\): killed by signal 9")
+    assert set(named.split(", ")) == set(ids)
+    for job_id in ids:
+        worker.wait_for_log(f"job {job_id} of actor work was running when its process died")
+
+
+def test_the_log_says_that_a_job_has_crashed_too_often(
+    taskq: TaskQ, start_worker: START
+) -> None:
+    """Once, as an error, with its actor."""
+    worker = start_worker("-p", "1")
+    worker.wait_until_ready(1)
+    poison = jobs.crash.send()
+    taskq.broker.wait_for_record(poison.id, PATIENCE)
+    line = f"ERROR .* job {poison.id} of actor crash failed: its process died, too often"
+    worker.wait_for_log(line)
+    assert worker.log.count(f"job {poison.id} of actor crash") == 3
+
+
 def test_its_unstarted_jobs_are_not_charged_with_the_crash(
     taskq: TaskQ, start_worker: START, recorder: Recorder
 ) -> None:

@@ -300,7 +300,7 @@ def test_a_process_that_dies_while_it_is_relieved_is_followed_by_its_successor(
     worker.signal(signal.SIGHUP)
     [_, boot] = recorder.wait_for("boot", 2)
     os.kill(old, signal.SIGKILL)
-    worker.wait_for_log("died while it ran 1 jobs")
+    worker.wait_for_log("died while it ran 1 job ")
     (folder / "gate").write_text("")
     worker.wait_for_log(RELOADED)
     [_, again] = recorder.wait_for("start", 2)
@@ -500,10 +500,10 @@ from flask_taskq.worker.link import Worn
 
 serve = process.serve
 
-def serve_and_remember(broker, link, spec):
+def serve_and_remember(broker, link, *rest):
     global here
     here = link
-    serve(broker, link, spec)
+    serve(broker, link, *rest)
 
 process.serve = serve_and_remember
 

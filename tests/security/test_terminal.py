@@ -1,6 +1,7 @@
 """What a job says cannot move the cursor of a terminal, or pass for a line of its own."""
 
 import io
+import logging
 
 import msgspec
 import pytest
@@ -9,6 +10,8 @@ from flask_taskq.cli.bar import Bar
 from flask_taskq.cli.listing import list_job
 from flask_taskq.cli.listing import list_row
 from flask_taskq.encoding import encode_message
+from flask_taskq.loggers import get_logger
+from flask_taskq.logs import TextFormatter
 from flask_taskq.message import Message
 from flask_taskq.record import Attempt
 from flask_taskq.record import JobError
@@ -84,3 +87,27 @@ def test_a_bar_is_one_line_without_control_characters():
         bar.show(forge("progress"))
     [line, rest] = stream.getvalue().split("\n")
     assert line.isprintable() and rest == ""
+
+
+def test_a_line_about_logging_that_raises_is_one_line(monkeypatch):
+    """The text of the exception may be a job's, as that of the line is."""
+
+    def fail(record):
+        raise ValueError(text)
+
+    # What turns the direction of text is left to a terminal, in any line of a log.
+    text = FORGERY.replace("\u202e", "")
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter())
+    monkeypatch.setattr(logging, "lastResort", handler)
+    logger = get_logger("flask_taskq.of_a_test")
+    logger.addFilter(fail)
+    try:
+        logger.error("job %s failed", text)
+    finally:
+        logger.removeFilter(fail)
+    first, *rest = stream.getvalue().splitlines()
+    assert "flask_taskq.of_a_test: job " in first
+    assert all(line.startswith("    ") for line in rest)
+    assert all(line.isprintable() for line in (first, *rest))

@@ -21,9 +21,11 @@ from flask_taskq.engines.base import Done
 from flask_taskq.engines.base import Failed
 from flask_taskq.engines.base import GivenBack
 from flask_taskq.engines.base import Retry
+from flask_taskq.errors import Retry as RetryError
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import SkipMessage
 from flask_taskq.message import generate_id
+from flask_taskq.worker.runner import Runner
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
@@ -578,6 +580,88 @@ def test_a_hook_that_fails_does_not_fail_the_job(line, caplog):
     assert "RuntimeError: hook" in messages(caplog)[0]
 
 
+#: What is no Exception, and is raised all the same.
+RUDE = [ValueError("hook"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()]
+
+
+class Rude(Middleware):
+    """Raises when a run has ended."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def after_process_message(self, broker, message, *, result=None, exception=None):
+        raise self._error
+
+    def after_skip_message(self, broker, message):
+        raise self._error
+
+
+@pytest.mark.parametrize("error", RUDE, ids=repr)
+@pytest.mark.parametrize(
+    ("fn", "status"),
+    [
+        (lambda: 1, Status.SUCCEEDED),
+        (raising(SkipMessage()), Status.SUCCEEDED),
+        (raising(ValueError("no")), Status.SCHEDULED),
+    ],
+)
+@pytest.mark.needs("Retries")
+def test_whatever_an_after_hook_raises_the_outcome_stands(clock, caplog, fn, status, error):
+    """And the other hooks, such as the one that decides about retries, hear of it."""
+    line = Line(make_broker(clock, Rude(error)))
+    assert run_one(line, fn).status is status
+    assert any("Rude" in text for text in messages(caplog, logging.ERROR))
+
+
+@pytest.mark.parametrize("error", RUDE[1:], ids=repr)
+def test_where_tests_run_jobs_a_hook_can_end_the_test(clock, error):
+    """As by ``pytest.fail()`` in a receiver of a signal."""
+    broker = make_broker(clock, Rude(error))
+    line = Line(broker)
+    line.runner = Runner(broker, catches=(Exception,))
+    with pytest.raises(type(error)):
+        run_one(line, lambda: 1)
+
+
+@pytest.mark.parametrize("error", RUDE, ids=repr)
+@pytest.mark.needs("Retries")
+def test_an_exception_that_cannot_say_what_it_is_is_recorded(line, error):
+    """The job ends as it does with any other."""
+
+    class Silent(Exception):
+        def __str__(self):
+            raise error
+
+    record = run_one(line, raising(Silent()), **once())
+    assert (record.status, record.error.type) == (Status.FAILED, "Silent")
+    assert (record.error.code, record.error.message) == (
+        "exception",
+        "(its text could not be read)",
+    )
+
+
+@pytest.mark.parametrize("error", RUDE, ids=repr)
+@pytest.mark.parametrize(
+    ("fn", "status"),
+    [(lambda: 1, Status.SUCCEEDED), (raising(ValueError("no")), Status.SCHEDULED)],
+)
+@pytest.mark.needs("Retries")
+def test_whatever_the_log_raises_the_outcome_stands(line, fn, status, error):
+    """As by a filter that needs a request."""
+
+    def fail(record):
+        raise error
+
+    logger = logging.getLogger("flask_taskq.jobs")
+    logger.addFilter(fail)
+    try:
+        record = run_one(line, fn)
+    finally:
+        logger.removeFilter(fail)
+    assert record.status is status
+
+
 # Times and log
 
 
@@ -638,12 +722,56 @@ def test_no_line_has_arguments_or_results(line, caplog):
     assert CANARY not in caplog.text
 
 
+class Gone(Exception):
+    """What an actor says that it throws."""
+
+
+class StillGone(Gone):
+    pass
+
+
+@pytest.mark.parametrize("error", [Gone("invoice 7"), StillGone()])
+@pytest.mark.parametrize("throws", [Gone, (KeyError, Gone)])
 @pytest.mark.needs("Retries")
-def test_the_settlement_keeps_no_frames_alive(clock, monkeypatch):
+def test_an_expected_failure_is_logged_as_news_without_a_traceback(line, caplog, throws, error):
+    """The actor says that it throws it: nobody has to look."""
+    caplog.set_level(logging.INFO)
+    record = run_one(line, raising(error), throws=throws)
+    assert record.status is Status.FAILED
+    [logged] = caplog.records
+    assert (logged.levelno, logged.exc_info) == (logging.INFO, None)
+    name = type(error).__name__
+    assert logged.getMessage().startswith(f"job {record.id} failed with the expected {name}: ")
+
+
+@pytest.mark.needs("Retries")
+def test_only_what_the_actor_throws_is_expected(line, caplog):
+    """Neither other errors, nor a result that cannot be stored."""
+    caplog.set_level(logging.INFO)
+    for fn, throws in [(raising(KeyError()), Gone), (lambda: object(), Exception)]:
+        run_one(line, fn, actor_name=repr(fn)[10:16], throws=throws, **once())
+    assert [one.levelno for one in caplog.records] == [logging.ERROR] * 2
+    assert all(one.exc_info for one in caplog.records)
+
+
+@pytest.mark.needs("Retries")
+def test_a_retry_that_was_asked_for_is_logged_as_news_without_a_traceback(line, caplog):
+    """It is no failure, until no run follows any more."""
+    caplog.set_level(logging.INFO)
+    declare(line.broker, raising(RetryError()), min_backoff=0, max_retries=1).send()
+    line.run_next()
+    line.run_next()
+    first, last = caplog.records
+    assert (first.levelno, first.exc_info) == (logging.INFO, None)
+    assert last.levelno == logging.ERROR
+
+
+@pytest.mark.needs("Retries")
+def test_the_settlement_keeps_no_frames_alive(clock, caplog):
     """An exception refers to the actor's variables, which may be large."""
     line = Line(make_broker(clock))
     # The log is kept for the test's report, with its exceptions.
-    monkeypatch.setattr(logging.getLogger("flask_taskq.jobs"), "disabled", True)
+    caplog.set_level(logging.CRITICAL, logger="flask_taskq.jobs")
 
     class Large:
         pass

@@ -1,6 +1,7 @@
 """The threads of one process, on the memory engine and the machine's clock."""
 
 import asyncio
+import ctypes
 import itertools
 import logging
 import threading
@@ -649,21 +650,44 @@ def test_stopping_ends_though_it_cannot_sign_off(start, broker, caplog, monkeypa
     assert f"worker {worker.id} could not be signed off: gone" in messages(caplog)
 
 
+@pytest.mark.needs("TimeLimit")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_it_is_broken_without_its_fetcher_or_settler(start, broker, add):
+@pytest.mark.parametrize("name", ["fetcher", "settler", "runner-0", "runner-1", "watch"])
+def test_it_is_broken_without_any_of_its_threads(start, broker, name):
     """Its process ends, so that its jobs do not stay under a lease that is renewed."""
-
-    class Unlucky(Middleware):
-        def after_ack(self, broker, message):
-            raise asyncio.CancelledError
-
-    broker.add_middleware(Unlucky())
-    worker = start(threads=1)
+    actor = declare(broker, lambda: None, actor_name="work", time_limit=1_000)
+    before = set(threading.enumerate())
+    worker = start(threads=2)
+    own = set(threading.enumerate()) - before
+    [victim] = [thread for thread in own if thread.name == f"taskq-{name}"]
     assert not worker.is_broken
-    settler = worker._settler
-    add.send(1, 2)
-    settler.join(LONG / 1000)
+    raise_in(victim, SystemExit)
+    for _ in range(10):
+        # Whatever it waits for.
+        actor.send()
+    victim.join(PATIENCE)
     assert worker.is_broken
+
+
+def raise_in(thread, exception):
+    """As a library may that ends what takes too long, and is late."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(exception)
+    )
+
+
+@pytest.mark.parametrize("error", [SystemExit(), asyncio.CancelledError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("hook", ["before_ack", "after_ack"])
+def test_whatever_a_hook_raises_over_an_outcome_it_is_stored(start, broker, add, hook, error):
+    """And the thread that stores outcomes goes on."""
+
+    def fail(self, broker, message):
+        raise error
+
+    broker.add_middleware(type("Unlucky", (Middleware,), {hook: fail})())
+    worker = start(threads=1)
+    assert [result(add.send(n, 2)) for n in range(3)] == [2, 3, 4]
+    assert not worker.is_broken
 
 
 def test_it_is_idle_when_it_holds_nothing(start, hold):
