@@ -1,17 +1,23 @@
-"""The fixtures that pytest finds by itself wherever this package is installed."""
+"""The fixtures that pytest finds by itself wherever this package is installed.
+
+pytest imports this module in every project of its environment, whether that project has jobs
+or not. So what the fixtures use is imported when one of them is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Final
+from typing import TYPE_CHECKING
 
 import pytest
-from flask import Flask
 
-from .tester import JobTester
-from .threaded import ThreadedWorker
+if TYPE_CHECKING:
+    from .tester import JobTester
+    from .threaded import ThreadedWorker
 
 _NO_APP: Final = (
     "taskq_jobs needs a fixture named 'app' that returns the Flask app under test, with"
@@ -28,9 +34,9 @@ def taskq_jobs(request: pytest.FixtureRequest) -> Iterator[JobTester]:
         if error.argname != "app":
             raise
         pytest.fail(f"{_NO_APP}; there is none of that name", pytrace=False)
-    if not isinstance(app, Flask):
+    if not isinstance(app, import_module("flask").Flask):
         pytest.fail(f"{_NO_APP}; this one returned {app!r}", pytrace=False)
-    with JobTester(app) as jobs:
+    with import_module(".tester", __package__).JobTester(app) as jobs:
         yield jobs
 
 

@@ -49,3 +49,10 @@ def test_an_import_warns_of_nothing():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("module", ["asyncio", "flask", "msgspec", "werkzeug"])
+def test_the_plugin_loads_nothing_before_a_test_uses_it(module):
+    """pytest imports it in every project of its environment, and most have no jobs."""
+    # pytest itself has loaded what it needs.
+    assert module not in loaded_by("flask_taskq.testing.plugin") - loaded_by("pytest")
