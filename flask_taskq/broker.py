@@ -101,6 +101,9 @@ class Broker:
         #: Runs jobs, by their ids, before whoever sent them goes on; None leaves them to
         #: workers.
         self.run_at_once: Callable[[list[str]], None] | None = None
+        #: Runs a job for whoever waits for it, for so many milliseconds or for ever, where no
+        #: worker does; None leaves it to workers.
+        self.run_awaited: Callable[[str, int | None], None] | None = None
         #: How clients see a record. An app puts here what knows of its routes.
         self.describe: Callable[[JobRecord], dict[str, Any]] = _describe_to_nobody
         for one in middleware:
@@ -480,12 +483,20 @@ class Broker:
         """:raises JobNotFound: no record has this id."""
         return _known(job_id, self.call_engine(self.engine.jobs.get, job_id))
 
-    def wait_for_record(self, job_id: str, timeout: int | None) -> JobRecord:
+    def wait_for_record(
+        self, job_id: str, timeout: int | None, at_once: int | None = None
+    ) -> JobRecord:
         """The record once it is final, or as it is when the time is over.
 
         :param timeout: milliseconds; None waits for ever.
+        :param at_once: how much of that this call may take, in milliseconds.
         :raises JobNotFound: no record has this id.
+        :raises ResultTimeout: jobs run where they are waited for, and this one would not end.
         """
+        if self.run_awaited is not None:
+            self.run_awaited(job_id, timeout)
+        if at_once is not None:
+            timeout = at_once if timeout is None else min(timeout, at_once)
         return _known(job_id, self.call_engine(self.engine.jobs.wait, job_id, timeout))
 
     def cancel(self, job_id: str) -> JobRecord:

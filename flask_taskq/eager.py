@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -12,28 +13,21 @@ import msgspec
 from .broker import Broker
 from .clock import Clock
 from .config import Settings
-from .engines.base import Consumer
 from .engines.base import Envelope
-from .engines.base import GivenBack
 from .engines.base import Retry
 from .engines.memory import MemoryEngine
-from .errors import Interrupt
 from .hooks import Middleware
 from .loggers import get_logger
-from .worker.runner import emit_outcomes
-from .worker.runner import Runner
-from .worker.worker import generate_worker_id
+from .record import JobError
+from .worker.inline import InlineWorker
+from .worker.inline import MAX_DEPTH
+from .worker.inline import MAX_RUNS
+from .worker.inline import Ran
+from .worker.inline_loop import inline_loop
 
 logger = get_logger(__name__)
 
-#: How often a job runs at most. One that is retried for ever would never let go of its
-#: sender.
-MAX_RUNS: Final = 100
-
-#: How many jobs may be inside of each other. One that sends itself again, to look once more
-#: in a minute, would fill the stack.
-MAX_DEPTH: Final = 20
-
+#: How many jobs the code is in, or follows from.
 _depth: Final[ContextVar[int]] = ContextVar("flask_taskq.eager_depth", default=0)
 
 
@@ -43,7 +37,9 @@ def make_eager_broker(
     """A broker that runs jobs before whoever sent them goes on."""
     engine = EagerEngine(settings, clock)
     broker = Broker(engine, settings, clock, middleware)
-    broker.run_at_once = EagerRunner(broker, engine).run
+    worker = InlineWorker(broker, engine, pauses=False)
+    broker.run_at_once = EagerRunner(worker, engine).run
+    broker.run_awaited = worker.run_awaited
     return broker
 
 
@@ -59,65 +55,78 @@ class EagerEngine(MemoryEngine):
 
 
 class EagerRunner:
-    """Runs the jobs of a broker in the thread that sends them.
+    """Runs the jobs of a broker in the thread that sends them, and what follows from them.
 
-    :param broker: of the app whose actors run.
+    :param worker: runs one job.
     :param engine: the broker's.
     """
 
-    def __init__(self, broker: Broker, engine: EagerEngine) -> None:
-        self._broker = broker
+    def __init__(self, worker: InlineWorker, engine: EagerEngine) -> None:
+        self._worker = worker
         self._engine = engine
+        # Written by the loop's thread, which may be any.
+        self._beside: set[asyncio.Task[None]] = set()
 
     def run(self, job_ids: Sequence[str]) -> None:
-        """Run jobs that were stored, one after the other, until each has its outcome."""
+        """Run jobs that were stored, one after the other, until each has its outcome.
+
+        One of an async actor that an async job has sent is only started: the loop of both
+        goes on when its sender awaits something.
+        """
         depth = _depth.get()
-        if depth >= MAX_DEPTH:
-            logger.warning(
-                "TASKQ_EAGER: %d jobs are inside of each other, so what the innermost one"
-                " sends stays queued: %s",
-                depth,
-                ", ".join(job_ids),
-            )
-            return
-        token = _depth.set(depth + 1)
-        try:
-            for job_id in job_ids:
-                self._run_one(job_id)
+        for job_id in job_ids:
+            # So a sender runs its own job, and not what another thread has just sent. A lock
+            # around each send would do that, too, and stop for ever when a job waits for a
+            # thread that sends.
+            self._run_one(job_id, depth)
+        if depth == 0:
+            while self._beside and not inline_loop.runs_here:
+                inline_loop.run(_wait_for(list(self._beside)))
             self._engine.jobs.prune()
-        finally:
-            _depth.reset(token)
 
-    def _run_one(self, job_id: str) -> None:
-        workers = self._engine.workers
-        worker = generate_worker_id()
-        queues = sorted(self._broker.get_declared_queues())
-        # So a sender runs its own job, and not what another thread has just sent. A lock
-        # around each send would do that, too, and stop for ever when a job waits for a thread
-        # that sends.
-        consumer = self._engine.consumer(queues, worker, only=job_id)
-        try:
-            for _ in range(MAX_RUNS):
-                workers.register(worker)
-                if not self._run_once(consumer):
-                    break
-        finally:
-            consumer.close()
-            workers.hand_back(worker, (), "stopped")
+    def _run_one(self, job_id: str, depth: int) -> None:
+        record = self._engine.jobs.get(job_id)
+        if record is None:
+            return
+        if depth >= MAX_DEPTH:
+            self._worker.fail(job_id, _too_deep(job_id, record.actor))
+        elif self._worker.is_blocked(record.actor):
+            task = inline_loop.spawn(self._run_beside(job_id, depth))
+            self._beside.add(task)
+            task.add_done_callback(self._beside.discard)
+        else:
+            token = _depth.set(depth + 1)
+            try:
+                for _ in range(MAX_RUNS):
+                    if self._is_over(self._worker.run_next(only=job_id)):
+                        break
+            finally:
+                _depth.reset(token)
 
-    def _run_once(self, consumer: Consumer) -> bool:
-        """Whether there may be another run."""
-        deliveries = consumer.fetch(1, timeout=0)
-        if not deliveries:
-            return False
-        # Ctrl-C, and what a test runner raises to end a test, is not for the job's record.
-        runner = Runner(
-            self._broker, catches=(Exception, Interrupt, SystemExit), may_put_off=False
-        )
-        settlement = runner.run(deliveries[0])
-        if isinstance(settlement, Retry):
-            settlement = msgspec.structs.replace(settlement, at=self._broker.clock.now())
-        emit_outcomes(self._broker, "before", [settlement])
-        consumer.settle_if_held([settlement])
-        emit_outcomes(self._broker, "after", [settlement])
-        return not isinstance(settlement, GivenBack)
+    async def _run_beside(self, job_id: str, depth: int) -> None:
+        _depth.set(depth + 1)
+        for _ in range(MAX_RUNS):
+            if self._is_over(await self._worker.run_beside(job_id)):
+                break
+
+    def _is_over(self, ran: Ran | None) -> bool:
+        """Whether no other run may follow; what follows from this one is run."""
+        if ran is None:
+            return True
+        if ran.settlement.follow_ups:
+            self.run([envelope.id for envelope in ran.settlement.follow_ups])
+        return not isinstance(ran.settlement, Retry)
+
+
+def _too_deep(job_id: str, actor_name: str) -> JobError:
+    text = (
+        f"it follows from {MAX_DEPTH} other jobs, each of which has sent the next one, and with"
+        f" TASKQ_EAGER a job runs before its sender goes on; does actor {actor_name!r} send"
+        " itself again and again?"
+    )
+    logger.error("job %s of actor %r failed: %s", job_id, actor_name, text)
+    return JobError(type="RecursionError", message=text)
+
+
+async def _wait_for(tasks: list[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)

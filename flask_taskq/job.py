@@ -35,8 +35,11 @@ class JobSource(Protocol):
     def get_record(self, job_id: str) -> JobRecord:
         """The record. Raises :exc:`JobNotFound`."""
 
-    def wait_for_record(self, job_id: str, timeout: int | None) -> JobRecord:
-        """The record once it is final or the milliseconds are over."""
+    def wait_for_record(
+        self, job_id: str, timeout: int | None, at_once: int | None = None
+    ) -> JobRecord:
+        """The record once it is final or the milliseconds are over, or as many of them as
+        this call may take."""
 
     def cancel(self, job_id: str) -> JobRecord:
         """Cancel, or ask for it, and return the record afterwards."""
@@ -139,8 +142,9 @@ class Job(Generic[R_co]):
                     f" after {limit} ms"
                 )
             # In slices, so that a coroutine that is cancelled leaves no thread behind.
-            wait = _ASYNC_WAIT if left is None else min(left, _ASYNC_WAIT)
-            self.record = await asyncio.to_thread(self._source.wait_for_record, self.id, wait)
+            self.record = await asyncio.to_thread(
+                self._source.wait_for_record, self.id, left, _ASYNC_WAIT
+            )
         return self._result()
 
     def cancel(self) -> Self:

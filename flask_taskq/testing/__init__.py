@@ -8,13 +8,15 @@ if TYPE_CHECKING:
     from .clock import ManualClock
     from .clock import MovableClock
     from .draining import drain
+    from .draining import JobFailed
     from .tester import JobTester
     from .threaded import ThreadedWorker
 
-__all__ = ["JobTester", "ManualClock", "MovableClock", "ThreadedWorker", "drain"]
+__all__ = ["JobFailed", "JobTester", "ManualClock", "MovableClock", "ThreadedWorker", "drain"]
 
 # At run time, as in the package above, and for the same reason.
 _MODULES = {
+    "JobFailed": "draining",
     "JobTester": "tester",
     "ManualClock": "clock",
     "MovableClock": "clock",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from typing import Any
+from typing import Final
 
 from flask import Flask
 
@@ -11,64 +12,47 @@ from ..broker import Broker
 from ..config import redact_url
 from ..engines.memory import MemoryEngine
 from ..errors import ConfigurationError
-from ..errors import Interrupt
 from ..extension import TaskQ
 from ..job import Job
-from ..worker.runner import emit_outcomes
-from ..worker.runner import Runner
-from ..worker.worker import generate_worker_id
+from ..record import Status
+from ..worker.inline import InlineWorker
+from ..worker.inline import Ran
+
+#: How many of the jobs that failed are named.
+_MOST_SHOWN: Final = 10
 
 
-class InlineWorker:
-    """Runs jobs one by one, in the thread that calls it.
+class JobFailed(AssertionError):
+    """Jobs that ran have failed. The cause is what the actor of the first one raised.
 
-    :param broker: of the app whose actors run.
-    :param engine: the broker's.
+    :param jobs: handles on those that failed, in the order in which they ended.
     """
 
-    def __init__(self, broker: Broker, engine: MemoryEngine) -> None:
-        self._broker = broker
-        self._engine = engine
-
-    # Made when it is first needed: until then a test may give the broker another clock.
-    @functools.cached_property
-    def _runner(self) -> Runner:
-        # Ctrl-C, and what a test runner raises to end a test, is not for the job's record.
-        return Runner(
-            self._broker, catches=(Exception, Interrupt, SystemExit), may_put_off=False
+    def __init__(self, jobs: Sequence[Job[Any]]) -> None:
+        #: Handles on the jobs that failed, in the order in which they ended.
+        self.jobs = list(jobs)
+        count = "1 job has" if len(jobs) == 1 else f"{len(jobs)} jobs have"
+        lines = [f"    {_describe(job)}" for job in self.jobs[:_MOST_SHOWN]]
+        if len(jobs) > _MOST_SHOWN:
+            lines.append(f"    and {len(jobs) - _MOST_SHOWN} more")
+        super().__init__(
+            "\n".join(
+                [
+                    f"{count} failed; raise_failures=False leaves that to the test:",
+                    "",
+                    *lines,
+                ]
+            )
         )
 
-    def run_next(self, only: str | None = None) -> Job[Any] | None:
-        """Run the next job that may run now.
 
-        :param only: the id of the job to run, whichever is next.
-        :return: a handle on it; None if there is none.
-        """
-        # A worker for each job: a test may move the clock beyond the lease of one, or kill it.
-        worker = generate_worker_id()
-        workers = self._engine.workers
-        workers.register(worker)
-        try:
-            return self._run_next(worker, only)
-        finally:
-            workers.hand_back(worker, (), "stopped")
-
-    def _run_next(self, worker: str, only: str | None) -> Job[Any] | None:
-        queues = sorted(self._broker.get_declared_queues())
-        for isolated in (False, True):
-            consumer = self._engine.consumer(queues, worker, isolated=isolated, only=only)
-            deliveries = consumer.fetch(1, timeout=0)
-            if deliveries:
-                settlements = [self._runner.run(deliveries[0])]
-                emit_outcomes(self._broker, "before", settlements)
-                if not consumer.settle_if_held(settlements).stale:
-                    emit_outcomes(self._broker, "after", settlements)
-                # Not by the broker: a record may be past its retention as soon as it is final.
-                return Job(self._engine.store.table[deliveries[0].id].record, self._broker)
-        return None
+def _describe(job: Job[Any]) -> str:
+    error = job.record.error
+    text = "" if error is None else f": {error.type}: {error.message}"
+    return f"{job.message}, job {job.id}, attempt {job.record.attempt}{text}"
 
 
-def drain(app: Flask) -> list[Job[Any]]:
+def drain(app: Flask, *, raise_failures: bool = True) -> list[Job[Any]]:
     """Run every job that may run now, in this thread, until none is left.
 
     Jobs go through the encoder, the hooks and the app context as in a worker. Those that
@@ -76,15 +60,37 @@ def drain(app: Flask) -> list[Job[Any]]:
     moved. :meth:`JobTester.drain` runs these, too.
 
     :param app: an app with ``TASKQ_BROKER_URL`` set to ``memory://``.
-    :return: handles on the jobs, in the order in which they ran.
+    :param raise_failures: when all have run, raise what has failed for good.
+    :return: handles on the jobs, in the order in which they ended.
     :raises ConfigurationError: the app's engine is another.
+    :raises JobFailed: a job has failed for good.
     """
+    __tracebackhide__ = True
     broker = find_broker(app)
     worker = InlineWorker(broker, get_engine(broker))
-    jobs: list[Job[Any]] = []
-    while (job := worker.run_next()) is not None:
-        jobs.append(job)
-    return jobs
+    awaited = broker.run_awaited
+    if awaited is None:
+        broker.run_awaited = worker.run_awaited
+    try:
+        with worker.collecting() as ran:
+            while worker.run_next() is not None:
+                pass
+    finally:
+        broker.run_awaited = awaited
+    return finish(broker, ran, raise_failures)
+
+
+def finish(broker: Broker, ran: Sequence[Ran], raise_failures: bool) -> list[Job[Any]]:
+    """Handles on the jobs that have run.
+
+    :param raise_failures: raise what has failed for good.
+    :raises JobFailed: a job has.
+    """
+    __tracebackhide__ = True
+    failed = [one for one in ran if one.record.status is Status.FAILED]
+    if failed and raise_failures:
+        raise JobFailed([Job(one.record, broker) for one in failed]) from failed[0].error
+    return [Job(one.record, broker) for one in ran]
 
 
 def find_broker(app: Flask) -> Broker:

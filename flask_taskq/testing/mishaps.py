@@ -1,4 +1,4 @@
-"""The middleware of a test: it lets jobs fail and crash, and keeps what they raise."""
+"""The middleware of a test: it lets jobs fail and crash."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from ..broker import Broker
 from ..hooks import MessageProxy
@@ -37,8 +36,6 @@ class Mishaps(Middleware):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._planned: list[_Mishap] = []
-        self._watched = ""
-        self._raised: BaseException | None = None
 
     @property
     def left(self) -> list[str]:
@@ -57,19 +54,6 @@ class Mishaps(Middleware):
             self._planned.append(_Mishap(actor_name, error))
 
     @contextmanager
-    def raising(self, job_id: str) -> Iterator[None]:
-        """Raise, at the end of the block, what a job raised in it."""
-        __tracebackhide__ = True
-        # Of one job only: an exception holds on to all that its frames refer to.
-        self._watched, self._raised = job_id, None
-        try:
-            yield
-            if self._raised is not None:
-                raise self._raised
-        finally:
-            self._watched, self._raised = "", None
-
-    @contextmanager
     def around_process_message(self, broker: Broker, message: MessageProxy) -> Iterator[None]:
         __tracebackhide__ = True
         mishap = self._take(message.actor_name)
@@ -82,17 +66,6 @@ class Mishaps(Middleware):
         finally:
             if mishap is not None:
                 _kill_holder(broker, message.id)
-
-    def after_process_message(
-        self,
-        broker: Broker,
-        message: MessageProxy,
-        *,
-        result: Any = None,
-        exception: BaseException | None = None,
-    ) -> None:
-        if message.id == self._watched:
-            self._raised = exception
 
     def _take(self, actor_name: str) -> _Mishap | None:
         with self._lock:

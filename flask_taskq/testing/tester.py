@@ -30,10 +30,13 @@ from ..generic import PerformsAsync
 from ..job import Job
 from ..record import JobRecord
 from ..record import Status
+from ..worker.inline import InlineWorker
+from ..worker.inline import Ran
+from ..worker.inline_loop import inline_loop
 from .clock import MovableClock
 from .draining import find_broker
+from .draining import finish
 from .draining import get_engine
-from .draining import InlineWorker
 from .matching import describe_count
 from .matching import describe_missing
 from .matching import Expectation
@@ -80,7 +83,7 @@ class JobTester:
         )
         self._mishaps = Mishaps()
         self._restored: Clock = known
-        self._inline = InlineWorker(self._broker, self._engine)
+        self._inline = InlineWorker(self._broker, self._engine, move_to=self._move_to)
         self._threaded: ThreadedWorker | None = None
 
     def __enter__(self) -> Self:
@@ -91,6 +94,7 @@ class JobTester:
             )
         self._restored = self._broker.clock
         self._set_clock(self.clock)
+        self._broker.run_awaited = self._inline.run_awaited
         self._broker.add_middleware(self._mishaps)
         return self
 
@@ -101,6 +105,8 @@ class JobTester:
         traceback: TracebackType | None,
     ) -> None:
         self._broker.remove_middleware(self._mishaps)
+        self._broker.run_awaited = None
+        inline_loop.clear()
         self._set_clock(self._restored)
         self._engine.clear()
         if exc is None and self._mishaps.left:
@@ -228,31 +234,41 @@ class JobTester:
     # Running jobs
 
     def drain(
-        self, *, within: int | timedelta | None = None, max_runs: int = MAX_RUNS
+        self,
+        *,
+        within: int | timedelta | None = None,
+        max_runs: int = MAX_RUNS,
+        raise_failures: bool = True,
     ) -> list[Job[Any]]:
         """Run all jobs in this thread, until none waits: also those that they send, those
         that were sent for later, and those that failed and are to run again. The clock is
         moved on to the time of the next one whenever none may run before.
 
+        When all have run, it fails if one of them has failed for good. A job that succeeded
+        at a later attempt has not, nor has one that was given up or has expired.
+
         :param within: run only what may run within so many milliseconds from now, and leave
             the others; 0 for what may run now.
         :param max_runs: give up after so many runs.
-        :return: handles on the jobs, in the order in which they ran; a job that ran twice is
-            there twice.
+        :param raise_failures: raise what has failed for good; False for a test of failures.
+        :return: handles on the jobs, in the order in which their runs ended; a job that ran
+            twice is there twice.
+        :raises JobFailed: a job has failed for good, expected or not. The cause is what its
+            actor raised.
         :raises AssertionError: jobs are still waiting after so many runs.
         """
+        __tracebackhide__ = True
         until = None if within is None else self.clock.now() + milliseconds(within)
-        jobs: list[Job[Any]] = []
-        while (job := self._run_or_move(until)) is not None:
-            jobs.append(job)
-            if len(jobs) >= max_runs and (left := self._count_due(until)):
-                __tracebackhide__ = True
-                raise AssertionError(
-                    f"{len(jobs):,} jobs ran, the last one of actor {job.record.actor!r}, and"
-                    f" {left:,} are waiting: does one send itself again and again? Run what is"
-                    " due in some time with drain(within=...), or allow more max_runs"
-                )
-        return jobs
+        with self._inline.collecting() as ran:
+            while self._run_or_move(until) is not None:
+                if len(ran) >= max_runs and (left := self._count_due(until)):
+                    raise AssertionError(
+                        f"{len(ran):,} jobs ran, the last one of actor"
+                        f" {ran[-1].record.actor!r}, and {left:,} are waiting: does one send"
+                        " itself again and again? Run what is due in some time with"
+                        " drain(within=...), or allow more max_runs"
+                    )
+        return finish(self._broker, ran, raise_failures)
 
     def run_next(self) -> Job[Any]:
         """Run the one job that is next.
@@ -261,11 +277,11 @@ class JobTester:
         :raises AssertionError: no job may run now.
         """
         self._refuse_second_worker()
-        job = self._inline.run_next()
-        if job is None:
+        ran = self._inline.run_next()
+        if ran is None:
             __tracebackhide__ = True
             raise AssertionError(f"no job may run now: {self._describe_waiting()}")
-        return job
+        return Job(ran.record, self._broker)
 
     @overload
     def perform(self, actor: Actor[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -295,11 +311,12 @@ class JobTester:
         self._refuse_second_worker()
         job = self._broker.enqueue(self._find(actor).message(*args, **kwargs))
         try:
-            with self._mishaps.raising(job.id):
-                self._inline.run_next(only=job.id)
+            ran = self._inline.run_next(only=job.id)
         finally:
             # Past the broker: no hook and no signal is to hear of it.
             self._engine.jobs.cancel(job.id)
+        if ran is not None and ran.error is not None:
+            raise ran.error
         return job.refresh().get_result()
 
     def follow(self, client: Client, response: TestResponse) -> TestResponse:
@@ -411,16 +428,16 @@ class JobTester:
                 " leave its block"
             )
 
-    def _run_or_move(self, until: int | None) -> Job[Any] | None:
+    def _run_or_move(self, until: int | None) -> Ran | None:
         """Run the next job, and move the clock as far as that needs, but not beyond a time.
 
-        :return: a handle on it; None if there is none.
+        :return: its run; None if there is none.
         """
         self._refuse_second_worker()
-        while (job := self._inline.run_next()) is None:
+        while (ran := self._inline.run_next()) is None:
             if not self._move(until):
                 return None
-        return job
+        return ran
 
     def _move(self, until: int | None) -> bool:
         """Move the clock to where the next job is due, but not beyond a time.
@@ -431,8 +448,11 @@ class JobTester:
             due_at = self._engine.store.next_due()
         if due_at is None or (until is not None and due_at > until):
             return False
-        self.advance(max(0, due_at - self.clock.now()))
+        self._move_to(due_at)
         return True
+
+    def _move_to(self, time: int) -> None:
+        self.advance(max(0, time - self.clock.now()))
 
     def _go_on(self) -> bool:
         """Let something more happen to the jobs, whoever runs them; whether anything did."""

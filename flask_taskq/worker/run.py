@@ -248,13 +248,13 @@ def text_of(error: BaseException | None) -> str:
 
 def _exc_info(run: Run) -> tuple[Any, Any, Any]:
     error = run.exception
-    return type(error), error, None if error is None else _actors_frames(error)
+    return type(error), error, None if error is None else actors_frames(error)
 
 
 def _format_traceback(exception: BaseException | None) -> str:
     if exception is None:
         return ""
-    frames = _actors_frames(exception)
+    frames = actors_frames(exception)
     try:
         lines = traceback.format_exception(type(exception), exception, frames, -_MAX_FRAMES)
     except Exception:
@@ -272,8 +272,9 @@ def _format_plainly(frames: TracebackType | None) -> str:
     return "".join(places[-_MAX_FRAMES:])
 
 
-def _actors_frames(exception: BaseException) -> TracebackType | None:
-    # The outermost frames are this package's.
+def actors_frames(exception: BaseException) -> TracebackType | None:
+    """The traceback of an exception, from the actor's own frames on."""
+    # The outermost ones are this package's.
     frames = exception.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__") in _OUTER:
         frames = frames.tb_next
@@ -282,7 +283,7 @@ def _actors_frames(exception: BaseException) -> TracebackType | None:
 
 _OUTER: Final = frozenset(
     f"{__package__.rpartition('.')[0]}.{name}"
-    for name in ("worker.runner", "worker.loop", "interrupt")
+    for name in ("worker.runner", "worker.loop", "worker.inline_loop", "interrupt")
 )
 
 

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from collections.abc import Coroutine
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 from typing import Final
@@ -65,6 +64,9 @@ class Runner:
     :param may_put_off: whether a job may wait for a worker that knows its actor, or another
         version of it. Where there is no other worker it fails at once.
     """
+
+    # For an async actor that was declared when its worker had started, and had no loop.
+    _run_coroutine = staticmethod(asyncio.run)
 
     def __init__(
         self,
@@ -167,7 +169,7 @@ class Runner:
             self._prepare(run)
             value = self._gate.call(run, run.actor.fn, run.args, run.kwargs)
             if run.actor.is_async:
-                value = self._gate.call(run, _run_coroutine, (value,), {})
+                value = self._gate.call(run, self._run_coroutine, (value,), {})
             run.value = value
         except self._catches as error:
             run.exception = error
@@ -420,14 +422,3 @@ def _add_hint(run: Run, error: BaseException) -> None:
     delivery = run.delivery
     age = run.started_at - delivery.created_at
     add_hint(error, actor=delivery.actor, attempt=delivery.attempt, age=age)
-
-
-def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    # An async view, or an async test, that runs jobs itself: its thread has a loop already,
-    # and no thread can run two.
-    with ThreadPoolExecutor(1, "taskq-loop") as thread:
-        return thread.submit(copy_context().run, asyncio.run, coroutine).result()

@@ -2,6 +2,11 @@
 
 import asyncio
 import datetime
+import logging
+import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -9,6 +14,7 @@ from flask import current_app
 from flask import g
 
 from flask_taskq import current_job
+from flask_taskq import Message
 from flask_taskq import Status
 from flask_taskq import TaskQ
 from flask_taskq.eager import MAX_DEPTH
@@ -19,6 +25,7 @@ from flask_taskq.errors import Shutdown
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
 from tests.support.apps import messages
+from tests.support.apps import once
 from tests.support.apps import Watcher
 
 
@@ -189,7 +196,7 @@ def test_a_sender_runs_its_own_job_and_no_other(app, taskq):
 
 
 def test_an_actor_that_sends_itself_again_ends(app, taskq, caplog):
-    """The innermost job stays queued, and the log says so."""
+    """The innermost job fails, and says why; it was a job's own stack that would overflow."""
     ran = []
 
     @taskq.actor
@@ -201,11 +208,296 @@ def test_an_actor_that_sends_itself_again_ends(app, taskq, caplog):
     assert len(ran) == MAX_DEPTH
     while job.status is Status.SUCCEEDED:
         last, job = job, taskq.job(job.get_result())
-    assert job.status is Status.QUEUED
-    assert [job.id in line for line in messages(caplog) if "inside of each other" in line] == [
-        True
-    ]
+    assert (job.status, job.record.error.type) == (Status.FAILED, "RecursionError")
+    assert "does actor 'poll' send itself again and again?" in job.record.error.message
+    assert [job.id in line for line in messages(caplog, logging.ERROR)] == [True]
     assert last.status is Status.SUCCEEDED
+
+
+@pytest.mark.needs("Callbacks")
+def test_callbacks_run_when_their_job_has_ended(app, taskq):
+    """At once, as what a job sends does; those of a failure, too."""
+    ran = []
+    tell = taskq.actor(lambda message, what: ran.append(what), actor_name="tell")
+    work = taskq.actor(lambda: ran.append("work"), actor_name="work", on_success=tell)
+    fail = taskq.actor(lambda: 1 / 0, actor_name="fail", on_failure=tell, **once())
+    work.send()
+    fail.send()
+    assert ran == ["work", None, {"type": "ZeroDivisionError", "message": "division by zero"}]
+    assert taskq.broker.engine.queues.depths() == {}
+
+
+@pytest.mark.needs("Retries")
+def test_the_callback_of_the_last_retry_runs(app, taskq):
+    """After all the runs of its job."""
+    ran = []
+    tell = taskq.actor(lambda message, what: ran.append(what), actor_name="tell")
+
+    @taskq.actor(max_retries=1, on_retry_exhausted=tell)
+    def fail():
+        ran.append("run")
+        raise ValueError
+
+    fail.send()
+    assert ran == ["run", "run", {"retries": 1, "max_retries": 1}]
+
+
+@pytest.mark.needs("Callbacks")
+def test_a_callback_sees_its_job_as_it_has_ended(app, taskq):
+    """Its outcome was stored before."""
+    seen = []
+
+    @taskq.actor
+    def look(message, result):
+        seen.append(taskq.job(message["message_id"]).get_result())
+
+    taskq.actor(lambda: 5, actor_name="five", on_success=look).send()
+    assert seen == [5]
+
+
+@pytest.mark.needs("Callbacks")
+def test_callbacks_that_call_each_other_end(app, taskq):
+    """Like an actor that sends itself."""
+    ran = []
+    taskq.actor(lambda *_: ran.append(1), actor_name="ping", on_success="pong")
+    taskq.actor(lambda *_: ran.append(1), actor_name="pong", on_success="ping")
+    assert taskq.broker.get_actor("ping").send().status is Status.SUCCEEDED
+    assert len(ran) == MAX_DEPTH
+
+
+def test_a_job_of_an_unknown_actor_fails_at_once(app, taskq):
+    """No worker that knows it will come."""
+    job = taskq.broker.enqueue(Message("default", "nobody", (), {}, {}))
+    assert (job.status, job.record.error.code) == (Status.FAILED, "unknown_actor")
+
+
+def test_async_jobs_share_what_belongs_to_a_loop(app, taskq):
+    """As they do in a worker: a limit, or a client with connections."""
+    limit = asyncio.Semaphore(1)
+
+    @taskq.actor
+    async def fetch():
+        async def one():
+            async with limit:
+                await asyncio.sleep(0)
+                return 1
+
+        return sum(await asyncio.gather(one(), one()))
+
+    assert [fetch.send().get_result() for _ in range(3)] == [2, 2, 2]
+
+
+def test_an_async_job_can_wait_for_an_async_job_that_it_sends(app, taskq):
+    """Both are in one loop, so the second one runs while the first one waits."""
+    limit = asyncio.Semaphore(1)
+
+    @taskq.actor
+    async def inner(n):
+        async with limit:
+            await asyncio.sleep(0)
+        return n
+
+    @taskq.actor
+    async def outer():
+        async with limit:
+            jobs = [inner.send(n) for n in range(3)]
+            await asyncio.sleep(0)
+        return [await job.result() for job in jobs]
+
+    assert outer.send().get_result() == [0, 1, 2]
+
+
+def test_an_async_job_need_not_wait_for_an_async_job_that_it_sends(app, taskq):
+    """It has run when the first send returns."""
+    ran = []
+
+    @taskq.actor
+    async def inner():
+        await asyncio.sleep(0)
+        ran.append("inner")
+
+    @taskq.actor
+    async def outer():
+        inner.send()
+        ran.append("outer")
+
+    outer.send()
+    assert ran == ["outer", "inner"]
+
+
+def test_a_job_that_holds_up_the_loop_of_the_job_it_waits_for_is_told(app, taskq):
+    """In a worker it would wait until its time is over."""
+
+    @taskq.actor
+    async def inner():
+        pass
+
+    @taskq.actor(**once())
+    async def outer():
+        inner.send().get_result(block=True, timeout=None)
+
+    error = outer.send().record.error
+    assert error.type == "ResultTimeout"
+    assert "await job.result() in place of get_result(block=True)" in error.message
+
+
+def test_a_job_that_waits_for_its_sender_is_told(app, taskq):
+    """Neither would ever end."""
+
+    @taskq.actor(**once())
+    def inner(job_id):
+        taskq.job(job_id).get_result(block=True, timeout=None)
+
+    @taskq.actor
+    def outer():
+        return inner.send(current_job.id).record.error.message
+
+    assert "waits for the job that waits for it here" in outer.send().get_result()
+
+
+def test_threads_can_send_async_jobs_at_the_same_time(app, taskq):
+    """Whichever has the loop runs the jobs of all."""
+    count = 8
+    together = asyncio.Barrier(count)
+
+    @taskq.actor
+    async def meet():
+        # Each waits for all others, so none could run after another.
+        await together.wait()
+        return 1
+
+    results = []
+
+    def send():
+        with app.app_context():
+            results.append(meet.send().get_result())
+
+    threads = [threading.Thread(target=send) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert results == [1] * count
+
+
+def test_an_async_job_can_wait_for_a_thread_that_sends_one(app, taskq):
+    """The loop goes on meanwhile."""
+
+    @taskq.actor
+    async def inner():
+        await asyncio.sleep(0)
+        return 1
+
+    @taskq.actor
+    async def outer():
+        return await asyncio.to_thread(lambda: inner.send().get_result())
+
+    assert outer.send().get_result() == 1
+
+
+def test_the_traceback_of_an_async_job_is_the_actors_own(app, taskq):
+    """Nothing of the loop is in it."""
+
+    @taskq.actor(**once())
+    async def fail():
+        raise ValueError("no such month")
+
+    traceback = fail.send().record.error.traceback
+    assert traceback.count("File ") == 1
+    assert "no running event loop" not in traceback
+
+
+def test_ctrl_c_in_an_async_job_is_raised(app, taskq):
+    """And the loop serves the next one."""
+
+    @taskq.actor
+    async def interrupted():
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    @taskq.actor
+    async def one():
+        return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.send()
+    assert one.send().get_result() == 1
+
+
+def test_ctrl_c_while_an_async_job_waits_is_raised(app, taskq):
+    """It cancels the job, which is as if it had not begun."""
+    cleaned_up = []
+
+    @taskq.actor
+    async def wait():
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cleaned_up.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait.send()
+    assert cleaned_up == [1]
+    assert taskq.broker.engine.queues.depths() == {"default": 1}
+
+
+def test_an_async_job_that_cancels_itself_fails(app, taskq):
+    """As in a worker; whoever sent it is not cancelled."""
+
+    @taskq.actor(**once())
+    async def cancel():
+        raise asyncio.CancelledError
+
+    assert cancel.send().record.error.type == "CancelledError"
+
+
+def test_the_loop_is_closed_when_the_process_ends(tmp_path):
+    """Nothing is said about it, though warnings are on, and a job has left something there."""
+    code = """
+import asyncio
+from flask import Flask
+from flask_taskq import TaskQ
+
+app = Flask("app")
+app.config["TASKQ_EAGER"] = True
+taskq = TaskQ(app)
+
+async def numbers():
+    yield 1
+    yield 2
+
+@taskq.actor
+async def leave():
+    leave.kept = [asyncio.create_task(asyncio.sleep(60)), numbers()]
+    await anext(leave.kept[1])
+    return await asyncio.to_thread(int, "5")
+
+with app.app_context():
+    print(leave.send().get_result())
+"""
+    command = [sys.executable, "-W", "always", "-X", "dev", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "5\n", "")
+
+
+def test_a_forked_process_has_a_loop_of_its_own(app, taskq):
+    """It runs its jobs, and the parent's loop goes on as before."""
+
+    @taskq.actor
+    async def add(a, b):
+        return await asyncio.to_thread(int, a + b)
+
+    assert add.send(1, 2).get_result() == 3
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = 0 if add.send(2, 2).get_result() == 4 else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert add.send(3, 2).get_result() == 5
 
 
 @pytest.mark.needs("Retries")
