@@ -17,6 +17,7 @@ from ..job import Job
 from ..record import Status
 from ..worker.inline import InlineWorker
 from ..worker.inline import Ran
+from ..worker.inline_loop import inline_loop
 
 #: How many of the jobs that failed are named.
 _MOST_SHOWN: Final = 10
@@ -32,17 +33,12 @@ class JobFailed(AssertionError):
         #: Handles on the jobs that failed, in the order in which they ended.
         self.jobs = list(jobs)
         count = "1 job has" if len(jobs) == 1 else f"{len(jobs)} jobs have"
-        lines = [f"    {_describe(job)}" for job in self.jobs[:_MOST_SHOWN]]
+        shown = [_describe(job) for job in self.jobs[:_MOST_SHOWN]]
         if len(jobs) > _MOST_SHOWN:
-            lines.append(f"    and {len(jobs) - _MOST_SHOWN} more")
+            shown.append(f"and {len(jobs) - _MOST_SHOWN} more")
+        text = "".join(f"\n    {line}" for line in shown)
         super().__init__(
-            "\n".join(
-                [
-                    f"{count} failed; raise_failures=False leaves that to the test:",
-                    "",
-                    *lines,
-                ]
-            )
+            f"{count} failed; raise_failures=False leaves that to the test:\n{text}"
         )
 
 
@@ -77,6 +73,7 @@ def drain(app: Flask, *, raise_failures: bool = True) -> list[Job[Any]]:
                 pass
     finally:
         broker.run_awaited = awaited
+        inline_loop.clear()
     return finish(broker, ran, raise_failures)
 
 

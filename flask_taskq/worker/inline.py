@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Coroutine
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 from typing import Final
 from typing import NamedTuple
 
@@ -200,7 +202,7 @@ class InlineWorker:
             if record.status is Status.SCHEDULED:
                 self._wait_for_turn(record, until, timeout)
             self.run_next(only=job_id)
-        raise ResultTimeout(f"{_name(record)} has not ended after {MAX_RUNS} runs")
+        raise ResultTimeout(f"job {job_id} has not ended after {MAX_RUNS} runs")
 
     def is_blocked(self, actor_name: str) -> bool:
         """Whether a job of this actor cannot run before the calling code has ended, because
@@ -229,9 +231,7 @@ class InlineWorker:
                 " other: does one send itself again, and wait for that?"
             )
 
-    def _wait_for_turn(
-        self, record: JobRecord, until: int | None, timeout: int | None
-    ) -> None:
+    def _wait_for_turn(self, record: JobRecord, until: int | None, timeout: int | None) -> None:
         now, due_at = self._broker.clock.now(), record.scheduled_for or 0
         if due_at <= now:
             return
@@ -257,7 +257,8 @@ class _InlineRunner(Runner):
     #: What the actor raised, if it did.
     error: BaseException | None = None
 
-    _run_coroutine = staticmethod(inline_loop.run)
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return inline_loop.run(coroutine)
 
     def _settle(self, run: Run) -> Settlement:
         error = run.exception

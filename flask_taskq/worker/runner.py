@@ -65,9 +65,6 @@ class Runner:
         version of it. Where there is no other worker it fails at once.
     """
 
-    # For an async actor that was declared when its worker had started, and had no loop.
-    _run_coroutine = staticmethod(asyncio.run)
-
     def __init__(
         self,
         broker: Broker,
@@ -175,6 +172,10 @@ class Runner:
             run.exception = error
         if run.exception is None:
             self._keep(run)
+
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        # In a worker: of an actor that was declared when it had started without a loop.
+        return asyncio.run(coroutine)
 
     def _prepare(self, run: Run) -> None:
         """Before hooks, and what must be known when the actor begins."""

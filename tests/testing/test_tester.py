@@ -30,7 +30,6 @@ from flask_taskq.errors import Cancel
 from flask_taskq.errors import ConfigurationError
 from flask_taskq.errors import JobNotFound
 from flask_taskq.errors import ResultFailure
-from flask_taskq.errors import ResultTimeout
 from flask_taskq.errors import SkipMessage
 from flask_taskq.errors import Snooze
 from flask_taskq.testing import drain
@@ -311,12 +310,6 @@ def test_no_time_passes_by_itself(jobs, note):
     assert jobs.run_next().record.finished_at == job.record.scheduled_for
 
 
-def test_waiting_for_a_job_that_nobody_runs_ends(jobs, note):
-    """Time passes for whoever waits for it."""
-    with pytest.raises(ResultTimeout, match="is queued after 10 ms"):
-        note("a").get_result(block=True, timeout=10)
-
-
 def test_a_clock_of_the_app_that_can_be_moved_is_taken(clock):
     """A test may have given it one."""
     taskq = TaskQ(clock=clock)
@@ -380,7 +373,10 @@ def test_a_failure_can_wait_for_its_actor(jobs, note, taskq, app, ran):
     with app.app_context():
         other.send()
     jobs.fail_next(ValueError, other)
-    assert [job.status for job in jobs.drain(raise_failures=False)] == [Status.SUCCEEDED, Status.FAILED]
+    assert [job.status for job in jobs.drain(raise_failures=False)] == [
+        Status.SUCCEEDED,
+        Status.FAILED,
+    ]
     assert ran == ["a"]
 
 
