@@ -11,8 +11,17 @@ if TYPE_CHECKING:
     from .draining import JobFailed
     from .tester import JobTester
     from .threaded import ThreadedWorker
+    from .threaded import Worker
 
-__all__ = ["JobFailed", "JobTester", "ManualClock", "MovableClock", "ThreadedWorker", "drain"]
+__all__ = [
+    "JobFailed",
+    "JobTester",
+    "ManualClock",
+    "MovableClock",
+    "ThreadedWorker",
+    "Worker",
+    "drain",
+]
 
 # At run time, as in the package above, and for the same reason.
 _MODULES = {
@@ -21,6 +30,7 @@ _MODULES = {
     "ManualClock": "clock",
     "MovableClock": "clock",
     "ThreadedWorker": "threaded",
+    "Worker": "threaded",
     "drain": "draining",
 }
 

@@ -28,6 +28,9 @@ class Prefetch:
     """
 
     def __init__(self, threads: int, clock: Clock) -> None:
+        #: How many calls of the fetcher have been answered, and how many jobs have come in.
+        self.answers = 0
+        self.taken = 0
         self._threads = threads
         self._clock = clock
         # Fetcher and settler both write here, so all of it is behind a lock.
@@ -63,6 +66,7 @@ class Prefetch:
         """The fetcher asks no longer, and has taken in what it got."""
         with self._lock:
             self._asked = 0
+            self.answers += 1
 
     def ask_along(self, finished: int, settled: int) -> int:
         """The settler is about to settle, and can ask with the same call.
@@ -100,6 +104,7 @@ class Prefetch:
         with self._lock:
             for delivery in deliveries:
                 self._held[delivery.id] = (delivery, now)
+                self.taken += 1
 
     def let_go(self, deliveries: Iterable[Delivery]) -> None:
         """These were settled."""

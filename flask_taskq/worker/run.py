@@ -283,7 +283,13 @@ def actors_frames(exception: BaseException) -> TracebackType | None:
 
 _OUTER: Final = frozenset(
     f"{__package__.rpartition('.')[0]}.{name}"
-    for name in ("worker.runner", "worker.loop", "worker.inline_loop", "interrupt")
+    for name in (
+        "worker.runner",
+        "worker.loop",
+        "worker.inline",
+        "worker.inline_loop",
+        "interrupt",
+    )
 )
 
 

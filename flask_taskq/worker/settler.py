@@ -82,6 +82,8 @@ class Settler:
     ) -> None:
         #: How many runs have ended and were settled.
         self.finished = 0
+        #: Whether it may have got jobs that are not taken in yet.
+        self.is_settling = False
         self._broker = broker
         self._consumer = consumer
         self._prefetch = prefetch
@@ -171,6 +173,7 @@ class Settler:
         if not self._may_fetch():
             limit = 0
         emit_outcomes(self._broker, "before", batch, (BaseException,))
+        self.is_settling = True
         try:
             stale, deliveries = self._consumer.settle_if_held(batch, limit)
         except Exception as error:
@@ -181,6 +184,7 @@ class Settler:
         self.finished += finished
         self._prefetch.let_go(settlement.delivery for settlement in batch)
         self._on_settled(deliveries)
+        self.is_settling = False
         for delivery in stale:
             logger.warning(
                 "job %s: the settlement came too late and was refused; the job had been"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from contextlib import suppress
@@ -66,6 +67,9 @@ _HURRY: Final = 0.3
 
 #: How long a fetcher waits, in seconds, before it looks again whether the lease is renewed.
 _MISTRUST: Final = 0.1
+
+#: How often somebody looks, in seconds, who waits for the fetcher's answer.
+_GLANCE: Final = 0.005
 
 
 def generate_worker_id() -> str:
@@ -165,6 +169,11 @@ class Worker:
         return threading.Thread(target=target, args=args, name=f"taskq-{name}", daemon=True)
 
     @property
+    def threads(self) -> list[threading.Thread]:
+        """Those that run jobs."""
+        return list(self._threads)
+
+    @property
     def finished(self) -> int:
         """How many runs have ended and were settled."""
         return self._settler.finished
@@ -172,7 +181,29 @@ class Worker:
     @property
     def is_idle(self) -> bool:
         """Whether it holds no job."""
-        return not self._prefetch
+        return not self._prefetch and not self._settler.is_settling
+
+    def has_finished(self, timeout: float) -> bool:
+        """Whether nothing waits in its queues, for now or for later, and it holds no job.
+
+        :param timeout: seconds that the fetcher may take to answer.
+        """
+        taken = self._prefetch.taken
+        if not self.is_idle or self._has_waiting():
+            return False
+        # The fetcher may have claimed a job just now, and not have got it yet. What it had
+        # claimed is here when its call has returned.
+        answers = self._prefetch.answers
+        self._consumer.interrupt()
+        until = time.monotonic() + timeout
+        while self._prefetch.answers == answers:
+            if self._stopping.wait(_GLANCE) or time.monotonic() > until:
+                return False
+        return self._prefetch.taken == taken and not self._has_waiting()
+
+    def _has_waiting(self) -> bool:
+        depths = self._call_engine(self.broker.engine.queues.depths)
+        return not depths.keys().isdisjoint(self.queues)
 
     # Life
 
