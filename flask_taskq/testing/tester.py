@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -37,6 +39,7 @@ from .clock import MovableClock
 from .draining import find_broker
 from .draining import finish
 from .draining import get_engine
+from .draining import JobFailed
 from .matching import describe_count
 from .matching import describe_missing
 from .matching import Expectation
@@ -85,6 +88,8 @@ class JobTester:
         self._restored: Clock = known
         self._inline = InlineWorker(self._broker, self._engine, move_to=self._move_to)
         self._threaded: ThreadedWorker | None = None
+        # Ids of the jobs of whose failure drain() or join() has told.
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         if any(isinstance(one, Mishaps) for one in self._broker.middleware):
@@ -268,6 +273,7 @@ class JobTester:
                         " itself again and again? Run what is due in some time with"
                         " drain(within=...), or allow more max_runs"
                     )
+        self._told.update(one.record.id for one in ran)
         return finish(self._broker, ran, raise_failures)
 
     def run_next(self) -> Job[Any]:
@@ -347,6 +353,44 @@ class JobTester:
             raise AssertionError(f"job {job_id} does not end: {self._describe_waiting()}")
         return client.get(response.location)
 
+    def join(
+        self, queue_name: str, *, timeout: int = 10_000, raise_failures: bool = True
+    ) -> None:
+        """Wait until a queue is done: none of its jobs waits or runs, those for later and those
+        that failed and are to run again included.
+
+        A worker in threads runs them, if there is one, else this thread does. The clock is
+        moved on to the time of the next one whenever none may run before.
+
+        :param timeout: how long that may take, in milliseconds of the machine's time.
+        :param raise_failures: raise what has failed for good in this queue, unless a
+            :meth:`drain` or :meth:`join` has told of it before.
+        :raises JobFailed: a job has. The cause is what its actor raised, if it ran in this
+            thread.
+        :raises AssertionError: the queue is not done in time.
+        :raises ValueError: no actor has this queue, and no message was sent to it.
+        """
+        __tracebackhide__ = True
+        known = self._broker.get_declared_queues()
+        if queue_name not in known:
+            raise ValueError(f"no queue is named {queue_name!r}; there are {sorted(known)}")
+        until = time.monotonic() + timeout / 1000
+        with self._inline.collecting() as ran:
+            while left := self._left_in(queue_name):
+                if time.monotonic() >= until:
+                    names = ", ".join(f"{job.record.actor} ({job.status})" for job in left[:5])
+                    raise AssertionError(
+                        f"{len(left)} jobs of queue {queue_name!r} have not ended after"
+                        f" {timeout:,} ms: {names}"
+                    )
+                self._go_on_with(queue_name, until)
+        errors = {one.record.id: one.error for one in ran}
+        failed = self._untold(
+            job for job in self._jobs(Status.FAILED) if job.record.queue == queue_name
+        )
+        if failed and raise_failures:
+            raise JobFailed(failed) from errors.get(failed[0].id)
+
     @contextmanager
     def worker(self, *, threads: int = 2) -> Iterator[ThreadedWorker]:
         """A worker in threads of this process, for the length of a ``with`` block. The end of
@@ -375,6 +419,7 @@ class JobTester:
         # In one step for whoever fetches: a worker must not see that its lease has run out.
         with self._engine.store.changed:
             self.clock.advance(duration)
+            self._engine.workers.renew([*self._engine.store.leases])
             if self._threaded is not None:
                 self._threaded.tick()
 
@@ -421,11 +466,15 @@ class JobTester:
         record = self._find_record(job_id)
         return record is not None and record.status.is_final
 
+    @property
+    def _is_served(self) -> bool:
+        """Whether a worker in threads runs the jobs."""
+        return self._threaded is not None or self._inline.has_worker()
+
     def _refuse_second_worker(self) -> None:
-        if self._threaded is not None:
+        if self._is_served:
             raise RuntimeError(
-                "a worker is running the jobs already: wait for it with wait_until_idle(), or"
-                " leave its block"
+                "a worker is running the jobs already: wait for it with join(), or stop it"
             )
 
     def _run_or_move(self, until: int | None) -> Ran | None:
@@ -461,6 +510,28 @@ class JobTester:
         was_idle = self._threaded.is_idle
         self._threaded.wait_until_idle()
         return not was_idle or self._move(None)
+
+    def _left_in(self, queue_name: str) -> list[Job[Any]]:
+        jobs = self._jobs(*_WAITING, Status.RUNNING)
+        return [job for job in jobs if job.record.queue == queue_name]
+
+    def _go_on_with(self, queue_name: str, until: float) -> None:
+        """Let something happen to the jobs of a queue that has some."""
+        changed = self._engine.store.changed
+        if not self._is_served and self._inline.run_next(queues=[queue_name]) is not None:
+            return
+        with changed:
+            left = [job.record for job in self._left_in(queue_name)]
+            if left and all(record.status is Status.SCHEDULED for record in left):
+                self._move_to(min(record.scheduled_for or 0 for record in left))
+            elif left:
+                changed.wait(max(0.0, until - time.monotonic()))
+
+    def _untold(self, failed: Iterable[Job[Any]]) -> list[Job[Any]]:
+        """Those of the jobs that no test was told of, who is told now."""
+        new = [job for job in failed if job.id not in self._told]
+        self._told.update(job.id for job in new)
+        return new
 
     def _describe_waiting(self) -> str:
         waiting = self._jobs(Status.SCHEDULED)

@@ -61,7 +61,9 @@ class Worker:
         self._queues = None if queues is None else list(queues)
         self._worker_threads = worker_threads
         self._worker: WorkerThreads | None = None
-        self._ended = threading.Event()
+        self._others: set[threading.Thread] = set()
+        self._changed = threading.Condition()
+        self._is_over = False
         self._ticker = threading.Thread()
 
     def start(self) -> None:
@@ -73,7 +75,7 @@ class Worker:
         if self._worker is not None:
             raise RuntimeError("this worker is started already")
         self._broker.engine.connect()
-        self._ended.clear()
+        self._others, self._is_over = _threads(), False
         self._worker = WorkerThreads(
             self._broker, queues=self._queues, worker_threads=self._worker_threads
         )
@@ -100,7 +102,7 @@ class Worker:
                     f"the jobs have not ended after {timeout:,} ms; waiting:"
                     f" {waiting or 'none, but some are running'}"
                 )
-            self._ended.wait(_LOOK)
+            time.sleep(_LOOK)
 
     def stop(self, timeout: int = _GRACE) -> None:
         """Let the jobs that run end, give the others back, and end the threads.
@@ -114,10 +116,12 @@ class Worker:
             return
         worker, self._worker = self._worker, None
         # First, so that it does not take the worker that signs off for one that was lost.
-        self._ended.set()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
         self._ticker.join()
         worker.stop(timeout)
-        _check_ended(worker.threads)
+        self._check_ended(worker)
 
     def __enter__(self) -> Self:
         self.start()
@@ -144,8 +148,28 @@ class Worker:
         return self._worker
 
     def _tick(self) -> None:
-        while not self._ended.wait(_TICK):
+        while True:
+            with self._changed:
+                if not self._is_over:
+                    # By the clock of the jobs: when a test moves that on, the lease is over.
+                    self._broker.clock.wait(self._changed, _TICK * 1_000)
+                if self._is_over:
+                    return
             self.tick()
+
+    def _check_ended(self, worker: WorkerThreads) -> None:
+        __tracebackhide__ = True
+        # All that have come since, which may be those of another worker: so they are waited
+        # for, and not longer than that.
+        until = time.monotonic() + _TICK
+        for thread in _threads() - self._others:
+            thread.join(max(0.0, until - time.monotonic()))
+        left = [thread.name for thread in worker.threads if thread.is_alive()]
+        if left:
+            raise AssertionError(
+                f"threads of the worker have not ended: {', '.join(sorted(left))}; does a job"
+                " wait for something that never comes?"
+            )
 
 
 class ThreadedWorker(Worker):
@@ -160,13 +184,6 @@ class ThreadedWorker(Worker):
     def __init__(self, broker: Broker, engine: MemoryEngine, threads: int) -> None:
         super().__init__(broker, worker_threads=threads)
         self._engine = engine
-        self._others = _threads()
-
-    def stop(self, timeout: int = _GRACE) -> None:
-        __tracebackhide__ = True
-        super().stop(timeout)
-        # A test has one such worker at a time, so all new ones are of it.
-        _check_ended(_threads() - self._others)
 
     def __exit__(
         self,
@@ -207,18 +224,6 @@ class ThreadedWorker(Worker):
         # A job that must run alone in a process waits for one, which no test has.
         jobs = self._engine.store.with_status(Status.RUNNING, Status.QUEUED)
         return [job.record for job in jobs if not job.isolated]
-
-
-def _check_ended(threads: Iterable[threading.Thread]) -> None:
-    __tracebackhide__ = True
-    for thread in threads:
-        thread.join(_TICK)
-    left = [thread.name for thread in threads if thread.is_alive()]
-    if left:
-        raise AssertionError(
-            f"threads of the worker have not ended: {', '.join(sorted(left))}; does a job wait"
-            " for something that never comes?"
-        )
 
 
 def _threads() -> set[threading.Thread]:

@@ -197,7 +197,7 @@ class InlineWorker:
             if record is None or record.status.is_final:
                 return
             self._refuse_deadlock(record)
-            if record.status is Status.RUNNING or self._has_worker():
+            if record.status is Status.RUNNING or self.has_worker():
                 return  # in another thread, for which it is right to wait
             if record.status is Status.SCHEDULED:
                 self._wait_for_turn(record, until, timeout)
@@ -248,7 +248,8 @@ class InlineWorker:
             )
         self._move_to(due_at)
 
-    def _has_worker(self) -> bool:
+    def has_worker(self) -> bool:
+        """Whether a worker in other threads has a lease, and so runs jobs."""
         with self._engine.store.changed:
             return not all(one.startswith(_PREFIX) for one in self._engine.store.leases)
 
