@@ -28,4 +28,4 @@ def test_the_tests_of_the_page_pass(pytester):
     pytester.syspathinsert()
     result = pytester.runpytest("-W", "error", "-p", "no:randomly")
     result.assert_outcomes(passed=sum(body.count("def test_") for body in files.values()))
-    assert len([name for name in files if name.startswith("test_")]) == 7
+    assert len([name for name in files if name.startswith("test_")]) == 9

@@ -13,10 +13,12 @@ from flask_taskq import GenericActor
 from flask_taskq import Job
 from flask_taskq import TaskQ
 from flask_taskq.testing import drain
+from flask_taskq.testing import JobFailed
 from flask_taskq.testing import JobTester
 from flask_taskq.testing import ManualClock
 from flask_taskq.testing import MovableClock
 from flask_taskq.testing import ThreadedWorker
+from flask_taskq.testing import Worker
 
 taskq = TaskQ()
 
@@ -61,6 +63,9 @@ def check_running(jobs: JobTester) -> None:
     jobs.perform(bare, "x")  # type: ignore[call-overload]
     assert_type(jobs.run_next(), Job[Any])
     assert_type(jobs.drain(within=timedelta(minutes=1)), list[Job[Any]])
+    assert_type(jobs.drain(raise_failures=False), list[Job[Any]])
+    jobs.join("mail", timeout=1_000)
+    jobs.join(1)  # type: ignore[arg-type]
     jobs.advance(timedelta(hours=1))
     jobs.fail_next(ValueError)
     jobs.fail_next(ValueError("no"), bare)
@@ -79,3 +84,14 @@ def check_app(app: Flask) -> None:
             assert_type(worker, ThreadedWorker)
             worker.wait_until_idle()
     assert_type(drain(app), list[Job[Any]])
+
+
+def check_worker(app: Flask) -> None:
+    """For any engine."""
+    with Worker(app, queues=["mail"], worker_threads=2) as worker:
+        assert_type(worker, Worker)
+        worker.join(timeout=None)
+    try:
+        drain(app, raise_failures=True)
+    except JobFailed as error:
+        assert_type(error.jobs, list[Job[Any]])
