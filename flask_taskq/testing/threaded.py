@@ -25,6 +25,9 @@ _GRACE: Final = 10_000
 #: How often the worker renews its lease, if it has to, in seconds.
 _TICK: Final = 1.0
 
+#: How long its threads may take to end when it has stopped, in seconds.
+_END: Final = 5.0
+
 #: How often join() looks whether all is done, in seconds: engines tell nobody.
 _LOOK: Final = 0.02
 
@@ -159,11 +162,9 @@ class Worker:
 
     def _check_ended(self, worker: WorkerThreads) -> None:
         __tracebackhide__ = True
-        # All that have come since, which may be those of another worker: so they are waited
-        # for, and not longer than that.
-        until = time.monotonic() + _TICK
-        for thread in _threads() - self._others:
-            thread.join(max(0.0, until - time.monotonic()))
+        _join(worker.threads, _END)
+        # All others that have come since, which may be those of another worker.
+        _join(_threads() - self._others, _TICK)
         left = [thread.name for thread in worker.threads if thread.is_alive()]
         if left:
             raise AssertionError(
@@ -224,6 +225,12 @@ class ThreadedWorker(Worker):
         # A job that must run alone in a process waits for one, which no test has.
         jobs = self._engine.store.with_status(Status.RUNNING, Status.QUEUED)
         return [job.record for job in jobs if not job.isolated]
+
+
+def _join(threads: Iterable[threading.Thread], timeout: float) -> None:
+    until = time.monotonic() + timeout
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def _threads() -> set[threading.Thread]:

@@ -98,13 +98,13 @@ class Prefetch:
         with self._lock:
             self._aside += difference
 
-    def take_in(self, deliveries: Iterable[Delivery]) -> None:
+    def take_in(self, deliveries: Collection[Delivery]) -> None:
         """These were fetched."""
         now = self._clock.monotonic()
         with self._lock:
+            self.taken += len(deliveries)
             for delivery in deliveries:
                 self._held[delivery.id] = (delivery, now)
-                self.taken += 1
 
     def let_go(self, deliveries: Iterable[Delivery]) -> None:
         """These were settled."""
