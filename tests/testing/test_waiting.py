@@ -227,6 +227,7 @@ def test_no_time_moves_on_for_a_drain_without_a_tester(app, taskq, half):
     assert "nobody moves the time on until then" in job.refresh().record.error.message
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_job_that_waits_for_itself_is_told(jobs, taskq):
     """It would never end."""
 
@@ -238,6 +239,7 @@ def test_a_job_that_waits_for_itself_is_told(jobs, taskq):
         jobs.perform(wait)
 
 
+@pytest.mark.needs("CurrentJob")
 def test_an_async_job_that_waits_for_itself_is_told(jobs, taskq):
     """Though the thread that waits is another."""
 
@@ -249,6 +251,7 @@ def test_an_async_job_that_waits_for_itself_is_told(jobs, taskq):
         jobs.perform(wait)
 
 
+@pytest.mark.needs("CurrentJob")
 def test_jobs_that_wait_for_each_other_are_told(jobs, taskq):
     """The inner one, which could never get what it waits for."""
 

@@ -341,6 +341,7 @@ def test_a_job_that_holds_up_the_loop_of_the_job_it_waits_for_is_told(app, taskq
     assert "await job.result() in place of get_result(block=True)" in error.message
 
 
+@pytest.mark.needs("CurrentJob")
 def test_a_job_that_waits_for_its_sender_is_told(app, taskq):
     """Neither would ever end."""
 
