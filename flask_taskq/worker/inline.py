@@ -22,7 +22,6 @@ from ..engines.base import Failed
 from ..engines.base import Retry
 from ..engines.base import Settlement
 from ..engines.memory import MemoryEngine
-from ..errors import ActorNotFound
 from ..errors import Interrupt
 from ..errors import ResultTimeout
 from ..errors import SkipMessage
@@ -105,7 +104,7 @@ class InlineWorker:
             if claimed is None:
                 return None
             consumer, delivery = claimed
-            runner = _InlineRunner(self._broker, catches=_CATCHES)
+            runner = _InlineRunner(self._broker, catches=_CATCHES, may_put_off=False)
             token = _held_up.set((*_held_up.get(), delivery.id))
             try:
                 settlement = runner.run(delivery)
@@ -119,7 +118,7 @@ class InlineWorker:
             if claimed is None:
                 return None
             consumer, delivery = claimed
-            runner = AsyncRunner(self._broker, catches=_CATCHES)
+            runner = AsyncRunner(self._broker, catches=_CATCHES, may_put_off=False)
             _held_up.set((delivery.id,))  # the task has a context of its own
             settlement = await runner.run_async(delivery)
             return self._store(consumer, settlement, None)
@@ -266,15 +265,6 @@ class _InlineRunner(Runner):
         if error is not None and not isinstance(error, SkipMessage):
             self.error = error.with_traceback(actors_frames(error))
         return super()._settle(run)
-
-    def _put_off(self, delivery: Delivery) -> Settlement:
-        # No other worker will come that knows the actor.
-        error = ActorNotFound(f"no actor is named {delivery.actor!r}")
-        self.error = error
-        return Failed(
-            delivery=delivery,
-            error=JobError(type="ActorNotFound", message=str(error), code="unknown_actor"),
-        )
 
 
 def _name(record: JobRecord) -> str:
