@@ -263,7 +263,7 @@ def test_every_option_is_explained(command):
 
 
 def test_the_commands_import_what_they_run_only_when_they_run():
-    """The package's front is imported with them; it needs the extension, and no more."""
+    """Not even the extension: most projects of an environment have no jobs."""
     code = (
         "import sys, flask_taskq.cli\n"
         "print(*sorted(name for name in sys.modules if name.startswith('flask_taskq.')))"
@@ -272,7 +272,4 @@ def test_the_commands_import_what_they_run_only_when_they_run():
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     loaded = {name.split(".")[1] for name in done.stdout.split()}
-    assert not loaded & {"worker", "testing"}
-    engines = {name for name in done.stdout.split() if name.startswith("flask_taskq.engines")}
-    names = ("flask_taskq.engines", "flask_taskq.engines.base", "flask_taskq.engines.keeping")
-    assert engines == set(names)
+    assert not loaded & {"engines", "extension", "testing", "worker"}
