@@ -134,7 +134,9 @@ def test_an_exception_that_comes_again_has_its_hint_once(app, taskq):
     actor = taskq.actor(fail, actor_name="work", **once())
     actor.send()
     actor.send()
-    assert [len(hints(job.record.error.traceback)) for job in drain(app, raise_failures=False)] == [1, 1]
+    assert [
+        len(hints(job.record.error.traceback)) for job in drain(app, raise_failures=False)
+    ] == [1, 1]
 
 
 class OddError(RuntimeError):
