@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from collections.abc import Sequence
-from contextvars import ContextVar
-from typing import Final
 
 import msgspec
 
@@ -19,6 +17,7 @@ from .engines.memory import MemoryEngine
 from .hooks import Middleware
 from .loggers import get_logger
 from .record import JobError
+from .worker.inline import chain_length
 from .worker.inline import InlineWorker
 from .worker.inline import MAX_DEPTH
 from .worker.inline import MAX_RUNS
@@ -26,9 +25,6 @@ from .worker.inline import Ran
 from .worker.inline_loop import inline_loop
 
 logger = get_logger(__name__)
-
-#: How many jobs the code is in, or follows from.
-_depth: Final[ContextVar[int]] = ContextVar("flask_taskq.eager_depth", default=0)
 
 
 def make_eager_broker(
@@ -73,7 +69,7 @@ class EagerRunner:
         One of an async actor that an async job has sent is only started: the loop of both
         goes on when its sender awaits something.
         """
-        depth = _depth.get()
+        depth = chain_length.get()
         for job_id in job_ids:
             # So a sender runs its own job, and not what another thread has just sent. A lock
             # around each send would do that, too, and stop for ever when a job waits for a
@@ -95,16 +91,16 @@ class EagerRunner:
             self._beside.add(task)
             task.add_done_callback(self._beside.discard)
         else:
-            token = _depth.set(depth + 1)
+            token = chain_length.set(depth + 1)
             try:
                 for _ in range(MAX_RUNS):
                     if self._is_over(self._worker.run_next(only=job_id)):
                         break
             finally:
-                _depth.reset(token)
+                chain_length.reset(token)
 
     async def _run_beside(self, job_id: str, depth: int) -> None:
-        _depth.set(depth + 1)
+        chain_length.set(depth + 1)
         for _ in range(MAX_RUNS):
             if self._is_over(await self._worker.run_beside(job_id)):
                 break

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from collections.abc import Coroutine
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from contextvars import ContextVar
 from typing import Any
 from typing import Final
@@ -50,6 +51,9 @@ _PREFIX: Final = "inline-"
 
 #: The jobs that cannot end before the code that looks here has, from the outermost.
 _held_up: Final[ContextVar[tuple[str, ...]]] = ContextVar("flask_taskq.held_up", default=())
+
+#: How many jobs have sent or called back the next one, up to the job that runs.
+chain_length: Final[ContextVar[int]] = ContextVar("flask_taskq.chain_length", default=0)
 
 
 class Ran(NamedTuple):
@@ -107,7 +111,7 @@ class InlineWorker:
             runner = _InlineRunner(self._broker, catches=_CATCHES, may_put_off=False)
             token = _held_up.set((*_held_up.get(), delivery.id))
             try:
-                settlement = runner.run(delivery)
+                settlement = _apart(runner.run, delivery)
             finally:
                 _held_up.reset(token)
             return self._store(consumer, settlement, runner.error)
@@ -265,6 +269,16 @@ class _InlineRunner(Runner):
         if error is not None and not isinstance(error, SkipMessage):
             self.error = error.with_traceback(actors_frames(error))
         return super()._settle(run)
+
+
+def _apart(run: Callable[[Delivery], Settlement], delivery: Delivery) -> Settlement:
+    """Run a job where no context variable of the caller is seen, as in a worker: no request
+    above all. Only what is known of jobs inside of each other is taken along."""
+    context = Context()
+    variables: tuple[ContextVar[Any], ...] = (_held_up, chain_length)
+    for variable in variables:
+        context.run(variable.set, variable.get())
+    return context.run(run, delivery)
 
 
 def _name(record: JobRecord) -> str:
