@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,15 +17,20 @@ from ...errors import ConfigurationError
 from ...errors import ConnectionClosed
 from ...errors import ConnectionFailed
 from . import forks
+from . import guard
+from .faults import is_cut_short
 from .faults import is_locked
 from .faults import spares_connection
 from .faults import translate
+from .files import Found
 from .files import identify
 from .files import Location
+from .files import log_size
 from .files import look_at
 from .files import Opened
 from .files import prepare
 from .files import remove_leftovers
+from .files import Watch
 from .statements import SCHEMA_VERSION
 from .statements import Statements
 
@@ -50,8 +56,22 @@ TRY_AGAIN: Final = 20
 #: any transaction here, but a thread that forks in the midst of its own must get on.
 FORK_PATIENCE: Final = 10
 
+#: How long to wait, in seconds, until it is looked again whether a log can be used.
+UNSETTLED: Final = 0.005
+
+#: How often a transaction is begun anew because the log was taken away meanwhile.
+BEGINNINGS: Final = 5
+
 # Inherited by a fork that nobody announced. Closing them would touch the parent's file.
 _abandoned: list[sqlite3.Connection] = []
+
+
+class LogLostError(ConnectionClosed):
+    """What was written went into a log that others do not read."""
+
+
+class _UnsettledError(Exception):
+    """The files of a new connection do not belong together, or not yet."""
 
 
 class Database:
@@ -63,17 +83,35 @@ class Database:
         self.statements = Statements(namespace)
         self._prepared = False
 
-    def open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Opened]:
-        """A new connection, and the files that it has open.
+    def open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Watch]:
+        """A new connection, and a watch over the files that it has open.
 
         :raises ConnectionFailed: there is no using this file.
         :raises ConfigurationError: the place or the schema is refused.
         """
-        identity = identify(self.path)
-        if identity is None or not self._prepared:
+        until = time.monotonic() + self.options.busy_timeout / 1000
+        while True:
+            try:
+                return self._open(synchronous, query_only)
+            except _UnsettledError as error:
+                if time.monotonic() >= until:
+                    raise ConnectionFailed(
+                        f"{self.path} cannot be used: its log, {self.path}-wal, was deleted or"
+                        " replaced while a process had it open, and that process has not"
+                        " opened it anew yet; end it, or let it send or look at a job"
+                    ) from error
+            # The connections of a process share the index of the log. None is to keep an old
+            # one from being closed.
+            for handle in _all_handles():
+                handle.let_go_if_lost()
+            time.sleep(UNSETTLED)
+
+    def _open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Watch]:
+        before = look_at(self.path)
+        if before is None or not self._prepared:
             prepare(self.path)
             self._prepared = True
-            identity = identify(self.path)
+            before = look_at(self.path)
         connection = None
         try:
             connection = sqlite3.connect(
@@ -83,19 +121,33 @@ class Database:
                 check_same_thread=False,
             )
             self._set_up(connection, synchronous, query_only)
-            opened = look_at(self.path)
-            if opened is None or opened.database != identity:
-                raise ConnectionFailed(f"{self.path} was replaced while it was opened")
+            opened = self._find_opened(before)
+            if log_size(self.path) == 0:
+                _check_empty_log(connection)
+            if not guard.keep(opened):
+                raise _UnsettledError
         except BaseException as error:
             if connection is not None:
                 connection.close()
             if isinstance(error, sqlite3.Error):
+                if is_cut_short(error):
+                    raise _UnsettledError from error
                 raise translate(error, self.path, opening=True) from error
             raise
-        return connection, opened
+        return connection, Watch(self.path, opened)
+
+    def _find_opened(self, before: Found | None) -> Opened:
+        found = look_at(self.path)
+        if found is None or before is None or found.database != before.database:
+            raise ConnectionFailed(f"{self.path} was replaced while it was opened")
+        if found.log is None or found.shared is None:
+            raise _UnsettledError
+        if before.log not in (None, found.log) or before.shared not in (None, found.shared):
+            raise _UnsettledError
+        return Opened(found.database, found.log, found.shared)
 
     def check(self, opened: Opened) -> None:
-        """Make sure that the path still leads to the file that was opened.
+        """Make sure that the path still leads to the database that was opened.
 
         SQLite would go on writing into a deleted file without a word.
 
@@ -111,6 +163,30 @@ class Database:
             f"{self.path} was {what} while it was in use; what was stored in it is not"
             " seen any more, and the next call opens what is there by then"
         )
+
+    def write_back(self, connection: sqlite3.Connection, opened: Opened) -> bool:
+        """Store in the database what is in a log that is gone.
+
+        That is safe while its index is still the one that everybody locks, and nobody has
+        written to a new log. Afterwards the index refers to no log, old or new.
+
+        :return: whether all of it is in the database.
+        """
+        until = time.monotonic() + self.options.busy_timeout / 1000
+        while True:
+            found = look_at(self.path)
+            if found is None or (found.database, found.shared) != (
+                opened.database,
+                opened.shared,
+            ):
+                return False
+            if found.log is not None and found.log != opened.log and log_size(self.path):
+                return False
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if not busy:
+                return True
+            if time.monotonic() >= until:
+                return False
 
     def _set_up(
         self, connection: sqlite3.Connection, synchronous: str, query_only: bool
@@ -178,6 +254,9 @@ def _one(connection: sqlite3.Connection, statement: str) -> Any:
     return None if row is None else row[0]
 
 
+_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+
 class Handle:
     """One connection of this process, opened when it is first needed, and again after it
     was lost.
@@ -196,8 +275,9 @@ class Handle:
         self._query_only = query_only
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._opened: Opened | None = None
+        self._watch: Watch | None = None
         self._rests = False
+        _handles.add(self)
         forks.watch(self)
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -228,6 +308,18 @@ class Handle:
         finally:
             self._release()
 
+    def let_go_if_lost(self) -> None:
+        """Close the connection if its log is gone, unless a thread is using it just now.
+
+        That thread finds out itself.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._watch is not None and not self._is_current(self._watch):
+                    self._drop()
+            finally:
+                self._release()
+
     def __del__(self) -> None:
         if getattr(self, "_connection", None) is not None:
             self._drop()
@@ -239,17 +331,12 @@ class Handle:
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
         try:
-            connection, opened = self._connected()
             if not writes:
-                self.database.check(opened)
-                return self._patiently(work, connection)
-            # The write lock is taken at once: a transaction that reads first cannot wait
-            # for it later, but fails when another was faster.
-            self._patiently(_begin, connection)
+                return self._patiently(work, self._current())
+            connection, watch = self._begun()
             result = work(connection)
             connection.execute("COMMIT")
-            # Afterwards, since the file may be deleted at any moment before.
-            self.database.check(opened)
+            self._confirm(connection, watch)
             return result
         except BaseException as error:
             self._recover(error)
@@ -257,12 +344,65 @@ class Handle:
                 raise translate(error, self.database.path) from error
             raise
 
-    def _connected(self) -> tuple[sqlite3.Connection, Opened]:
-        if self._connection is None or self._opened is None:
-            self._connection, self._opened = self.database.open(
+    def _connected(self) -> tuple[sqlite3.Connection, Watch]:
+        if self._connection is None or self._watch is None:
+            self._connection, self._watch = self.database.open(
                 self._synchronous, self._query_only
             )
-        return self._connection, self._opened
+        return self._connection, self._watch
+
+    def _current(self) -> sqlite3.Connection:
+        """A connection to what is at the path now."""
+        connection, watch = self._connected()
+        if not watch.is_current():
+            # In a log that is gone nothing would change any more.
+            self.database.check(watch.opened)
+            self._drop()
+            connection, watch = self._connected()
+        return connection
+
+    def _begun(self) -> tuple[sqlite3.Connection, Watch]:
+        """A connection to what is at the path now, with a transaction that may write."""
+        for _ in range(BEGINNINGS):
+            connection, watch = self._connected()
+            # The write lock is taken at once: a transaction that reads first cannot wait
+            # for it later, but fails when another was faster.
+            self._patiently(_begin, connection)
+            # Only now, since nobody else can write any more. What was read from a log that
+            # is gone would spoil the file.
+            if watch.is_current():
+                return connection, watch
+            self.database.check(watch.opened)
+            connection.execute("ROLLBACK")
+            self._drop()
+        raise self._lost()
+
+    def _confirm(self, connection: sqlite3.Connection, watch: Watch) -> None:
+        """Make sure that others read what was committed.
+
+        Afterwards, since the files may be taken away at any moment before.
+        """
+        if watch.is_current():
+            return
+        self.database.check(watch.opened)
+        if not self.database.write_back(connection, watch.opened):
+            raise self._lost()
+        self._drop()
+
+    def _lost(self) -> LogLostError:
+        path = self.database.path
+        return LogLostError(
+            f"{path}-wal or {path}-shm was deleted or replaced while it was in use, and what"
+            " was stored last is not seen by others; the next call opens what is there by"
+            " then. Nothing but SQLite may touch these files"
+        )
+
+    @staticmethod
+    def _is_current(watch: Watch) -> bool:
+        try:
+            return watch.is_current()
+        except BrokerConnectionError:
+            return False
 
     def _patiently(self, step: Callable[[sqlite3.Connection], T], on: sqlite3.Connection) -> T:
         until = None
@@ -292,10 +432,17 @@ class Handle:
             self._drop()
 
     def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        connection, watch = self._connection, self._watch
+        if connection is not None and watch is not None:
+            is_lost = not self._is_current(watch)
+            with suppress(sqlite3.Error, BrokerConnectionError):
+                if is_lost:
+                    self.database.write_back(connection, watch.opened)
+            guard.release(watch.opened, leave_log=is_lost)
             with suppress(sqlite3.Error):
                 connection.close()
+        # Not before it is closed: whoever opens another one counts on that.
+        self._connection = self._watch = None
 
     # Around a fork; see the module ``forks``.
 
@@ -312,7 +459,7 @@ class Handle:
     def after_fork_in_child(self) -> None:
         if not self._rests and self._connection is not None:
             _abandoned.append(self._connection)
-            self._connection = None
+            self._connection = self._watch = None
         self._rests = False
         self._lock = threading.Lock()
 
@@ -343,6 +490,24 @@ class Readers:
         """Close those that are idle."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _all_handles() -> list[Handle]:
+    while True:
+        try:
+            return list(_handles)
+        except RuntimeError:
+            pass  # another thread has just made one
+
+
+def _check_empty_log(connection: sqlite3.Connection) -> None:
+    """Make sure that the index does not refer to a log that is gone.
+
+    :raises _UnsettledError: it does, or may do so.
+    """
+    busy = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0]
+    if busy:
+        raise _UnsettledError
 
 
 def _begin(connection: sqlite3.Connection) -> None:

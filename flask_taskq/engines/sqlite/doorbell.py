@@ -22,14 +22,12 @@ from typing import Final
 
 from ...loggers import get_logger
 from . import forks
+from .files import TICK
 
 logger = get_logger(__name__)
 
 #: A unix socket's address is an array of 108 bytes with a zero at its end.
 LONGEST_ADDRESS: Final = 107
-
-#: More than any tick of the clock that a filesystem stamps changes with, in nanoseconds.
-TICK: Final = 100_000_000
 
 #: Letters in the name of a socket.
 NAME_LENGTH: Final = 8

@@ -34,6 +34,12 @@ def is_locked(error: sqlite3.Error) -> bool:
     return _code(error) in _LOCKED
 
 
+def is_cut_short(error: sqlite3.Error) -> bool:
+    """Whether a file ended before what was to be read, as when it is another's log."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_IOERR_SHORT_READ
+
+
 def spares_connection(error: BaseException) -> bool:
     """Whether the connection can be used on after this error."""
     if not isinstance(error, sqlite3.Error):

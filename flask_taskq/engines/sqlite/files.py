@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextlib import suppress
@@ -37,6 +38,9 @@ NETWORK_FILESYSTEMS: Final = frozenset(
 
 _PREFIX: Final = "sqlite:///"
 
+#: More than any tick of the clock that a filesystem stamps changes with, in nanoseconds.
+TICK: Final = 100_000_000
+
 
 class Identity(NamedTuple):
     """Which file a path leads to."""
@@ -49,8 +53,55 @@ class Opened(NamedTuple):
     """The files that a connection has open: the database, its log, the log's index."""
 
     database: Identity
+    log: Identity
+    shared: Identity
+
+
+class Found(NamedTuple):
+    """The files that are at a path."""
+
+    database: Identity
     log: Identity | None
     shared: Identity | None
+
+
+class Watch:
+    """Whether the files at a path are still those that a connection has open.
+
+    A file cannot come, go or be replaced without a change of its folder's time. As long as
+    that stands still, it is all that needs to be looked at.
+
+    :param path: the database's.
+    """
+
+    def __init__(self, path: str, opened: Opened) -> None:
+        self.opened = opened
+        self._path = path
+        # Of a link the folder says nothing.
+        self._folder = None if os.path.islink(path) else os.path.dirname(path)
+        self._settled: tuple[int, int, int] | None = None
+
+    def is_current(self) -> bool:
+        """Whether nothing has changed."""
+        try:
+            now = self._look_at_folder()
+        except OSError:
+            now = None
+        if now is not None and now == self._settled:
+            return True
+        found = look_at(self._path)
+        if found is None or tuple(found) != tuple(self.opened):
+            return False
+        # The folder's clock ticks slowly: what changes in the same tick is not to be seen.
+        if now is not None and time.time_ns() - now[2] > TICK:
+            self._settled = now
+        return True
+
+    def _look_at_folder(self) -> tuple[int, int, int] | None:
+        if self._folder is None:
+            return None
+        found = os.stat(self._folder)
+        return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,12 +259,23 @@ def find_filesystem(mountinfo: str, path: str) -> str | None:
     return found
 
 
-def look_at(path: str) -> Opened | None:
+def look_at(path: str) -> Found | None:
     """The files that are at this path now; None if there is no database."""
     database = identify(path)
     if database is None:
         return None
-    return Opened(database, identify(f"{path}-wal"), identify(f"{path}-shm"))
+    # SQLite puts them beside the file itself, where the path is a link to it.
+    if os.path.islink(path):
+        path = os.path.realpath(path)
+    return Found(database, identify(f"{path}-wal"), identify(f"{path}-shm"))
+
+
+def log_size(path: str) -> int:
+    """How many bytes the log at this path has; 0 if there is none."""
+    try:
+        return os.stat(f"{os.path.realpath(path)}-wal").st_size
+    except OSError:
+        return 0
 
 
 def remove_leftovers(path: str, opened: Opened) -> None:
@@ -225,7 +287,7 @@ def remove_leftovers(path: str, opened: Opened) -> None:
     """
     with suppress(OSError), _locked(os.path.dirname(path)):
         for suffix, old in (("-wal", opened.log), ("-shm", opened.shared)):
-            if old is not None and identify(path + suffix) == old:
+            if identify(path + suffix) == old:
                 os.unlink(path + suffix)
 
 

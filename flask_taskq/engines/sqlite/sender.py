@@ -21,6 +21,7 @@ from ...record import Status
 from ..base import Envelope
 from .database import Database
 from .database import Handle
+from .database import LogLostError
 from .doorbell import Doorbell
 
 T = TypeVar("T")
@@ -148,8 +149,13 @@ class Sender(Handle):
             others[0].turn.wake()
 
     def _store(self, calls: list[_Call]) -> None:
+        insert = self._insertion(calls)
         try:
-            self._guarded(self._insertion(calls), writes=True)
+            try:
+                self._guarded(insert, writes=True)
+            except LogLostError:
+                # On the files that are there now. Their ids keep jobs from being stored twice.
+                self._guarded(insert, writes=True)
         except Exception as error:
             if len(calls) == 1:
                 calls[0].error = error
