@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -22,6 +23,7 @@ from .faults import is_cut_short
 from .faults import is_locked
 from .faults import spares_connection
 from .faults import translate
+from .files import folder_time
 from .files import Found
 from .files import identify
 from .files import Location
@@ -33,6 +35,8 @@ from .files import remove_leftovers
 from .files import Watch
 from .statements import SCHEMA_VERSION
 from .statements import Statements
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -167,26 +171,31 @@ class Database:
     def write_back(self, connection: sqlite3.Connection, opened: Opened) -> bool:
         """Store in the database what is in a log that is gone.
 
-        That is safe while its index is still the one that everybody locks, and nobody has
-        written to a new log. Afterwards the index refers to no log, old or new.
-
         :return: whether all of it is in the database.
         """
         until = time.monotonic() + self.options.busy_timeout / 1000
-        while True:
-            found = look_at(self.path)
-            if found is None or (found.database, found.shared) != (
-                opened.database,
-                opened.shared,
-            ):
-                return False
-            if found.log is not None and found.log != opened.log and log_size(self.path):
-                return False
+        while self._may_write_back(opened):
+            # It also lets the index refer to no log any more, old or new.
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             if not busy:
                 return True
             if time.monotonic() >= until:
-                return False
+                break
+        return False
+
+    def _may_write_back(self, opened: Opened) -> bool:
+        """Whether nobody can have stored anything since the log is gone."""
+        found = look_at(self.path)
+        if found is None or found.database != opened.database:
+            return False
+        if found.shared == opened.shared:
+            # All still lock the same index, and by that nobody can write to a log which is
+            # not the one that it speaks of.
+            return found.log in (None, opened.log) or log_size(self.path) == 0
+        # Whoever came since has made files, and has changed the time of the folder, even if
+        # it has removed them again.
+        is_empty = found.log is None and found.shared is None
+        return is_empty and folder_time(self.path) <= guard.taken_away_at(opened)
 
     def _set_up(
         self, connection: sqlite3.Connection, synchronous: str, query_only: bool
@@ -435,14 +444,31 @@ class Handle:
         connection, watch = self._connection, self._watch
         if connection is not None and watch is not None:
             is_lost = not self._is_current(watch)
-            with suppress(sqlite3.Error, BrokerConnectionError):
-                if is_lost:
-                    self.database.write_back(connection, watch.opened)
+            if is_lost:
+                self._save(connection, watch)
             guard.release(watch.opened, leave_log=is_lost)
             with suppress(sqlite3.Error):
                 connection.close()
         # Not before it is closed: whoever opens another one counts on that.
         self._connection = self._watch = None
+
+    def _save(self, connection: sqlite3.Connection, watch: Watch) -> None:
+        """Store what is in a log that is gone in the database, if that is possible."""
+        path = self.database.path
+        with suppress(sqlite3.Error, BrokerConnectionError):
+            found = look_at(path)
+            if found is None or found.database != watch.opened.database:
+                return  # there is nothing to store it in
+            if self.database.write_back(connection, watch.opened):
+                return
+            if found.log == watch.opened.log:
+                return  # others read it
+        logger.error(
+            "%s-wal was deleted or replaced while it was in use: jobs that were in it, and not"
+            " in %s yet, may be lost. Nothing but SQLite may touch these files",
+            path,
+            path,
+        )
 
     # Around a fork; see the module ``forks``.
 

@@ -278,6 +278,18 @@ def log_size(path: str) -> int:
         return 0
 
 
+def folder_time(path: str) -> int:
+    """When a file beside this one last came or went, in nanoseconds.
+
+    :raises ConnectionFailed: there is no saying.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError as error:
+        raise ConnectionFailed(f"{folder} is out of reach: {error.strerror}") from error
+
+
 def remove_leftovers(path: str, opened: Opened) -> None:
     """Remove the side files of a database in whose place there is another one.
 

@@ -67,6 +67,19 @@ def release(opened: Opened, *, leave_log: bool) -> None:
                 _set_locks(_descriptors()[opened.database], fcntl.F_UNLCK, _SHARED)
 
 
+def taken_away_at(opened: Opened) -> int:
+    """When a log and its index were deleted, in nanoseconds of the filesystem's clock.
+
+    :return: 0 where the system does not say.
+    """
+    found = _descriptors()
+    times = [0]
+    for descriptor in (*found[opened.log], *found[opened.shared]):
+        with suppress(OSError):
+            times.append(os.stat(f"/proc/self/fd/{descriptor}").st_ctime_ns)
+    return max(times)
+
+
 def _descriptors() -> dict[tuple[int, int], list[int]]:
     """Those of this process, by device and inode, as far as the system shows them."""
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
