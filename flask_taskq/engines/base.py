@@ -314,12 +314,27 @@ class Queues(abc.ABC):
         """
 
 
+class Holder(msgspec.Struct, frozen=True):
+    """The processes that keep a worker's lease: when all are dead, nobody holds its jobs.
+
+    :param host: the machine since it was started, and the namespace that ids of processes
+        are of. Where it is the same, so are the processes that the ids mean.
+    :param processes: id and start time of each, as :mod:`flask_taskq.worker.proof` reads them.
+    """
+
+    host: str
+    processes: tuple[tuple[int, int], ...]
+
+
 class Workers(abc.ABC):
     """The processes that hold jobs, each under a lease measured on the monotonic clock."""
 
     @abc.abstractmethod
-    def register(self, worker: str) -> None:
-        """Give this worker a lease of ``TASKQ_LEASE`` milliseconds from now."""
+    def register(self, worker: str, holder: Holder | None = None) -> None:
+        """Give this worker a lease of ``TASKQ_LEASE`` milliseconds from now.
+
+        :param holder: the processes that keep the lease, for :meth:`list_holders`.
+        """
 
     @abc.abstractmethod
     def renew(self, workers: Sequence[str]) -> list[str]:
@@ -333,12 +348,20 @@ class Workers(abc.ABC):
         """How many have a lease that holds."""
 
     @abc.abstractmethod
-    def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
+    def list_holders(self, host: str) -> dict[str, Holder]:
+        """The processes that keep the leases of this host's registered workers.
+
+        Workers of which none were given are left out.
+        """
+
+    @abc.abstractmethod
+    def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         """Take a dead worker's jobs from it, and forget the worker.
 
         What becomes of them says :func:`~flask_taskq.engines.judgement.judge`.
 
-        :param started: ids of the jobs that were running when it died.
+        :param started: ids of the jobs that were running when it died; None if nobody
+            knows which of them were.
         :param cause: how it died, such as ``killed by signal 9``.
         :return: ids of the jobs that were failed for good.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..clock import Clock
+from ..engines.base import Holder
 from ..engines.base import Workers
 from ..errors import BrokerError
 from ..loggers import get_logger
@@ -26,21 +27,29 @@ class Lease:
 
     :param worker: the name under which the worker registers.
     :param duration: how long a lease is, in milliseconds.
+    :param holder: the processes that renew it, if they are known.
     """
 
     def __init__(
-        self, workers: Workers, worker: str, duration: int, clock: Clock, slots: SlotTable
+        self,
+        workers: Workers,
+        worker: str,
+        duration: int,
+        clock: Clock,
+        slots: SlotTable,
+        holder: Holder | None = None,
     ) -> None:
         self._workers = workers
         self._worker = worker
         self._duration = duration
         self._clock = clock
         self._slots = slots
+        self._holder = holder
 
     def begin(self) -> None:
         """Take a lease, the first one or another after one was lost."""
         began = self._clock.monotonic()
-        self._workers.register(self._worker)
+        self._workers.register(self._worker, self._holder)
         self._slots.renewed_at = began
 
     def renew(self) -> bool:

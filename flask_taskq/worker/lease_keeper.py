@@ -14,6 +14,8 @@ from ..clock import Clock
 from ..engines.base import Engine
 from ..errors import TaskQError
 from ..loggers import get_logger
+from .proof import find_host
+from .proof import is_dead
 from .slots import SlotTable
 
 logger = get_logger(__name__)
@@ -73,6 +75,7 @@ class LeaseKeeper:
         # Each chore, and when it is next due. It returns in how many milliseconds again.
         self._chores: dict[Callable[[], float], float] = {
             self._renew: now,
+            self._take_from_dead: now,
             self._look_around: now,
             self._check_limits: now,
             self._prune: now,
@@ -191,6 +194,18 @@ class LeaseKeeper:
             self._on_isolated()
         return min(_LOOK_AROUND, self._lease / 5)
 
+    def _take_from_dead(self) -> float:
+        # Those of this machine need not be waited for until their lease is over.
+        host = find_host()
+        holders = {} if host is None else self._engine.workers.list_holders(host)
+        for worker, holder in holders.items():
+            if is_dead(holder):
+                logger.warning(
+                    "worker %s is dead with its supervisor: its jobs are free", worker
+                )
+                self._hand_back(worker, None, "it was killed together with its supervisor")
+        return _LOOK_AROUND
+
     def _check_limits(self) -> float:
         # A process sees to its limits itself, unless it is stopped, or C code holds the
         # interpreter's lock.
@@ -209,9 +224,9 @@ class LeaseKeeper:
         # Some at a time, so that nothing more urgent has to wait.
         return _PRUNE_MORE if self._engine.jobs.prune() else _PRUNE
 
-    def _hand_back(self, worker: str, started: Sequence[str], cause: str) -> float:
+    def _hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> float:
         failed = self._engine.workers.hand_back(worker, started, cause)
-        for job_id in dict.fromkeys((*started, *failed)):
+        for job_id in dict.fromkeys((*(started or ()), *failed)):
             actor = self._find_actor(job_id)
             level, text = logging.WARNING, "was running when its process died"
             if job_id in failed:

@@ -38,6 +38,7 @@ from .backoff import log_failure
 from .lease import Lease
 from .loop import Loop
 from .prefetch import Prefetch
+from .proof import find_holder
 from .relay import EngineRelay
 from .reports import add_news
 from .run import Run
@@ -123,7 +124,12 @@ class Worker:
             coroutines = 0
         self.slots = SlotTable(worker_threads + coroutines, slots_fd)
         self._lease = Lease(
-            self._workers, self.id, broker.settings.lease, broker.clock, self.slots
+            self._workers,
+            self.id,
+            broker.settings.lease,
+            broker.clock,
+            self.slots,
+            find_holder(has_supervisor=slots_fd is not None),
         )
         self._runners = [
             Runner(broker, on_start=partial(self._note_limits, slot))

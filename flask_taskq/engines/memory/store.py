@@ -21,6 +21,7 @@ from ...config import Settings
 from ...record import JobRecord
 from ...record import Status
 from ..base import Envelope
+from ..base import Holder
 
 WAITING: Final = (Status.QUEUED, Status.SCHEDULED)
 
@@ -94,6 +95,7 @@ class Store:
         # The ids of records that were given away, and until when each is taken.
         self.given_away: dict[str, int] = {}
         self.leases: dict[str, float] = {}
+        self.holders: dict[str, Holder] = {}
         self.order = Order()
 
     def insert_new(self, envelopes: Sequence[Envelope]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from collections.abc import Sequence
 
 from ...record import Status
+from ..base import Holder
 from ..base import Workers
 from ..judgement import judge
 from .store import Store
@@ -16,9 +17,11 @@ class MemoryWorkers(Workers):
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def register(self, worker: str) -> None:
+    def register(self, worker: str, holder: Holder | None = None) -> None:
         with self._store.changed:
             self._prolong(worker)
+            if holder is not None:
+                self._store.holders[worker] = holder
 
     def renew(self, workers: Sequence[str]) -> list[str]:
         with self._store.changed:
@@ -35,11 +38,16 @@ class MemoryWorkers(Workers):
         with self._store.changed:
             return sum(map(self._store.is_alive, self._store.leases))
 
-    def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
+    def list_holders(self, host: str) -> dict[str, Holder]:
+        with self._store.changed:
+            holders = self._store.holders.items()
+            return {worker: one for worker, one in holders if one.host == host}
+
+    def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         with self._store.changed:
             if worker not in self._store.leases:
                 return []
-            return self._take_from(worker, started, False, cause)
+            return self._take_from(worker, started or (), started is None, cause)
 
     def reap(self) -> list[str]:
         store = self._store
@@ -54,6 +62,7 @@ class MemoryWorkers(Workers):
     ) -> list[str]:
         store = self._store
         del store.leases[worker]
+        store.holders.pop(worker, None)
         failed = []
         for job in store.with_status(Status.RUNNING):
             record = job.record

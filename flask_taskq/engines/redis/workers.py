@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from ..base import Holder
 from ..base import Workers
 from ..judgement import judge
 from ..judgement import Verdict
@@ -17,6 +18,8 @@ from .layout import CODES
 from .layout import to_record
 from .script import CONDEMN
 from .script import HAS_ISOLATED
+from .script import HOLDERS
+from .script import INTRODUCE
 from .script import RENEW
 from .script import TAKE
 from .store import Store
@@ -29,6 +32,8 @@ _PATIENCE: Final = 10_000
 
 _VERDICT: Final = struct.Struct("<IBHHdI")
 
+_processes_decoder = msgspec.json.Decoder(tuple[tuple[int, int], ...])
+
 
 class RedisWorkers(Workers):
     """A sorted set of workers, by the end of their lease on the server's clock."""
@@ -36,9 +41,12 @@ class RedisWorkers(Workers):
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def register(self, worker: str) -> None:
+    def register(self, worker: str, holder: Holder | None = None) -> None:
         until = self._store.now() + self._store.settings.lease
         self._store.run(RENEW, until, 1, worker)
+        if holder is not None:
+            processes = msgspec.json.encode(holder.processes)
+            self._store.run(INTRODUCE, worker, f"{holder.host}\n".encode() + processes)
 
     def renew(self, workers: Sequence[str]) -> list[str]:
         if not workers:
@@ -52,13 +60,21 @@ class RedisWorkers(Workers):
         limits = (f"({self._store.now()}", "+inf")
         return int(self._store.command("ZCOUNT", f"{self._store.prefix}wk", *limits))
 
-    def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
+    def list_holders(self, host: str) -> dict[str, Holder]:
+        found = self._store.run(HOLDERS, f"{host}\n")
+        return {
+            worker.decode(): Holder(host, _processes_decoder.decode(processes))
+            for worker, processes in zip(found[::2], found[1::2], strict=True)
+        }
+
+    def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         now = self._store.now()
         name = f"{secrets.token_hex(8)}:"
         found = self._store.run(CONDEMN, now, name, now, worker)
         if not found:
             return []
-        return self._take_all(found[1].decode(), frozenset(started), False, cause)
+        running = frozenset(started or ())
+        return self._take_all(found[1].decode(), running, started is None, cause)
 
     def reap(self) -> list[str]:
         now = self._store.now()

@@ -250,6 +250,8 @@ class Database:
                 f" of flask_taskq works with version {SCHEMA_VERSION}; install the release"
                 " that made them, or let the URL name a new file"
             )
+        if _one(connection, self.statements.has_holders) is None:
+            connection.execute(self.statements.make_holders)
 
     def _schema_version(self, connection: sqlite3.Connection) -> int | None:
         if _one(connection, self.statements.has_schema) is None:

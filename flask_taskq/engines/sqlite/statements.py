@@ -34,6 +34,7 @@ class Statements:
     def __init__(self, namespace: str) -> None:
         job = f"{namespace}_job"
         worker = f"{namespace}_worker"
+        holder = f"{namespace}_holder"
         meta = f"{namespace}_meta"
 
         # The large columns come last, so that reading the others follows no overflow page.
@@ -90,6 +91,14 @@ class Statements:
             ) WITHOUT ROWID""",
             f"INSERT INTO {meta} VALUES ('place', 0), ('schema', {SCHEMA_VERSION})",
         )
+        # Apart from the workers, and made when it is missing: a release that does not know
+        # it works with the same file.
+        self.has_holders = f"SELECT 1 FROM sqlite_master WHERE name = '{holder}'"
+        self.make_holders = f"""CREATE TABLE IF NOT EXISTS {holder} (
+            worker TEXT PRIMARY KEY,
+            host TEXT NOT NULL,
+            processes BLOB NOT NULL
+        ) WITHOUT ROWID"""
         self.has_schema = f"SELECT 1 FROM sqlite_master WHERE name = '{meta}'"
         self.schema_version = f"SELECT value FROM {meta} WHERE name = 'schema'"
 
@@ -239,6 +248,15 @@ class Statements:
         self.renew = f"UPDATE {worker} SET lease_until = ?, lease = ? WHERE id = ?"
         # worker
         self.forget = f"DELETE FROM {worker} WHERE id = ?"
+        # worker, host, processes
+        self.introduce = f"INSERT OR REPLACE INTO {holder} VALUES (?, ?, ?)"
+        # host
+        self.holders = f"""SELECT worker, processes FROM {holder}
+            WHERE host = ? AND worker IN (SELECT id FROM {worker})"""
+        # worker
+        self.forget_holder = f"DELETE FROM {holder} WHERE worker = ?"
+        self.forget_strangers = f"""DELETE FROM {holder}
+            WHERE worker NOT IN (SELECT id FROM {worker})"""
         # now, now: of the monotonic clock
         self.lapsed = f"""SELECT id FROM {worker}
             WHERE lease_until <= ? OR lease_until > ? + lease ORDER BY id"""

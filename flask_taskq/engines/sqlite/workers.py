@@ -9,9 +9,12 @@ from collections.abc import Sequence
 import msgspec
 
 from ...record import Status
+from ..base import Holder
 from ..base import Workers
 from ..judgement import judge
 from .store import Store
+
+_processes_decoder = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
 def is_alive(lease: tuple[float, int] | None, now: float) -> bool:
@@ -30,7 +33,7 @@ class SQLiteWorkers(Workers):
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def register(self, worker: str) -> None:
+    def register(self, worker: str, holder: Holder | None = None) -> None:
         store = self._store
         lease = store.settings.lease
 
@@ -38,6 +41,10 @@ class SQLiteWorkers(Workers):
             # Counted from here, when the wait for the lock is over.
             until = store.clock.monotonic() + lease
             connection.execute(store.statements.register, (worker, until, lease))
+            if holder is not None:
+                connection.execute(store.statements.forget_strangers)
+                processes = msgspec.json.encode(holder.processes)
+                connection.execute(store.statements.introduce, (worker, holder.host, processes))
 
         store.write(register)
 
@@ -63,15 +70,23 @@ class SQLiteWorkers(Workers):
         now = self._store.clock.monotonic()
         return int(self._store.read(lambda c: c.execute(statement, (now, now)).fetchone()[0]))
 
-    def hand_back(self, worker: str, started: Sequence[str], cause: str) -> list[str]:
+    def list_holders(self, host: str) -> dict[str, Holder]:
+        statement = self._store.statements.holders
+        rows = self._store.read(lambda on: on.execute(statement, (host,)).fetchall())
+        return {
+            worker: Holder(host, _processes_decoder.decode(processes))
+            for worker, processes in rows
+        }
+
+    def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         store = self._store
-        running = frozenset(started)
+        running = frozenset(started or ())
 
         def hand_back(connection: sqlite3.Connection) -> list[str] | None:
             lease = connection.execute(store.statements.lease, (worker,)).fetchone()
             if lease is None:
                 return None
-            return self._take_from(connection, worker, running, False, cause)
+            return self._take_from(connection, worker, running, started is None, cause)
 
         failed = store.write(hand_back)
         if failed is not None:
@@ -115,6 +130,7 @@ class SQLiteWorkers(Workers):
         statements = self._store.statements
         now = self._store.clock.now()
         connection.execute(statements.forget, (worker,))
+        connection.execute(statements.forget_holder, (worker,))
         failed = []
         held = connection.execute(statements.held, (worker,)).fetchall()
         for seq, job_id, crashes, suspects, cancel_requested in held:

@@ -16,6 +16,7 @@
 --   waiting            queue -> how many jobs are queued or scheduled
 --   wake:<q>, wake:alone:<q>   one token at most, for who waits for jobs
 --   wk                 workers by the end of their lease
+--   holders            worker -> its host, a new line, and the processes that keep its lease
 --   own:<worker>       what a worker holds: id -> claim
 --   call:<worker>      channel -> the last call, for the case that its reply is lost
 --   lost               names of what was taken from workers that are gone, by time

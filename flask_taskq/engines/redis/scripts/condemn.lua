@@ -19,6 +19,7 @@ end
 for _, worker in ipairs(workers) do
   local lost = name .. worker
   call('ZREM', P .. 'wk', worker)
+  call('HDEL', P .. 'holders', worker)
   call('DEL', P .. 'call:' .. worker)
   if call('EXISTS', P .. 'own:' .. worker) == 1 then
     call('RENAME', P .. 'own:' .. worker, P .. 'lost:' .. lost)

@@ -1,0 +1,94 @@
+"""Whether it can be proven that a worker is dead, before its lease is over.
+
+That needs the machine's own word for it: the same machine, not started anew since, the same
+namespace of process ids, and no process with that id that began at that time. Where anything
+of this cannot be read, as in another container or on a system without ``/proc``, nothing is
+proven, and the lease decides. A worker lives as long as one of the processes that renew its
+lease does: its own, which goes on when its supervisor has died, and the supervisor's, which
+knows what its processes were running when they died.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ..engines.base import Holder
+
+_PROC = Path("/proc")
+
+
+class _Process(NamedTuple):
+    state: str
+    threads: int
+    started: int
+
+
+def find_host() -> str | None:
+    """What is the same for all processes that can prove each other's death, or None."""
+    try:
+        # Of another namespace's /proc, ids mean other processes.
+        if os.readlink(_PROC / "self") != str(os.getpid()):
+            return None
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        ids = os.readlink(_PROC / "self/ns/pid")
+    except OSError:
+        return None
+    times = ""
+    with suppress(OSError):  # older kernels have none
+        # When a process has started is told by the clock of who asks.
+        times = os.readlink(_PROC / "self/ns/time")
+    return f"{boot} {ids} {times}"
+
+
+def find_holder(*, has_supervisor: bool) -> Holder | None:
+    """The processes that keep the lease of a worker in this one; None if nothing is known.
+
+    :param has_supervisor: whether the parent of this process renews its lease.
+    """
+    host = find_host()
+    pids = [os.getpid(), os.getppid()] if has_supervisor else [os.getpid()]
+    processes = [(pid, _read(pid)) for pid in pids]
+    if host is None:
+        return None
+    known = tuple((pid, one.started) for pid, one in processes if one is not None)
+    return Holder(host, known) if len(known) == len(pids) else None
+
+
+def is_dead(holder: Holder) -> bool:
+    """Whether all of these processes have ended for certain.
+
+    :param holder: of the host that :func:`find_host` names.
+    """
+    return all(_has_ended(pid, started) for pid, started in holder.processes)
+
+
+def _has_ended(pid: int, started: int) -> bool:
+    # Asked first: /proc may hide the processes of other users, which then look dead.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    found = _read(pid)
+    if found is None:
+        return False
+    # Nobody has waited for it yet. While other threads of it end, it is not gone.
+    is_zombie = found.state in "ZX" and found.threads <= 1
+    return is_zombie or found.started != started
+
+
+def _read(pid: int) -> _Process | None:
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name, in parentheses, may contain anything.
+    fields = text.rpartition(")")[2].split()
+    try:
+        return _Process(fields[0], int(fields[17]), int(fields[19]))
+    except (IndexError, ValueError):
+        return None
