@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from flask_taskq.engines.base import Holder
 from flask_taskq.engines.judgement import ISOLATION_DELAY
 from flask_taskq.engines.judgement import MAX_SUSPECTS
 from flask_taskq.errors import LeaseLost
@@ -366,3 +367,58 @@ def test_an_isolated_job_that_was_cancelled_is_not_announced(bench: Bench) -> No
     bench.engine.jobs.cancel(job_id)
 
     assert not bench.engine.workers.has_isolated(["default"])
+
+
+HOLDER = Holder("here", ((100, 7), (99, 5)))
+
+
+def test_holders_of_a_host_are_listed(bench: Bench) -> None:
+    """Those of registered workers that were given, and of no other host."""
+    workers = bench.engine.workers
+    workers.register("w1", HOLDER)
+    workers.register("w2", Holder("here too", ((100, 7),)))
+    workers.register("w3")
+
+    assert workers.list_holders("here") == {"w1": HOLDER}
+    assert workers.list_holders("her") == {}
+
+
+def test_the_holder_of_a_worker_is_the_last_that_it_named(bench: Bench) -> None:
+    """Renewing its lease changes nothing about that."""
+    workers = bench.engine.workers
+    other = Holder("here", ((101, 8),))
+    workers.register("w1", HOLDER)
+    workers.register("w1", other)
+    workers.renew(["w1"])
+
+    assert workers.list_holders("here") == {"w1": other}
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_the_holder_of_a_worker_is_forgotten_with_it(bench: Bench, is_seen: bool) -> None:
+    """And is not there when a worker of that name comes again."""
+    workers = bench.engine.workers
+    workers.register("w1", HOLDER)
+    if is_seen:
+        workers.hand_back("w1", [], CAUSE)
+    else:
+        bench.clock.advance(bench.engine.settings.lease)
+        assert workers.reap() == ["w1"]
+
+    assert workers.list_holders("here") == {}
+    workers.register("w1")
+    assert workers.list_holders("here") == {}
+
+
+def test_jobs_of_which_nobody_knows_whether_they_had_started_are_suspects(
+    bench: Bench,
+) -> None:
+    """As when a machine vanishes: there is no crash, and the run is not charged."""
+    ids = bench.send_many(2)
+    bench.worker("w1").fetch(2, 0)
+
+    assert bench.engine.workers.hand_back("w1", None, CAUSE) == []
+
+    records = [bench.record(job_id) for job_id in ids]
+    assert {(one.suspects, one.crashes, one.attempt) for one in records} == {(1, 0, 0)}
+    assert bench.claim_all("w2") == ids

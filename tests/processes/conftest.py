@@ -15,6 +15,7 @@ from flask import Flask
 
 from flask_taskq import TaskQ
 from tests.support.machine_time import start_pulse
+from tests.support.namespaces import in_another_namespace
 from tests.support.redis_server import empty_redis
 
 from . import app as jobs
@@ -66,13 +67,24 @@ def env(folder: Path, recorder: Recorder, broker_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def start_worker(env: dict[str, str]) -> Iterator[Callable[..., WorkerCommand]]:
-    """Starts ``flask taskq worker`` with options; keywords go to its environment."""
+    """Starts ``flask taskq worker`` with options; keywords go to its environment.
+
+    With ``apart`` it is in another namespace of process ids, as in a container.
+    """
     started: list[WorkerCommand] = []
 
     def start(
-        *arguments: str, app: str | None = None, program: Sequence[str] = (), **more: str
+        *arguments: str,
+        app: str | None = None,
+        program: Sequence[str] = (),
+        apart: bool = False,
+        **more: str,
     ) -> WorkerCommand:
-        started.append(WorkerCommand({**env, **more}, *arguments, app=app, program=program))
+        prefix = in_another_namespace() if apart else ()
+        worker = WorkerCommand(
+            {**env, **more}, *arguments, app=app, program=program, prefix=prefix
+        )
+        started.append(worker)
         return started[-1]
 
     yield start

@@ -114,6 +114,7 @@ class WorkerCommand:
 
     :param program: a program that has Flask's commands, in place of ``flask`` with an app.
     :param stdout: where standard output goes, as of :mod:`subprocess`.
+    :param prefix: what starts it, before the command.
     """
 
     def __init__(
@@ -123,10 +124,11 @@ class WorkerCommand:
         app: str | None = None,
         program: Sequence[str] = (),
         stdout: int | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         command = program or ["-m", "flask", "--app", app or f"{APP}:create_app"]
         self.process = subprocess.Popen(
-            [sys.executable, *command, "taskq", "worker", *arguments],
+            [*prefix, sys.executable, *command, "taskq", "worker", *arguments],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=stdout,

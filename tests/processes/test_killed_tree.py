@@ -32,7 +32,7 @@ def test_another_worker_runs_the_jobs_when_the_lease_is_over(
     taskq: TaskQ, start_worker: START, recorder: Recorder
 ) -> None:
     """Every job is done within the lease and five seconds."""
-    doomed = start_worker("-p", "2")
+    doomed = start_worker("-p", "2", apart=True)
     other = start_worker("-p", "1")
     doomed.wait_until_ready(2)
     other.wait_until_ready(1)

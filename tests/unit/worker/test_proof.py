@@ -1,0 +1,138 @@
+"""What proves that a worker is dead, and what does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from flask_taskq.engines.base import Holder
+from flask_taskq.worker.proof import find_holder
+from flask_taskq.worker.proof import find_host
+from flask_taskq.worker.proof import is_dead
+from tests.support.namespaces import in_another_namespace
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs Linux")
+
+TELL = """
+import sys, msgspec
+from flask_taskq.worker.proof import find_holder
+holder = find_holder(has_supervisor=sys.argv[1] == "True")
+print(msgspec.json.encode(holder).decode(), flush=True)
+sys.stdin.read()
+"""
+
+
+def start(
+    *prefix: str, has_supervisor: bool = False
+) -> tuple[subprocess.Popen[str], Holder | None]:
+    """A process that lives until its input ends, and what it takes itself for."""
+    process = subprocess.Popen(
+        [*prefix, sys.executable, "-c", TELL, str(has_supervisor)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return process, msgspec.json.decode(line, type=Holder | None)
+
+
+@pytest.fixture
+def other() -> Iterator[tuple[subprocess.Popen[str], Holder]]:
+    """Another process, below this one."""
+    process, holder = start()
+    assert holder is not None
+    yield process, holder
+    process.kill()
+    process.communicate()
+
+
+def test_a_process_that_runs_is_not_dead(other: tuple[subprocess.Popen[str], Holder]) -> None:
+    """Nor is this one."""
+    mine = find_holder(has_supervisor=False)
+    assert mine is not None
+    assert not is_dead(mine)
+    assert other[1].host == mine.host
+    assert not is_dead(other[1])
+
+
+def test_a_process_that_is_stopped_is_not_dead(
+    other: tuple[subprocess.Popen[str], Holder],
+) -> None:
+    """It may go on, and its jobs with it."""
+    process, holder = other
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    assert not is_dead(holder)
+
+
+def test_a_process_that_was_killed_is_dead(
+    other: tuple[subprocess.Popen[str], Holder],
+) -> None:
+    """Before its parent has waited for it, and afterwards."""
+    process, holder = other
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert is_dead(holder)
+    process.wait()
+    assert is_dead(holder)
+
+
+def test_another_process_with_its_id_does_not_keep_it_alive(
+    other: tuple[subprocess.Popen[str], Holder],
+) -> None:
+    """It has started at another time."""
+    [(pid, started)] = other[1].processes
+    assert is_dead(Holder(other[1].host, ((pid, started - 1),)))
+
+
+def test_a_worker_is_not_dead_while_its_supervisor_lives() -> None:
+    """Who knows what its process was running, and hands that back itself."""
+    process, holder = start(has_supervisor=True)
+    assert holder is not None
+    assert [pid for pid, _ in holder.processes] == [process.pid, os.getpid()]
+    process.kill()
+    process.communicate()
+    assert not is_dead(holder)
+
+
+def test_a_process_that_is_only_hidden_is_not_dead(
+    other: tuple[subprocess.Popen[str], Holder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc can be mounted so that it shows nobody the processes of other users."""
+    read = Path.read_text
+
+    def hide(path: Path, *args: str, **options: str) -> str:
+        if path.name == "stat":
+            raise FileNotFoundError(path)
+        return read(path, *args, **options)
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_text", hide)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not is_dead(other[1])
+
+
+def test_processes_of_another_namespace_are_of_another_host() -> None:
+    """Their ids mean other processes there."""
+    process, holder = start(*in_another_namespace())
+    process.communicate()
+    assert holder is not None
+    assert holder.host != find_host()
+
+
+def test_nothing_is_known_where_proc_is_that_of_another_namespace() -> None:
+    """What it says of an id, it says of another process."""
+    prefix = [word for word in in_another_namespace() if word != "--mount-proc"]
+    process, holder = start(*prefix)
+    process.communicate()
+    assert holder is None
