@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
@@ -358,6 +359,34 @@ def test_many_threads_share_few_connections(server: RedisServer, new_bench: NEW_
     with server.connect() as client:
         assert len(client.client_list()) <= 3 + 1
     assert len(ids) == len(bench.claim_all()) == 240
+
+
+def test_a_fork_in_the_midst_of_a_call_harms_neither_side(
+    server: RedisServer, bench: Bench
+) -> None:
+    """F51: another thread waits for the reply just then, which stays its own."""
+    bench.send(id="a" * 32)
+    with server.connect() as client, ThreadPoolExecutor() as pool:
+        client.client_pause(60_000, all=False)
+        sending = pool.submit(bench.send, id="b" * 32)
+        while not any("b" in one["flags"] for one in client.client_list()):
+            pass  # it has not come to the server yet, which holds it up
+        with warnings.catch_warnings():
+            # From Python 3.12 on: a fork of a process with threads, which is what is tested.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            try:
+                bench.send(id="c" * 32)
+                os._exit(0 if bench.record("c" * 32).id == "c" * 32 else 1)
+            finally:
+                os._exit(1)
+        client.client_unpause()
+        assert sending.result(20) == "b" * 32
+        bench.send(id="d" * 32)
+    assert os.waitpid(pid, 0)[1] == 0
+
+    assert set(bench.claim_all()) == {letter * 32 for letter in "abcd"}
 
 
 def test_parent_and_child_of_a_fork_have_connections_of_their_own(

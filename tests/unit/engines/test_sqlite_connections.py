@@ -31,6 +31,7 @@ from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import given_back
+from tests.support.moment import Moment
 
 Connection = sqlite3.Connection
 
@@ -344,28 +345,6 @@ def test_a_leader_that_is_torn_out_loses_nobodys_jobs(
 # --- Processes ---
 
 
-def _send_many(path: Path, count: int, ready: Any) -> None:
-    with new_engine(path) as engine:
-        ready.wait()
-        for _ in range(count):
-            engine.enqueue([envelope()])
-
-
-def test_processes_that_start_at_once_on_a_new_file_lose_nothing(path: Path) -> None:
-    """Eight of them create the schema, the first wins, and all of them send."""
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(8)
-    processes = [context.Process(target=_send_many, args=(path, 50, ready)) for _ in range(8)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-
-    assert [process.exitcode for process in processes] == [0] * 8
-    assert len(stored(path)) == 8 * 50
-    assert integrity(path) == "ok"
-
-
 def fork(child: Callable[[], None]) -> int:
     with warnings.catch_warnings():
         # From Python 3.12 on: a fork of a process with threads, which is what is tested.
@@ -379,6 +358,23 @@ def fork(child: Callable[[], None]) -> int:
         finally:
             os._exit(status)
     return pid
+
+
+def test_processes_that_start_at_once_on_a_new_file_lose_nothing(path: Path) -> None:
+    """F50: of sixteen the first one makes the schema, and all of them send without an error."""
+    ready = multiprocessing.get_context("fork").Barrier(16)
+
+    def send() -> None:
+        with new_engine(path) as engine:
+            ready.wait(60)
+            for _ in range(20):
+                engine.enqueue([envelope()])
+
+    children = [fork(send) for _ in range(16)]
+
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 16
+    assert len(stored(path)) == 16 * 20
+    assert integrity(path) == "ok"
 
 
 def test_parent_and_child_of_a_fork_both_send(path: Path) -> None:
@@ -405,6 +401,36 @@ def test_parent_and_child_of_a_fork_both_send(path: Path) -> None:
     assert statuses == [0, 0, 0]
     assert set(sent) <= stored(path)
     assert len(stored(path)) == len(sent) + 3 * 100
+    bench.close()
+    assert integrity(path) == "ok"
+
+
+def test_a_fork_in_the_midst_of_a_transaction_harms_neither_side(
+    bench: Bench, path: Path
+) -> None:
+    """F51: it waits for the transaction of another thread, and both sides go on."""
+    begun, forking = threading.Event(), threading.Event()
+    os.register_at_fork(before=forking.set)
+
+    def hold() -> None:
+        begun.set()
+        assert forking.wait(20)
+
+    bench.send(id="a" * 32)
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(bench.send, id="b" * 32, actor=Moment("add", hold))
+        assert begun.wait(20)
+
+        def child() -> None:
+            bench.send(id="c" * 32)
+            assert bench.status("b" * 32) is Status.QUEUED
+
+        pid = fork(child)
+        bench.send(id="d" * 32)
+        sending.result(20)
+    assert os.waitpid(pid, 0)[1] == 0
+
+    assert stored(path) == {letter * 32 for letter in "abcd"}
     bench.close()
     assert integrity(path) == "ok"
 

@@ -24,6 +24,7 @@ from flask_taskq.errors import ConnectionFailed
 from flask_taskq.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
+from tests.support.moment import Moment
 
 #: Another process: it does what its lines of input say, and tells when that is done.
 OTHER = """
@@ -136,21 +137,6 @@ def stored(path: Path) -> set[str]:
 
 def ids(letters: str) -> list[str]:
     return [letter * 32 for letter in letters]
-
-
-class Moment:
-    """A value that does something in the moment in which a statement takes it, which is in
-    the midst of a transaction. Only once: a transaction may be done again."""
-
-    def __init__(self, value: object, act: Callable[[], object]) -> None:
-        self._value = value
-        self._act: Callable[[], object] | None = act
-
-    def __conform__(self, protocol: object) -> object:
-        act, self._act = self._act, None
-        if act is not None:
-            act()
-        return self._value
 
 
 # --- Sending ---
