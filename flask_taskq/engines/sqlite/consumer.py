@@ -27,6 +27,7 @@ from ..base import Settled
 from ..base import Settlement
 from ..keeping import add_attempt
 from .database import Handle
+from .database import LogLostError
 from .doorbell import Listener
 from .records import to_attempts
 from .reports import sort_out
@@ -92,6 +93,8 @@ class SQLiteConsumer(Consumer):
         self._interrupted = False
         # When a job was last found without a ring; long ago when the doorbell is heard.
         self._unheard_at = float("-inf")
+        # Claims of which it is not known whether they are stored.
+        self._uncertain: list[Delivery] = []
 
     def fetch(self, limit: int, timeout: int) -> list[Delivery]:
         clock = self._store.clock
@@ -100,6 +103,8 @@ class SQLiteConsumer(Consumer):
             self._listener.open()
         unheard = False
         while True:
+            if self._uncertain and (deliveries := self._find_out()):
+                return deliveries
             # Most looks find nothing, and then no lock is taken.
             seen = self._handle.read(self._look)
             now = clock.now()
@@ -153,11 +158,16 @@ class SQLiteConsumer(Consumer):
             return Settled(stale, deliveries)
 
         try:
-            settled = self._handle.write(settle_together)
-        except _NotAllHeldError:
-            # Which were stale or to be cancelled is seen only one by one, and from the
-            # beginning: of two settlements of one delivery the second is the stale one.
-            settled = self._handle.write(settle_one_by_one)
+            try:
+                settled = self._handle.write(settle_together)
+            except _NotAllHeldError:
+                # Which were stale or to be cancelled is seen only one by one, and from the
+                # beginning: of two settlements of one delivery the second is the stale one.
+                settled = self._handle.write(settle_one_by_one)
+        except LogLostError as error:
+            if isinstance(error.result, Settled):
+                self._uncertain += error.result.deliveries
+            raise
         if follows or any(isinstance(one, (Retry, GivenBack)) for one in settlements):
             self._store.doorbell.ring()
             self._listener.wake()
@@ -233,7 +243,30 @@ class SQLiteConsumer(Consumer):
             self._check_lease(self._lease(connection))
             return self._claim(connection, limit)
 
-        return self._handle.write(claim)
+        try:
+            return self._handle.write(claim)
+        except LogLostError as error:
+            if isinstance(error.result, list):
+                self._uncertain += error.result
+            raise
+
+    def _find_out(self) -> list[Delivery]:
+        """The uncertain claims that are stored: nobody else would run those jobs."""
+        statement = self._store.statements.is_cancelled
+        uncertain, self._uncertain = self._uncertain, []
+
+        def find(connection: sqlite3.Connection) -> list[Delivery]:
+            return [
+                delivery
+                for delivery in uncertain
+                if connection.execute(statement, token_of(delivery)).fetchone()
+            ]
+
+        try:
+            return self._handle.read(find)
+        except BaseException:
+            self._uncertain += uncertain
+            raise
 
     def _lease(self, connection: sqlite3.Connection) -> tuple[float, int] | None:
         statement = self._store.statements.lease

@@ -71,7 +71,14 @@ _abandoned: list[sqlite3.Connection] = []
 
 
 class LogLostError(ConnectionClosed):
-    """What was written went into a log that others do not read."""
+    """What was written went into a log that others may not read: it is not known to be stored.
+
+    :param result: what came of the transaction, if it is stored all the same.
+    """
+
+    def __init__(self, text: str, result: object = None) -> None:
+        super().__init__(text)
+        self.result = result
 
 
 class _UnsettledError(Exception):
@@ -95,19 +102,20 @@ class Database:
         """
         until = time.monotonic() + self.options.busy_timeout / 1000
         while True:
+            # The connections of a process share the index of the log. A new one would read
+            # the new log by the old index, as long as one of them keeps that open.
+            in_use = [handle for handle in _all_handles() if not handle.let_go_if_lost()]
             try:
                 return self._open(synchronous, query_only)
-            except _UnsettledError as error:
+            except (_UnsettledError, ConnectionFailed) as error:
+                if isinstance(error, ConnectionFailed) and not in_use:
+                    raise
                 if time.monotonic() >= until:
                     raise ConnectionFailed(
                         f"{self.path} cannot be used: its log, {self.path}-wal, was deleted or"
                         " replaced while a process had it open, and that process has not"
                         " opened it anew yet; end it, or let it send or look at a job"
                     ) from error
-            # The connections of a process share the index of the log. None is to keep an old
-            # one from being closed.
-            for handle in _all_handles():
-                handle.let_go_if_lost()
             time.sleep(UNSETTLED)
 
     def _open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Watch]:
@@ -174,6 +182,8 @@ class Database:
         :return: whether all of it is in the database.
         """
         until = time.monotonic() + self.options.busy_timeout / 1000
+        # Whether it may is looked at before each try, and not before a wait.
+        connection.execute("PRAGMA busy_timeout = 0")
         while self._may_write_back(opened):
             # It also lets the index refer to no log any more, old or new.
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -181,6 +191,7 @@ class Database:
                 return True
             if time.monotonic() >= until:
                 break
+            time.sleep(UNSETTLED)
         return False
 
     def _may_write_back(self, opened: Opened) -> bool:
@@ -319,17 +330,22 @@ class Handle:
         finally:
             self._release()
 
-    def let_go_if_lost(self) -> None:
+    def let_go_if_lost(self) -> bool:
         """Close the connection if its log is gone, unless a thread is using it just now.
 
-        That thread finds out itself.
+        :return: False if it is lost and in use. That thread finds out itself.
         """
-        if self._lock.acquire(blocking=False):
-            try:
-                if self._watch is not None and not self._is_current(self._watch):
-                    self._drop()
-            finally:
-                self._release()
+        watch = self._watch
+        if watch is None or self._is_current(watch):
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._watch is not None and not self._is_current(self._watch):
+                self._drop()
+        finally:
+            self._release()
+        return True
 
     def __del__(self) -> None:
         if getattr(self, "_connection", None) is not None:
@@ -347,7 +363,7 @@ class Handle:
             connection, watch = self._begun()
             result = work(connection)
             connection.execute("COMMIT")
-            self._confirm(connection, watch)
+            self._confirm(connection, watch, result)
             return result
         except BaseException as error:
             self._recover(error)
@@ -388,7 +404,7 @@ class Handle:
             self._drop()
         raise self._lost()
 
-    def _confirm(self, connection: sqlite3.Connection, watch: Watch) -> None:
+    def _confirm(self, connection: sqlite3.Connection, watch: Watch, result: object) -> None:
         """Make sure that others read what was committed.
 
         Afterwards, since the files may be taken away at any moment before.
@@ -397,15 +413,16 @@ class Handle:
             return
         self.database.check(watch.opened)
         if not self.database.write_back(connection, watch.opened):
-            raise self._lost()
+            raise self._lost(result)
         self._drop()
 
-    def _lost(self) -> LogLostError:
+    def _lost(self, result: object = None) -> LogLostError:
         path = self.database.path
         return LogLostError(
             f"{path}-wal or {path}-shm was deleted or replaced while it was in use, and what"
             " was stored last is not seen by others; the next call opens what is there by"
-            " then. Nothing but SQLite may touch these files"
+            " then. Nothing but SQLite may touch these files",
+            result,
         )
 
     @staticmethod
@@ -461,6 +478,13 @@ class Handle:
             found = look_at(path)
             if found is None or found.database != watch.opened.database:
                 return  # there is nothing to store it in
+            if found.shared != watch.opened.shared:
+                # Whoever was in the midst of a transaction when its index was taken away may
+                # still write to the log. Nobody after it does, and so nobody is to write by
+                # a new index before.
+                connection.execute("PRAGMA query_only = off")
+                self._patiently(_begin, connection)
+                connection.execute("ROLLBACK")
             if self.database.write_back(connection, watch.opened):
                 return
             if found.log == watch.opened.log:

@@ -19,6 +19,7 @@ import pytest
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines.base import Envelope
+from flask_taskq.engines.base import Holder
 from flask_taskq.engines.base import HOUSEKEEPING_LIMIT
 from flask_taskq.engines.sqlite import SQLiteEngine
 from flask_taskq.engines.sqlite.database import Database
@@ -241,6 +242,26 @@ def test_a_batch_that_breaks_off_leaves_nothing_half_done(
     settled = consumer.settle_if_held([done(delivery)], 1)
     assert settled.stale == []
     assert [again.id for again in settled.deliveries] == [waiting]
+
+
+def test_a_file_of_a_release_that_knew_no_holders_can_be_used(path: Path) -> None:
+    """And one that knows none can go on with it."""
+    bench = Bench(new_engine(path))
+    bench.running("w1")
+    bench.close()
+    with outsider(path) as connection:
+        connection.execute("DROP TABLE taskq_holder")
+
+    bench = Bench(new_engine(path))
+    holder = Holder("here", ((1, 2),))
+    bench.engine.workers.register("w2", holder)
+    with outsider(path) as connection:
+        connection.execute("DELETE FROM taskq_worker WHERE id = 'w2'")
+
+    assert bench.engine.workers.list_holders("here") == {}
+    bench.engine.workers.register("w3", holder)
+    assert bench.engine.workers.list_holders("here") == {"w3": holder}
+    bench.close()
 
 
 # --- Threads ---

@@ -317,6 +317,24 @@ def test_a_settlement_into_a_log_that_others_do_not_read_is_refused(
     assert bench.status("b" * 32) is Status.QUEUED
 
 
+def test_a_claim_that_was_stored_after_all_arrives(path: Path, bench: Bench) -> None:
+    """The log that was written is the one that others read, but by another index. Were the
+    claim forgotten, nobody would run the job while its worker lives."""
+    bench.send(id="a" * 32)
+    bench.engine.workers.register("w1")
+    # It is asked for once to see whether there are jobs, and then to claim them.
+    queue: Any = Moment("default", lambda: take_away(path, ["-shm"]), number=2)
+    with closing(bench.engine.consumer([queue], "w1")) as consumer:
+        with pytest.raises(ConnectionClosed, match="not seen by others"):
+            consumer.fetch(1, 0)
+
+        [delivery] = consumer.fetch(1, 0)
+
+        assert delivery.id == "a" * 32
+        assert consumer.settle_if_held([done(delivery)]).stale == []
+    assert bench.status("a" * 32) is Status.SUCCEEDED
+
+
 @WAYS
 def test_a_reader_sees_what_others_store_after_the_log_is_taken_away(
     path: Path, bench: Bench, new_other: Callable[[], Other], gone: list[str]
