@@ -30,6 +30,8 @@ from tests.processes.harness import is_stopped
 from tests.processes.harness import processes_of_session
 from tests.processes.harness import WorkerCommand
 from tests.support.machine_time import machine_seconds
+from tests.support.namespaces import in_another_namespace
+from tests.support.namespaces import TIMES
 
 from .event_log import append
 from .event_log import Event
@@ -222,11 +224,19 @@ class Rig:
         self._webs.append(Web({**self.env, **env}, *(arguments or ("--threads", "4"))))
         return self._webs[-1]
 
-    def start_worker(self, processes: int = 2, *arguments: str, **env: str) -> WorkerCommand:
-        """Start a worker, and wait until all of its processes fetch."""
+    def start_worker(
+        self, processes: int = 2, *arguments: str, elsewhere: bool = False, **env: str
+    ) -> WorkerCommand:
+        """Start a worker, and wait until all of its processes fetch.
+
+        :param elsewhere: as on another machine: nobody can see that it is dead.
+        """
         command = ["-p", str(processes), "-t", str(self.threads), "--log-level", "warning"]
         count = len(self.processes())
-        worker = WorkerCommand({**self.env, **env}, *command, *arguments, app=APP)
+        prefix = in_another_namespace(TIMES) if elsewhere else ()
+        worker = WorkerCommand(
+            {**self.env, **env}, *command, *arguments, app=APP, prefix=prefix
+        )
         self._workers.append(worker)
         self.follower.wait_for("ready", count + processes, where=is_shared)
         return worker

@@ -48,7 +48,7 @@ def test_jobs_of_a_lost_machine_run_elsewhere(rig: Rig, folder: Path) -> None:
     of its jobs have begun again on another one."""
     rig.shorten_leases()
     web = rig.start_web()
-    lost, _ = rig.start_worker(2), rig.start_worker(1)
+    lost, _ = rig.start_worker(2, elsewhere=True), rig.start_worker(1)
     go = folder / "go"
     running = web.send(*(job("wait_for_file", str(go)) for _ in range(3 * rig.threads)))
     rig.wait_for("start", len(running))
