@@ -200,10 +200,10 @@ class LeaseKeeper:
         holders = {} if host is None else self._engine.workers.list_holders(host)
         for worker, holder in holders.items():
             if is_dead(holder):
+                self._hand_back(worker, None, "it was killed together with its supervisor")
                 logger.warning(
                     "worker %s is dead with its supervisor: its jobs are free", worker
                 )
-                self._hand_back(worker, None, "it was killed together with its supervisor")
         return _LOOK_AROUND
 
     def _check_limits(self) -> float:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from flask_taskq.engines.base import Holder
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.redis_server import RedisServer
@@ -32,3 +33,16 @@ def test_a_damaged_record_does_not_harm_its_neighbours(
     assert [delivery.id for delivery in deliveries] == [ids[0], ids[2]]
     assert bench.settle(*map(done, deliveries)).stale == []
     assert bench.status(ids[2]) == "succeeded"
+
+
+def test_holders_of_a_worker_that_an_older_release_has_reaped_are_forgotten(
+    server: RedisServer, bench: Bench
+) -> None:
+    """It knew nothing of them, and has left them behind."""
+    workers = bench.engine.workers
+    workers.register("w1", Holder("here", ((1, 2),)))
+    with server.connect() as client:
+        client.zrem("{taskq}:wk", "w1")
+
+        assert workers.list_holders("here") == {}
+        assert not client.exists("{taskq}:holders")

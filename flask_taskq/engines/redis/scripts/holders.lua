@@ -5,8 +5,13 @@ local found = {}
 local all = call('HGETALL', P .. 'holders')
 for i = 1, #all, 2 do
   if string.sub(all[i + 1], 1, #ARGV[1]) == ARGV[1] then
-    found[#found + 1] = all[i]
-    found[#found + 1] = string.sub(all[i + 1], #ARGV[1] + 1)
+    if call('ZSCORE', P .. 'wk', all[i]) then
+      found[#found + 1] = all[i]
+      found[#found + 1] = string.sub(all[i + 1], #ARGV[1] + 1)
+    else
+      -- A release that knows no holders has taken its jobs.
+      call('HDEL', P .. 'holders', all[i])
+    end
   end
 end
 return found
