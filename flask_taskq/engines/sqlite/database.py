@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
 import time
@@ -17,6 +16,7 @@ from ...errors import BrokerConnectionError
 from ...errors import ConfigurationError
 from ...errors import ConnectionClosed
 from ...errors import ConnectionFailed
+from ...loggers import get_logger
 from . import forks
 from . import guard
 from .faults import is_cut_short
@@ -36,7 +36,7 @@ from .files import Watch
 from .statements import SCHEMA_VERSION
 from .statements import Statements
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
