@@ -17,6 +17,7 @@ from .errors import LeaseLost
 from .errors import Shutdown
 from .errors import SkipMessage
 from .errors import Snooze
+from .hooks import is_decided
 from .hooks import MessageProxy
 from .hooks import Middleware
 from .loggers import get_logger
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from .worker.worker import Worker
 
 logger = get_logger(__name__)
+
+#: What sends a job back to its queue.
+_GIVEN_BACK = (LeaseLost, Shutdown, Snooze)
 
 
 class AppSignals(Middleware):
@@ -67,7 +71,7 @@ class AppSignals(Middleware):
         if exception is None:
             if signals.job_succeeded.receivers:
                 self._send(signals.job_succeeded, message=message)
-        elif isinstance(exception, (LeaseLost, Shutdown, Snooze)):
+        elif isinstance(exception, _GIVEN_BACK) and is_decided(message, exception):
             pass  # it goes back, whatever the others decided: it is no outcome
         elif message.discarded:
             self._send(signals.job_cancelled, message=message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from .broker import Broker
     from .worker.worker import Worker
 
-#: Exceptions of a run that say themselves what becomes of the job: it is no failure.
+#: Exceptions of a run that say themselves what becomes of the job: it is no failure. Of a
+#: worker's own the word counts only in a run that it has told so: see :func:`is_decided`.
 DECIDED = (Cancel, JobCancelled, LeaseLost, Shutdown, Snooze)
 
 
@@ -55,6 +57,7 @@ class MessageProxy:
         "follow_ups",
         "message",
         "notes",
+        "reasons",
         "retry_delay",
         "time_limit",
         "told",
@@ -87,6 +90,8 @@ class MessageProxy:
         self.time_limit: int | None = None
         #: What this run was told to end for, if it was.
         self.told: type[Interrupt] | None = None
+        #: All that it was told to end for.
+        self.reasons: Collection[type[Interrupt]] = ()
         #: Jobs that are stored together with the job's outcome. See ``Broker.follow_up()``.
         self.follow_ups: tuple[Envelope, ...] = ()
         #: What the run has noted down for its record; None, as for most, if it never did.
@@ -186,6 +191,17 @@ class MessageProxy:
         return f"MessageProxy({self.message!r})"
 
 
+def is_decided(message: MessageProxy, exception: BaseException) -> bool:
+    """Whether an exception of a run says itself what becomes of the job, and is no failure.
+
+    A job goes back to its queue, uncharged, if it was told :exc:`Shutdown` or
+    :exc:`LeaseLost`. One whose actor raises them itself would run again at once, for ever.
+    """
+    if isinstance(exception, (LeaseLost, Shutdown)):
+        return isinstance(exception, tuple(message.reasons))
+    return isinstance(exception, DECIDED)
+
+
 class Middleware:
     """Base class of middleware: override what is needed.
 
@@ -276,7 +292,7 @@ class Middleware:
         """An actor has run, or was kept from it by :exc:`Snooze` or :exc:`Cancel`.
 
         :meth:`MessageProxy.retry`, ``fail`` and ``discard`` say what follows an exception;
-        after one of :data:`DECIDED` that is said already.
+        after one for which :func:`is_decided` holds that is said already.
         """
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:

@@ -82,6 +82,7 @@ def _work() -> int:
         app = _load_app(arguments)
         broker = _find_broker(app)
         _import_actors(app, broker)
+        _refuse_patches()
         log.complete()
         _connect(broker, spec.worker_id, spec.connect_timeout)
     except CannotWork as error:
@@ -188,6 +189,34 @@ def _import_actors(app: Flask, broker: Broker) -> list[str]:
         raise CannotWork(Refused("app", str(error))) from None
     except BaseException:
         raise CannotWork(Refused("app", traceback.format_exc())) from None
+
+
+#: Libraries that replace parts of the standard library, the module that does it for each, and
+#: its function that says whether it has done so.
+_PATCHES = {
+    "gevent": ("gevent.monkey", "is_module_patched"),
+    "eventlet": ("eventlet.patcher", "is_monkey_patched"),
+}
+
+#: What a worker's threads need as it is.
+_UNPATCHED = ("threading", "thread", "_thread", "queue", "select", "socket", "time", "os")
+
+
+def _refuse_patches() -> None:
+    for name, (module, function) in _PATCHES.items():
+        # Not imported: whoever has patched anything has done that.
+        is_patched = getattr(sys.modules.get(module), function, None)
+        if is_patched is None:
+            continue
+        patched = [one for one in _UNPATCHED if is_patched(one)]
+        if patched:
+            text = (
+                "importing the app has replaced parts of Python's standard library by those of"
+                f" {name} ({', '.join(patched)}). A worker runs jobs in real threads, which"
+                " these do not go with. Patch in the program that needs it instead of in the"
+                " app, such as in Gunicorn's configuration file"
+            )
+            raise CannotWork(Refused("usage", text))
 
 
 def _connect(broker: Broker, worker_id: str, timeout: int) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from ..actor import CALLBACKS
 from ..broker import Broker
 from ..errors import ConfigurationError
-from ..hooks import DECIDED
+from ..hooks import is_decided
 from ..hooks import MessageProxy
 from ..hooks import Middleware
 
@@ -104,7 +104,7 @@ def check_callbacks(broker: Broker) -> None:
 def _is_final_failure(message: MessageProxy, exception: BaseException) -> bool:
     if message.retry_delay is not None or message.discarded:
         return False
-    return not isinstance(exception, DECIDED)
+    return not is_decided(message, exception)
 
 
 def _describe(exception: BaseException) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from msgspec import UnsetType
 from ..broker import Broker
 from ..config import milliseconds
 from ..errors import Retry
-from ..hooks import DECIDED
+from ..hooks import is_decided
 from ..hooks import MessageProxy
 from ..hooks import Middleware
 from ..options import check_count
@@ -111,7 +111,7 @@ class Retries(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if exception is None or isinstance(exception, DECIDED):
+        if exception is None or is_decided(message, exception):
             return
         if message.failed or message.discarded:
             return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import threading
+from typing import Any
 from typing import Final
 from typing import Literal
 
@@ -13,6 +15,9 @@ import msgspec
 from ..config import Settings
 
 _CHUNK: Final = 65_536
+
+#: What a word may come to at the most, in bytes. A traceback is some thousands.
+_LONGEST: Final = 16 * 1024 * 1024
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,11 +139,19 @@ _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[Word]] = msgspec.json.Decoder(Word)
 
 
+class GarbledError(Exception):
+    """Something came over a link that no other end of it says."""
+
+
 class Link:
-    """One end of the socket between a supervisor and a child."""
+    """One end of the socket between a supervisor and a child.
+
+    A job that writes to, or closes, a descriptor which is not its own may hit it.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        self._identity = _identify(end.fileno())
         self._buffer = b""
         # Several threads may have something to say.
         self._lock = threading.Lock()
@@ -155,15 +168,22 @@ class Link:
 
     def send(self, word: Word) -> None:
         """Say something. If nobody listens any more, nothing happens."""
-        line = _encoder.encode(word) + b"\n"
+        line = _encode(word) + b"\n"
         with self._lock:
             try:
                 self._socket.sendall(line)
             except OSError:
                 self.is_open = False
 
+    def is_whole(self) -> bool:
+        """Whether its descriptor is still that of its socket."""
+        return _identify(self.fileno()) == self._identity
+
     def receive(self) -> list[Word]:
-        """What the other end has said since; waits until it says something or closes."""
+        """What the other end has said since; waits until it says something or closes.
+
+        :raises GarbledError: it was nothing that makes sense. What follows may be neither.
+        """
         try:
             chunk = self._socket.recv(_CHUNK)
         except OSError:
@@ -171,8 +191,43 @@ class Link:
         if not chunk:
             self.is_open = False
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
-        return [_decoder.decode(line) for line in lines]
+        try:
+            words = [_decoder.decode(line) for line in lines]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise GarbledError(f"something else than a report: {error}") from None
+        if len(self._buffer) > _LONGEST:
+            self._buffer = b""
+            raise GarbledError("something without an end")
+        return words
+
+    def leave_open(self) -> None:
+        """Let it be closed by the system, with the end of the process, and not before."""
+        os.dup(self.fileno())
 
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+
+
+def _encode(word: Word) -> bytes:
+    try:
+        return _encoder.encode(word)
+    except UnicodeEncodeError:
+        # Half a surrogate pair, as in the name of a file that is not UTF-8.
+        return _encoder.encode(_escape(msgspec.to_builtins(word)))
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_escape(key): _escape(one) for key, one in value.items()}
+    return [_escape(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _identify(descriptor: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

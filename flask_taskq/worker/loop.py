@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Coroutine
@@ -11,11 +13,22 @@ from collections.abc import Iterable
 from contextvars import Context
 from functools import partial
 from typing import Any
+from typing import Final
 
 from ..engines.base import Delivery
 from ..loggers import get_logger
+from . import forked
 
 logger = get_logger(__name__)
+
+_loops: Final[weakref.WeakSet[Loop]] = weakref.WeakSet()
+
+
+class _NoCallbacks(deque[Any]):
+    """What a loop has to call in a process that one of its jobs has forked: nothing."""
+
+    def popleft(self) -> Any:
+        forked.end_awaiting()
 
 
 class Loop:
@@ -55,6 +68,9 @@ class Loop:
     def start(self) -> None:
         """Start the thread."""
         self._loop = asyncio.new_event_loop()
+        # Threads of our own, for the same reason as in end_in_child().
+        self._loop.set_default_executor(forked.Threads(thread_name_prefix="taskq-loop"))
+        _loops.add(self)
         self._thread.start()
 
     def is_alive(self) -> bool:
@@ -91,7 +107,20 @@ class Loop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout)
 
+    def end_in_child(self) -> None:
+        """Do nothing more in this process, if one of the jobs here has just forked it.
+
+        The job's coroutine goes on until it ends or awaits something. What comes then on the
+        stack would run the other jobs' callbacks, and take events from the parent's selector.
+        """
+        if self._thread.ident == threading.get_ident():
+            loop: Any = self._loop
+            loop.stop()
+            # This alone would still run what was ready together with the present callback.
+            loop._ready = _NoCallbacks()
+
     def _work(self) -> None:
+        generation = forked.generation
         # It cancels what an actor has left running, and waits for it.
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             loop = runner.get_loop()
@@ -101,7 +130,11 @@ class Loop:
                 try:
                     loop.run_forever()
                 except BaseException as error:
+                    if forked.generation != generation:
+                        forked.end(error)
                     logger.error("what a job has left running raised %r", error, exc_info=error)
+                if forked.generation != generation:
+                    forked.end_awaiting()
 
     def _fill(self) -> None:
         while self._free and self._waiting:
@@ -123,3 +156,11 @@ class Loop:
         self._tasks.discard(task)
         self._free.append(number)
         self._fill()
+
+
+def _end_in_child() -> None:
+    for loop in list(_loops):
+        loop.end_in_child()
+
+
+os.register_at_fork(after_in_child=_end_in_child)

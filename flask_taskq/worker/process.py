@@ -9,6 +9,7 @@ import select
 import signal
 import threading
 from typing import Final
+from typing import NoReturn
 from typing import Protocol
 
 from ..broker import Broker
@@ -16,6 +17,7 @@ from ..loggers import get_logger
 from .link import ChildSpec
 from .link import Died
 from .link import Drain
+from .link import GarbledError
 from .link import Link
 from .link import Quit
 from .link import Ready
@@ -105,6 +107,7 @@ def serve(broker: Broker, link: Link, spec: ChildSpec, log: Log) -> None:
         worker.stop(0)
     else:
         worker.stop(grace if order.grace is None else order.grace)
+    link.leave_open()
 
 
 def _look_after(worker: Worker, link: Link, log: Log) -> None:
@@ -121,9 +124,21 @@ def _look_after(worker: Worker, link: Link, log: Log) -> None:
             # starts another one, and hands them back.
             logger.critical("worker %s has lost a thread: ending the process", worker.id)
             os._exit(1)
+        if not link.is_whole():
+            _end_cut_off(worker)
         if log.is_broken and not was_said:
             was_said = True
             link.send(Worn("a thread that writes its log has died", soon=True))
+
+
+def _end_cut_off(worker: Worker) -> NoReturn:
+    # No order comes any more, and the database may be written to where it must not be.
+    logger.critical(
+        "worker %s has lost the connection to its supervisor, which a job has closed or used:"
+        " ending the process",
+        worker.id,
+    )
+    os._exit(1)
 
 
 def _wait_for_order(worker: Worker, link: Link, isolated: bool, wear: Wear) -> Drain | Quit:
@@ -167,8 +182,13 @@ def _listen(worker: Worker, link: Link, timeout: float | None = None) -> Drain |
 
     Of two that come together the stricter one counts.
     """
-    readable, _, _ = select.select([link], [], [], timeout)
-    words = link.receive() if readable else []
+    try:
+        readable, _, _ = select.select([link], [], [], timeout)
+        if not link.is_whole():
+            _end_cut_off(worker)
+        words = link.receive() if readable else []
+    except (GarbledError, OSError, ValueError):
+        _end_cut_off(worker)
     for word in words:
         if isinstance(word, Died):
             _tell_app(worker.broker, word)

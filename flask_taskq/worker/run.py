@@ -37,6 +37,7 @@ from ..errors import Shutdown
 from ..errors import SkipMessage
 from ..errors import Snooze
 from ..errors import TimeLimitExceeded
+from ..hooks import is_decided
 from ..hooks import MessageProxy
 from ..loggers import get_logger
 from ..record import JobError
@@ -93,6 +94,7 @@ class Run:
         # of the interpreter, and nobody overwrites what somebody else has noted.
         if exception not in self.told:
             self.told[exception] = math.inf if self.is_cooperative else raise_at
+            self.message.reasons = self.told
             self.message.told = exception
 
     @property
@@ -117,7 +119,7 @@ def classify(run: Run, clock: Clock) -> Settlement:
         return Done(
             delivery=delivery, started_at=started_at, follow_ups=after, result=run.result
         )
-    if isinstance(exception, (Shutdown, LeaseLost)):
+    if isinstance(exception, (Shutdown, LeaseLost)) and is_decided(message, exception):
         return GivenBack(delivery=delivery, started_at=started_at)
     if isinstance(exception, Snooze):
         at = min(clock.now() + milliseconds(exception.delay), END_OF_TIME)

@@ -37,6 +37,7 @@ from ..loggers import get_logger
 from ..message import Message
 from ..message import UNCHECKED
 from ..record import JobError
+from . import forked
 from .reports import add_news
 from .run import classify
 from .run import cut
@@ -82,6 +83,7 @@ class Runner:
         self._broker = broker
         self._settings = broker.settings
         self._clock = broker.clock
+        self._generation = forked.generation
 
     def run(self, delivery: Delivery) -> Settlement:
         """Run one job. Whatever happens in it, this returns its settlement."""
@@ -115,6 +117,7 @@ class Runner:
         return format_stack(sys._current_frames().get(self._gate.thread_id))
 
     def _run(self, delivery: Delivery) -> Settlement:
+        self._generation = forked.generation
         run = self._begin(delivery)
         if not isinstance(run, Run):
             return run
@@ -170,6 +173,9 @@ class Runner:
             run.value = value
         except self._catches as error:
             run.exception = error
+        finally:
+            if forked.generation != self._generation:
+                forked.end(run.exception or sys.exception())
         if run.exception is None:
             self._keep(run)
 
@@ -181,6 +187,8 @@ class Runner:
         """Before hooks, and what must be known when the actor begins."""
         message = run.message
         self._broker.emit_before("process_message", message)
+        if forked.generation != self._generation:
+            forked.end()
         if message.time_limit is not None:
             run.limit_at = run.began + message.time_limit
             run.kill_at = run.limit_at + self._settings.hard_limit_grace
@@ -227,6 +235,8 @@ class Runner:
             raise run.exception
 
     def _check_context(self, run: Run, error: BaseException) -> None:
+        if forked.generation != self._generation:
+            forked.end(error)
         if error is not run.exception:
             # A context failed on its way in or out, and the run with it. After hooks hear
             # of it, a second time where the actor itself had ended well.
@@ -247,6 +257,8 @@ class Runner:
         )
 
     def _settle(self, run: Run) -> Settlement:
+        if forked.generation != self._generation:
+            forked.end()  # a hook has forked it, or a context
         settlement = classify(run, self._clock)
         try:
             log_outcome(run, settlement, self._clock)
@@ -295,6 +307,7 @@ class AsyncRunner(Runner):
 
     async def run_async(self, delivery: Delivery) -> Settlement:
         """Run one job, in the task that awaits this, which has a context of its own."""
+        self._generation = forked.generation
         run = self._begin(delivery)
         if not isinstance(run, Run):
             return run
@@ -319,6 +332,9 @@ class AsyncRunner(Runner):
             if isinstance(error, asyncio.CancelledError) and told is not None:
                 error = told().with_traceback(error.__traceback__)
             run.exception = error
+        finally:
+            if forked.generation != self._generation:
+                forked.end(run.exception or sys.exception())
         if run.exception is None:
             self._keep(run)
 
@@ -366,6 +382,7 @@ def emit_outcomes(
     is_wanted = {name: broker.has_hook(f"{when}_{name}") for name in ("ack", "nack")}
     if not any(is_wanted.values()):
         return
+    generation = forked.generation
     for settlement in settlements:
         signal = "nack" if isinstance(settlement, Failed) else "ack"
         if is_wanted[signal] and not isinstance(settlement, GivenBack):
@@ -378,6 +395,8 @@ def emit_outcomes(
             except catches as error:
                 # Nothing may keep an outcome from being stored.
                 logger.error("job %s: %s", settlement.delivery.id, text_of(error))
+    if forked.generation != generation:
+        forked.end()
 
 
 def _message_of(settlement: Settlement) -> MessageProxy:

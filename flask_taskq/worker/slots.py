@@ -7,6 +7,7 @@ renewed the child's lease.
 
 from __future__ import annotations
 
+import fcntl
 import math
 import mmap
 import os
@@ -68,7 +69,9 @@ class Slot:
         if not self._flag[0]:
             return None
         started_at, kill_at = self._numbers
-        return StartedJob(bytes(self._job_id).decode(), started_at, kill_at)
+        # It may have been overwritten: whoever reads it must not fail for that.
+        job_id = bytes(self._job_id).decode("ascii", "replace")
+        return StartedJob(job_id, started_at, kill_at)
 
     def release(self) -> None:
         """Let go of the memory."""
@@ -103,7 +106,10 @@ class SlotTable:
         :return: its descriptor, which the caller closes.
         """
         if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("taskq-slots")
+            fd = os.memfd_create("taskq-slots", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            # A job that makes a file smaller which is not its own would otherwise kill whoever
+            # reads this one.
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         else:
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())

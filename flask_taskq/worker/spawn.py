@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import subprocess
+from collections.abc import Container
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import msgspec
 
 from .link import ChildSpec
 from .link import Drain
+from .link import GarbledError
 from .link import Link
 from .link import Quit
 from .link import Word
@@ -33,6 +35,8 @@ class Child:
     :param kill_at: when it is killed, if it was told to end by a certain time.
     :param was_killed: whether it was killed for not ending.
     :param overdue: jobs over their hard time limit, for which it is killed.
+    :param is_cut_off: whether it cannot be told anything, and nothing that it says makes
+        sense, for which it is killed.
     """
 
     worker_id: str
@@ -47,6 +51,7 @@ class Child:
     kill_at: float | None = None
     was_killed: bool = False
     overdue: Sequence[str] = ()
+    is_cut_off: bool = False
 
     def tell(self, order: Drain | Quit, kill_at: float | None) -> None:
         """Tell it to end, at the latest then; an earlier time that was set stays."""
@@ -66,11 +71,19 @@ class Child:
         self.kill_at = kill_at
         self.process.send_signal(signal.SIGUSR1)
 
+    def cut_off(self) -> None:
+        """End it, since no order reaches it. What it runs may be the cause."""
+        self.is_cut_off = True
+        self.process.kill()
+
     def last_words(self) -> list[Word]:
         """What it has said and nobody has heard yet. Never waits."""
         if not self.link.is_open or not select.select([self.link], [], [], 0)[0]:
             return []
-        return self.link.receive()
+        try:
+            return self.link.receive()
+        except GarbledError:
+            return []
 
     def note_ready(self, now: float) -> None:
         """It fetches jobs from now on, and has made its slot table as large as it needs."""
@@ -115,3 +128,22 @@ def _start(command: Sequence[str], spec: ChildSpec) -> subprocess.Popen[bytes]:
         )
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SUPERVISOR)
+
+
+def reap_orphan(ours: Container[int]) -> bool:
+    """Take the exit status of a process that nobody else waits for, if one has ended.
+
+    The first process of a container inherits those whose parents have ended, such as what a
+    job has left behind, and they fill the table of processes until somebody does this.
+
+    :param ours: ids of the processes that somebody waits for; theirs stays.
+    :return: whether there may be more. One of ours that has ended may hide others.
+    """
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None or found.si_pid in ours:
+            return found is not None
+        os.waitpid(found.si_pid, 0)
+    except ChildProcessError:
+        return False
+    return True

@@ -30,6 +30,7 @@ from .link import ChildSpec
 from .link import Configured
 from .link import Died
 from .link import Drain
+from .link import GarbledError
 from .link import Quit
 from .link import Ready
 from .link import Refused
@@ -41,6 +42,7 @@ from .mover import start_mover
 from .os_signals import catch_signals
 from .os_signals import SignalReader
 from .spawn import Child
+from .spawn import reap_orphan
 from .spawn import spawn
 from .worker import generate_worker_id
 
@@ -135,7 +137,7 @@ class Supervisor:
                 self._crew.go_on_reloading()
                 self._start_due()
                 self._wait()
-                self._bury_dead()
+                self._reap()
                 self._kill_overdue()
             self._selector.unregister(signals)
             self._close()
@@ -186,10 +188,33 @@ class Supervisor:
                 self._heed_signals(key.fileobj)
 
     def _hear(self, child: Child) -> None:
-        self._heed(child, child.link.receive())
+        try:
+            self._heed(child, child.link.receive())
+        except GarbledError as error:
+            self._replace_garbled(child, error)
         if not child.link.is_open:
             # The end of the process is told by SIGCHLD.
             self._selector.unregister(child.link)
+            if child.ready_at is not None:
+                # The system closes it with the end of the process, which this cannot change;
+                # or else a job has closed it, and the process would live on unheard.
+                child.cut_off()
+            elif child.kill_at is None:
+                child.kill_at = self._clock.monotonic() + _OVERTIME
+
+    def _replace_garbled(self, child: Child, error: GarbledError) -> None:
+        pid = child.process.pid
+        logger.error(
+            "process %d has written to its supervisor %s; a job has perhaps used a file"
+            " descriptor that is not its own",
+            pid,
+            error,
+        )
+        if child.ready_at is None:
+            child.kill()
+        else:
+            # What it had said itself may have been lost with it.
+            self._note_worn(child, Worn("it cannot be understood", urgent=True))
 
     def _heed(self, child: Child, words: Sequence[Word]) -> None:
         for word in words:
@@ -240,6 +265,8 @@ class Supervisor:
         )
 
     def _note_ready(self, child: Child) -> None:
+        if child.ready_at is not None:
+            return
         child.note_ready(self._clock.monotonic())
         self._last_refusal = ""
         self._say_what_is_ready()
@@ -315,6 +342,14 @@ class Supervisor:
 
     # The dead
 
+    def _reap(self) -> None:
+        """Bury the dead; as the first process of a container, also those of nobody."""
+        while True:
+            self._bury_dead()
+            ours = {child.process.pid for child in self._crew.children}
+            if os.getpid() != 1 or not reap_orphan(ours):
+                return
+
     def _bury_dead(self) -> None:
         for child in self._crew.children:
             code = child.process.poll()
@@ -341,6 +376,8 @@ class Supervisor:
     def _hand_back(self, child: Child) -> None:
         code = child.process.returncode
         cause = describe_death(code)
+        if child.is_cut_off and code == -signal.SIGKILL:
+            cause = f"{cause}, for it had closed the connection to its supervisor"
         # What it runs when it ends in order, or is killed for not ending, did nothing wrong.
         did_wrong = not child.was_killed and (code or not child.was_told)
         started = [job.job_id for job in child.slots.started()] if did_wrong else []

@@ -6,6 +6,7 @@ All of it is read and changed with the store's condition held.
 from __future__ import annotations
 
 import itertools
+import operator
 import threading
 from bisect import bisect_left
 from bisect import insort
@@ -47,6 +48,17 @@ class Order:
         del turns[bisect_left(turns, job.turn)]
 
 
+class _Changed(threading.Condition):
+    """A condition that "with" enters and leaves in C code.
+
+    The methods of its class are Python code, and an exception that comes from outside, as by
+    the handler of a signal, could come when the lock is taken and "with" does not know it yet.
+    """
+
+    __enter__ = property(operator.attrgetter("_lock.__enter__"))
+    __exit__ = property(operator.attrgetter("_lock.__exit__"))
+
+
 @dataclass
 class StoredJob:
     """A record, and what the engine needs besides it."""
@@ -84,7 +96,7 @@ class Store:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
-        self.changed = threading.Condition()
+        self.changed = _Changed()
         self._numbers = itertools.count(1)
         self._places = itertools.count(1)
         self.clear()

@@ -39,6 +39,10 @@ class Link:
         self._server = server
         self._prefix = prefix.encode()
         self._connection: Connection | None = None
+        # Whether something was asked whose reply was not read to its end. It is set before and
+        # cleared afterwards: an exception from outside, even one that hits a handler of
+        # exceptions, leaves it set, and nobody reads the reply to another's question.
+        self._is_asked = False
         self._timeout = server.options.timeout / 1000
 
     def run(
@@ -89,6 +93,7 @@ class Link:
         call = pack(b"BLPOP", *keys, f"{seconds:.3f}")
         try:
             connection = self._connected(self._timeout)
+            self._is_asked = True
             connection.send_packed_command([call])
             poll = select.poll()
             poll.register(connection._sock, select.POLLIN)
@@ -100,6 +105,7 @@ class Link:
                 raise exceptions.TimeoutError("nothing came for longer than was waited")
             else:
                 connection.read_response(disable_decoding=True)
+                self._is_asked = False
         except (exceptions.RedisError, OSError) as error:
             self._give_up(error)
             if not is_transient(error) or isinstance(error, exceptions.TimeoutError):
@@ -111,12 +117,14 @@ class Link:
     def close(self) -> None:
         """Let go of the connection."""
         connection, self._connection = self._connection, None
+        self._is_asked = False
         if connection is not None:
             connection.disconnect()
 
     def abandon(self) -> None:
         """Forget a connection that another process has, too."""
         self._connection = None
+        self._is_asked = False
 
     # --- Once more ---
 
@@ -144,6 +152,8 @@ class Link:
             pause = min(2 * pause, _LAST_PAUSE)
 
     def _connected(self, timeout: float) -> Connection:
+        if self._is_asked:
+            self.close()
         connection = self._connection
         if connection is None:
             connection = self._connection = self._server.open(timeout)
@@ -154,7 +164,9 @@ class Link:
 
     def _give_up(self, error: BaseException) -> None:
         self._server.follow(error)
-        if not spares_connection(error):
+        if spares_connection(error):
+            self._is_asked = False  # the error was the reply
+        else:
             self.close()
 
     # --- Calls ---
@@ -179,8 +191,11 @@ class Link:
     def _ask(self, call: bytes) -> Any:
         connection = self._connection
         assert connection is not None
+        self._is_asked = True
         connection.send_packed_command([call], False)
-        return connection.read_response(True)
+        reply = connection.read_response(True)
+        self._is_asked = False
+        return reply
 
     def _wait_for_disk(self) -> None:
         written, _ = self._ask(pack(b"WAITAOF", 1, 0, int(self._timeout * 1000)))
@@ -189,7 +204,9 @@ class Link:
 
     def _measure(self) -> None:
         assert self._connection is not None
+        self._is_asked = True
         self._server.measure(self._connection)
+        self._is_asked = False
 
 
 def pack(*words: bytes | str | int) -> bytes:

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from typing import Final
 from typing import TypeVar
@@ -26,6 +27,9 @@ T = TypeVar("T")
 #: of a web server would soon wait for a server that is not there.
 _DOWN: Final = 1.0
 
+#: How often whoever waits for a connection looks whether there is room for one, in seconds.
+_LOOK_AGAIN: Final = 0.05
+
 
 class Store:
     """One app's part of a server, as this process uses it. It connects when it must."""
@@ -37,14 +41,19 @@ class Store:
         self.server = Server(Location.from_settings(settings), clock)
         self._limit = self.server.options.max_connections
         self._timeout = self.server.options.timeout / 1000
-        self._links: list[Link] = []
         self._begin()
         _stores.add(self)
 
     def _begin(self) -> None:
         self._free: list[Link] = []
-        self._count = 0
-        self._changed = threading.Condition()
+        # All that there are. One that an exception from outside has torn out of the hands of
+        # its user is in nobody's then, is gone from here too, and makes room for another.
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        # Taken by "with" alone, which is C code and cannot be left half done, unlike the
+        # methods of a condition.
+        self._lock = threading.Lock()
+        # Locked while somebody waits for a link to be given back, who unlocks it.
+        self._bell = threading.Lock()
         self._down_until = 0.0
         self._trouble: BrokerConnectionError | None = None
 
@@ -95,36 +104,56 @@ class Store:
         # This call finds out for the others, which go on failing at once meanwhile.
         self._down_until = now + _DOWN
 
+    @property
+    def _count(self) -> int:
+        """How many shared connections there are, in use or free."""
+        return len(self._links)
+
     def _take(self) -> Link:
-        with self._changed:
-            if not self._free and self._count >= self._limit:
-                self._changed.wait_for(lambda: self._free, self._timeout)
-                if not self._free:
-                    raise ConnectionFailed(
-                        f"{self.server.location.where}: all {self._limit} connections of"
-                        " this process are in use; the option max_connections allows more"
-                    )
+        link = self._try_to_take()
+        if link is not None:
+            return link
+        until = time.monotonic() + self._timeout
+        while (left := until - time.monotonic()) > 0:
+            self._bell.acquire(blocking=False)
+            link = self._try_to_take()
+            if link is not None:
+                return link
+            # In slices: nobody tells of a link that is gone.
+            self._bell.acquire(timeout=min(left, _LOOK_AGAIN))
+        raise ConnectionFailed(
+            f"{self.server.location.where}: all {self._limit} connections of"
+            " this process are in use; the option max_connections allows more"
+        )
+
+    def _try_to_take(self) -> Link | None:
+        with self._lock:
             if self._free:
                 return self._free.pop()
-            self._count += 1
-            return self.new_link()
+            if self._count >= self._limit:
+                return None
+            link = self.new_link()
+            self._links.add(link)
+            return link
 
     def _give_back(self, link: Link) -> None:
-        with self._changed:
-            self._free.append(link)
-            self._changed.notify()
+        self._free.append(link)
+        if self._bell.locked():
+            with suppress(RuntimeError):  # another one has been faster
+                self._bell.release()
 
     def close(self) -> None:
         """Close the shared connections that are not in use."""
-        with self._changed:
+        with self._lock:
             free, self._free = self._free, []
-            self._count -= len(free)
+            for link in free:
+                self._links.discard(link)
         for link in free:
             link.close()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the connections are the parent's."""
-        for link in self._free:
+        for link in list(self._links):
             link.abandon()
         self._begin()
         self.server.after_fork_in_child()

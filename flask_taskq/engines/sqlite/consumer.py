@@ -28,6 +28,7 @@ from ..base import Settlement
 from ..keeping import add_attempt
 from .database import Handle
 from .database import LogLostError
+from .database import Version
 from .doorbell import Listener
 from .records import to_attempts
 from .reports import sort_out
@@ -56,7 +57,7 @@ Values = tuple[Any, ...]
 class _Seen(NamedTuple):
     """What a look at the file has shown."""
 
-    version: int
+    version: Version
     next_due: int | None
     is_ready: bool
 
@@ -202,7 +203,7 @@ class SQLiteConsumer(Consumer):
     # --- Waiting ---
 
     def _look(self, connection: sqlite3.Connection) -> _Seen:
-        version = connection.execute("PRAGMA data_version").fetchone()[0]
+        version = self._handle.read_version(connection)
         queues = tuple(self._queues)
         if len(queues) != self._looks_at:
             self._look_statement = self._store.statements.look(len(queues))
@@ -213,7 +214,7 @@ class SQLiteConsumer(Consumer):
         self._check_lease(None if lease is None else (lease_until, lease))
         return _Seen(version, next_due, bool(is_ready))
 
-    def _wait(self, timeout: float, version: int) -> bool:
+    def _wait(self, timeout: float, version: Version) -> bool:
         """Wait until there may be something to fetch.
 
         :return: whether somebody has written without a ring.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from types import FrameType
 from typing import Any
 from typing import Final
 from typing import TypeVar
@@ -40,6 +44,9 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 
+#: How often a connection was opened, and what it counts since.
+Version = tuple[int, int]
+
 #: A log that has grown beyond this is cut back when it begins anew.
 JOURNAL_SIZE_LIMIT: Final = 64 * 1024 * 1024
 
@@ -55,10 +62,6 @@ CHECKPOINT_PAGES: Final = 4_000
 #: sleeps 1, 2, 5, 10 and in the end 100 ms between its tries, and among many writers one
 #: that sleeps so long can find the lock taken for seconds.
 TRY_AGAIN: Final = 20
-
-#: How long a fork waits for a thread that is inside SQLite, in seconds. Much longer than
-#: any transaction here, but a thread that forks in the midst of its own must get on.
-FORK_PATIENCE: Final = 10
 
 #: How long to wait, in seconds, until it is looked again whether a log can be used.
 UNSETTLED: Final = 0.005
@@ -298,37 +301,48 @@ class Handle:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._watch: Watch | None = None
-        self._rests = False
+        # How often it was opened: what SQLite counts for a connection begins anew with each.
+        self._openings = 0
         _handles.add(self)
         forks.watch(self)
 
+    # The lock is taken by "with" alone, which is C code: an exception that comes from outside,
+    # as by the handler of a signal, then finds it either free or sure to be released.
+
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do ``work``, which only reads; each of its statements sees its own snapshot."""
-        self._lock.acquire()
         try:
-            return self._guarded(work)
+            with self._lock:
+                return self._guarded(work)
         finally:
-            self._release()
+            self._wake_next()
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do ``work`` in one transaction: all of it is stored, or an error is raised."""
-        self._lock.acquire()
         try:
-            return self._guarded(work, writes=True)
+            with self._lock:
+                return self._guarded(work, writes=True)
         finally:
-            self._release()
+            self._wake_next()
 
-    def data_version(self) -> int:
-        """A number that changes when another connection, of any process, has written."""
-        return self.read(_data_version)
+    def data_version(self) -> Version:
+        """What changes when another connection, of any process, has written.
+
+        It also changes when the connection was opened again, as after a fork.
+        """
+        return self.read(self.read_version)
+
+    def read_version(self, connection: sqlite3.Connection) -> Version:
+        """As :meth:`data_version`, for work that is being done."""
+        return self._openings, connection.execute("PRAGMA data_version").fetchone()[0]
 
     def close(self) -> None:
         """Close the connection. It is opened again when the handle is used again."""
-        self._lock.acquire()
         try:
-            self._drop()
+            with self._lock:
+                self._drop()
         finally:
-            self._release()
+            self._wake_next()
 
     def let_go_if_lost(self) -> bool:
         """Close the connection if its log is gone, unless a thread is using it just now.
@@ -338,23 +352,28 @@ class Handle:
         watch = self._watch
         if watch is None or self._is_current(watch):
             return True
-        if not self._lock.acquire(blocking=False):
-            return False
+        is_taken = False
         try:
-            if self._watch is not None and not self._is_current(self._watch):
-                self._drop()
+            # Without waiting: the other thread may be waiting for this one's handle. And by the
+            # loop's own step, which no exception from outside can part from what it gives.
+            for is_taken in iter(partial(self._lock.acquire, False), False):
+                if self._watch is not None and not self._is_current(self._watch):
+                    self._drop()
+                break
         finally:
-            self._release()
-        return True
+            if is_taken:
+                self._lock.release()
+                self._wake_next()
+        return is_taken
 
     def __del__(self) -> None:
         if getattr(self, "_connection", None) is not None:
             self._drop()
 
-    # What follows is called with the lock held.
+    def _wake_next(self) -> None:
+        """The lock is free again."""
 
-    def _release(self) -> None:
-        self._lock.release()
+    # What follows is called with the lock held.
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
         try:
@@ -372,7 +391,11 @@ class Handle:
             raise
 
     def _connected(self) -> tuple[sqlite3.Connection, Watch]:
+        if self._connection is not None and self._connection.in_transaction:
+            # An exception from outside has hit whoever used it last while it was recovering.
+            self._drop()
         if self._connection is None or self._watch is None:
+            self._openings += 1
             self._connection, self._watch = self.database.open(
                 self._synchronous, self._query_only
             )
@@ -498,21 +521,29 @@ class Handle:
 
     # Around a fork; see the module ``forks``.
 
-    def before_fork(self) -> None:
-        self._rests = self._lock.acquire(timeout=FORK_PATIENCE)
-        if self._rests:
-            self._drop()
+    def rest(self) -> Iterator[None]:
+        if self._is_used_here():
+            return  # a thread that forks in the midst of its own work must get on
+        try:
+            with self._lock:
+                self._drop()
+                yield
+        finally:
+            self._wake_next()
 
-    def after_fork_in_parent(self) -> None:
-        if self._rests:
-            self._rests = False
-            self._release()
+    def _is_used_here(self) -> bool:
+        frame: FrameType | None = sys._getframe(2)  # who has called rest()
+        while frame is not None:
+            is_ours = frame.f_globals.get("__package__") == __package__
+            if is_ours and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back
+        return False
 
     def after_fork_in_child(self) -> None:
-        if not self._rests and self._connection is not None:
+        if self._connection is not None:
             _abandoned.append(self._connection)
             self._connection = self._watch = None
-        self._rests = False
         self._lock = threading.Lock()
 
 
@@ -564,8 +595,3 @@ def _check_empty_log(connection: sqlite3.Connection) -> None:
 
 def _begin(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
-
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
-    return version

@@ -96,11 +96,8 @@ class Doorbell:
         except OSError:
             pass  # full: it has been rung already; or it has just gone
 
-    def before_fork(self) -> None:
-        pass  # a socket that only sends can be shared with a child
-
-    def after_fork_in_parent(self) -> None:
-        pass
+    def rest(self) -> Iterator[None]:
+        return iter(())  # a socket that only sends can be shared with a child
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
@@ -208,11 +205,8 @@ class Listener:
 
     # Around a fork; see the module ``forks``.
 
-    def before_fork(self) -> None:
-        pass  # the child lets go of its copies, and the parent may go on waiting
-
-    def after_fork_in_parent(self) -> None:
-        pass
+    def rest(self) -> Iterator[None]:
+        return iter(())  # the child lets go of its copies, and the parent may go on waiting
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()

@@ -13,17 +13,18 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Protocol
 
 
 class ForkAware(Protocol):
     """Something that must not be carried through a fork as it is."""
 
-    def before_fork(self) -> None:
-        """Come to rest, let go of what cannot be inherited, and stay so."""
+    def rest(self) -> Iterator[None]:
+        """Before a fork: come to rest, let go of what cannot be inherited, and yield.
 
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
+        It rests until this generator is closed or thrown away.
+        """
 
     def after_fork_in_child(self) -> None:
         """Begin anew. No other thread exists yet, whatever locks they held."""
@@ -31,7 +32,12 @@ class ForkAware(Protocol):
 
 _lock = threading.Lock()
 _watched: weakref.WeakSet[ForkAware] = weakref.WeakSet()
-_resting: list[ForkAware] = []
+
+# What rests until the fork is over: generators, each in the midst of a "with". An exception
+# may come into any of the steps here, as by the handler of a signal, and is ignored by the
+# interpreter, together with the rest of the step. Whatever has become of the others then,
+# this list is emptied by C code, and each generator leaves its "with" however it ends.
+_resting: list[Iterator[None]] = []
 
 
 def watch(thing: ForkAware) -> None:
@@ -40,29 +46,30 @@ def watch(thing: ForkAware) -> None:
         _watched.add(thing)
 
 
+def _hold() -> Iterator[None]:
+    with _lock:
+        yield
+
+
 def _before() -> None:
-    _lock.acquire()
-    _resting[:] = _watched
-    for thing in _resting:
-        thing.before_fork()
+    _rest(_hold())
+    for thing in list(_watched):
+        _rest(thing.rest())
 
 
-def _after_in_parent() -> None:
-    for thing in _resting:
-        thing.after_fork_in_parent()
-    _resting.clear()
-    _lock.release()
+def _rest(resting: Iterator[None]) -> None:
+    for _ in resting:
+        _resting.append(resting)
+        break
 
 
 def _after_in_child() -> None:
     global _lock
-    # A server that forks in C may have left out the steps before.
-    for thing in _resting or list(_watched):
-        thing.after_fork_in_child()
-    _resting.clear()
     _lock = threading.Lock()
+    for thing in list(_watched):
+        thing.after_fork_in_child()
 
 
-os.register_at_fork(
-    before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
-)
+os.register_at_fork(before=_before, after_in_parent=_resting.clear)
+os.register_at_fork(after_in_child=_resting.clear)
+os.register_at_fork(after_in_child=_after_in_child)

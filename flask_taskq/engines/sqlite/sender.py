@@ -91,14 +91,17 @@ class Sender(Handle):
         self._waiting.append(call)
         while not call.done:
             # Whoever holds the lock looks for waiting calls after its release, and this
-            # one was put there before the lock was tried: it cannot be forgotten.
-            if self._lock.acquire(blocking=False):
+            # one was put there before it was looked at: it cannot be forgotten. Should
+            # somebody else take the lock in between, this caller waits for that commit,
+            # which has its jobs too.
+            if not self._lock.locked():
+                leads = False
                 try:
-                    leads = not call.done
-                    if leads:
-                        self._lead(call)
+                    with self._lock:
+                        if leads := not call.done:
+                            self._lead(call)
                 finally:
-                    self._release()
+                    self._wake_next()
                 if leads:
                     self._doorbell.ring()
             else:
@@ -110,8 +113,7 @@ class Sender(Handle):
         if call.error is not None:
             raise call.error
 
-    def _release(self) -> None:
-        super()._release()
+    def _wake_next(self) -> None:
         try:
             self._waiting[0].turn.wake()
         except IndexError:

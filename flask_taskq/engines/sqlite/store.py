@@ -11,6 +11,7 @@ from ...config import Settings
 from .database import Database
 from .database import Handle
 from .database import Readers
+from .database import Version
 from .doorbell import Doorbell
 from .files import Location
 from .sender import Sender
@@ -42,8 +43,8 @@ class Store:
         """Do ``work`` in one transaction."""
         return self.sender.write(work)
 
-    def version(self) -> int:
-        """A number that changes whenever anybody has written."""
+    def version(self) -> Version:
+        """What changes whenever anybody has written."""
         return self._watch.data_version()
 
     def expires_at(self, now: int, *, failed: bool = False) -> int:
