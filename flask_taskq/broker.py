@@ -56,6 +56,10 @@ T = TypeVar("T")
 #: What a message can have besides the options of middleware.
 _MESSAGE_OPTIONS: Final = frozenset({"delay", "eta", "priority", UNCHECKED})
 
+#: How long one call of the engine waits for a job, in milliseconds, where others wait for the
+#: thread that makes it.
+_SLICE: Final = 1_000
+
 
 def _describe_to_nobody(record: JobRecord) -> dict[str, Any]:
     raise RuntimeError(f"job {record.id} is of a broker without an app: it has no clients")
@@ -497,7 +501,16 @@ class Broker:
             self.run_awaited(job_id, timeout)
         if at_once is not None:
             timeout = at_once if timeout is None else min(timeout, at_once)
-        return _known(job_id, self.call_engine(self.engine.jobs.wait, job_id, timeout))
+        # In slices where a thread is lent for it: should the wait be given up, it is free soon.
+        is_lent = self.call_engine is not _call
+        until = math.inf if timeout is None else self.clock.monotonic() + timeout
+        while True:
+            left = max(0.0, until - self.clock.monotonic())
+            wait = math.ceil(min(left, _SLICE)) if is_lent else timeout
+            record = _known(job_id, self.call_engine(self.engine.jobs.wait, job_id, wait))
+            is_over = not is_lent or self.clock.monotonic() >= until
+            if record.status.is_final or is_over:
+                return record
 
     def cancel(self, job_id: str) -> JobRecord:
         """Cancel a job, or ask for it if it is running.

@@ -8,6 +8,7 @@ while the actor runs, and one that was set but not yet delivered is withdrawn af
 from __future__ import annotations
 
 import ctypes
+import os
 import random
 import sys
 import threading
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from typing import Final
 
@@ -32,6 +34,13 @@ _HANDLING: Final = frozenset(
 )
 _HANDLERS: Final = frozenset({"contextlib", "importlib._bootstrap", "logging", "threading"})
 
+#: Likewise the code of this package, such as that which sends a job or gets ready for a fork;
+#: but for these modules, where a thread may stay for long in a call of C code.
+_OURS: Final = f"{__package__}."
+_OPEN: Final = frozenset(
+    f"{_OURS}{name}" for name in ("interrupt", "worker.relay", "worker.runner", "generic")
+)
+
 #: How often a thread is looked at that handles a lock each time, how long it may go on in
 #: between at the most, and the interval at which threads then take turns, both in seconds.
 _LOOKS: Final = 20
@@ -43,23 +52,54 @@ _taking_turns: Final = threading.Lock()
 _NOTHING: Final = object()
 
 
-def _set_async_exception(thread_id: int, exception: type[BaseException] | None) -> None:
+# Not empty while this process forks, in whichever thread.
+_forking: Final[list[None]] = []
+
+_shutting = threading.Lock()
+_is_shut_for_forks = False
+
+
+def keep_out_of_forks() -> None:
+    """Raise nothing in a thread that forks, from now on.
+
+    What runs before and after a fork may take locks in one step and release them in another,
+    and the interpreter only prints exceptions of such a step. Call it when everything has been
+    imported: this is to be the first of all steps before a fork, and the last one after it.
+    """
+    global _is_shut_for_forks
+    with _shutting:
+        if not _is_shut_for_forks:
+            _is_shut_for_forks = True
+            # All in C code, into which nothing can be raised.
+            os.register_at_fork(
+                before=partial(_forking.append, None),
+                after_in_parent=_forking.pop,
+                after_in_child=_forking.clear,
+            )
+
+
+def _set_async_exception(thread_id: int, exception: type[BaseException] | None) -> bool:
     # PyThreadState_SetAsyncExc(NULL) withdraws an exception that is still pending.
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread_id),
-        ctypes.py_object(exception) if exception is not None else None,
-    )
+    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    thread = ctypes.c_ulong(thread_id)
+    raised = ctypes.py_object(exception) if exception is not None else None
+    if _forking and exception is not None:
+        return False
+    # No other thread gets a turn between the look and this call.
+    set_exception(thread, raised)
+    return True
 
 
-def _is_handling_locks(thread_id: int) -> bool:
+def _is_busy(thread_id: int) -> bool:
     # Its innermost frame says where the exception would be raised: a thread that does not
     # have the interpreter's lock stands still, and gets it when it goes on from there.
     frame = sys._current_frames().get(thread_id)
-    return (
-        frame is not None
-        and frame.f_code.co_name in _HANDLING
-        and frame.f_globals.get("__name__") in _HANDLERS
-    )
+    if frame is None:
+        return False
+    module = frame.f_globals.get("__name__", "")
+    if module in _HANDLERS:
+        return frame.f_code.co_name in _HANDLING
+    return module.startswith(_OURS) and module not in _OPEN
 
 
 def _let_go_on() -> None:
@@ -123,6 +163,10 @@ class Gate:
                 raise
         return value
 
+    def is_open_for(self, key: object) -> bool:
+        """Whether it is in the call of this key."""
+        return self._call is key
+
     def _close(self) -> None:
         self._call = None
         with self._lock:
@@ -137,7 +181,8 @@ class Gate:
         A thread that sits in a call of C code sees it when that call returns.
 
         :return: whether it was in there, and had not been sent too many before. Neither is
-            one raised while the standard library takes or releases a lock for it.
+            one raised while the standard library takes or releases a lock for it, nor in
+            code of this package, nor while it forks.
         """
         for look in range(_LOOKS):
             if look:
@@ -145,8 +190,9 @@ class Gate:
             with self._lock:
                 if self._call is not key or self._sent == MOST:
                     return False
-                if not _is_handling_locks(self.thread_id):
+                if not _is_busy(self.thread_id):
+                    if not _set_async_exception(self.thread_id, exception):
+                        return False
                     self._sent += 1
-                    _set_async_exception(self.thread_id, exception)
                     return True
         return False

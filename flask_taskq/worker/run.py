@@ -97,6 +97,13 @@ class Run:
             self.message.reasons = self.told
             self.message.told = exception
 
+    def hear(self) -> None:
+        """Raise what it was told last here and now, unless it is only told, or has heard it."""
+        told = self.message.told
+        if told is not None and self.told[told] != math.inf:
+            self.told[told] = math.inf
+            raise told
+
     @property
     def raise_at(self) -> float:
         """When what it was told last is raised in it."""

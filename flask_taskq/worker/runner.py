@@ -94,6 +94,15 @@ class Runner:
         """Raise an exception in a run, if its actor's code is being run at this moment."""
         return self._gate.raise_inside(run, exception)
 
+    def hear(self) -> None:
+        """Raise what the run that is under way was told, if that is still to be raised.
+
+        For the run's own thread, while it waits for something in its actor's code.
+        """
+        run = self.current
+        if run is not None and self._gate.is_open_for(run):
+            run.hear()
+
     def abandon(self, run: Run) -> Settlement:
         """Settle, from another thread, a run that does not end when its time is over.
 

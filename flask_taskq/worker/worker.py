@@ -31,6 +31,7 @@ from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
 from ..hooks import MessageProxy
+from ..interrupt import keep_out_of_forks
 from ..loggers import get_logger
 from ..loggers import keep_enabled
 from .backoff import Backoff
@@ -227,6 +228,7 @@ class Worker:
         """
         keep_enabled()
         self.broker.emit_before("worker_boot", self)
+        keep_out_of_forks()
         self._lease.begin()
         self.broker.call_engine = self._relay.call
         announce()
@@ -464,8 +466,8 @@ class Worker:
     def _run_until_stopped(self, number: int) -> None:
         try:
             self.broker.emit_after("worker_thread_boot", threading.current_thread())
-            self._relay.serve_this_thread()
             runner, slot = self._runners[number], self.slots.slots[number]
+            self._relay.serve_this_thread(runner.hear)
             while (delivery := self._deliveries.get()) is not None:
                 self._settler.put(self._run(slot, runner, delivery))
             self.broker.emit_before("worker_thread_shutdown", threading.current_thread())

@@ -1,5 +1,6 @@
 """Which actor is called when a job has ended, and with what."""
 
+import math
 from datetime import date
 
 import pytest
@@ -120,12 +121,22 @@ def test_an_error_that_is_thrown_calls_at_once(line, calls):
     assert [name for name, _, _ in calls] == ["failed"]
 
 
+def test_a_run_that_goes_back_calls_nobody(line, calls):
+    """Its worker stops, and it is not the end of the job."""
+
+    def stop():
+        line.runner.current.tell(Shutdown, math.inf)
+        raise Shutdown
+
+    declare(line.broker, stop, actor_name="stop", on_failure="failed").send()
+    assert line.run_next().follow_ups == ()
+
+
 @pytest.mark.needs("Retries")
 @pytest.mark.parametrize(
     ("exception", "options"),
     [
         (Snooze(1_000), {}),
-        (Shutdown(), {}),
         (Cancel("no"), {}),
         (SkipMessage(), {}),
         (KeyError("no"), {"discard_on": KeyError}),

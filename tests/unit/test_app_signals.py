@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import weakref
 
 import pytest
@@ -183,13 +184,16 @@ def test_a_job_that_is_failed_and_skipped_is_told_as_failed(app, taskq, ear, run
 def test_a_job_that_is_given_back_has_no_outcome(app, taskq, ear):
     """Its worker stops, and another one runs it."""
 
+    line = Line(taskq.broker_for(app))
+
     def stop():
+        line.runner.current.tell(Shutdown, math.inf)
         raise Shutdown
 
     actor = taskq.actor(stop, actor_name="actor")
     with app.app_context():
         actor.send()
-    Line(taskq.broker_for(app)).run_next()
+    line.run_next()
     assert ear.names == ["job-enqueued", "job-started"]
 
 

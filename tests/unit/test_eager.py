@@ -21,7 +21,7 @@ from flask_taskq.eager import MAX_DEPTH
 from flask_taskq.eager import MAX_RUNS
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import ResultFailure
-from flask_taskq.errors import Shutdown
+from flask_taskq.errors import Snooze
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
 from tests.support.apps import messages
@@ -521,10 +521,10 @@ def test_a_job_that_gives_itself_back_is_left(app, taskq):
     def stop():
         if not raised:
             raised.append(1)
-            raise Shutdown
+            raise Snooze(0)
 
     job = stop.send()
-    assert (job.status, job.record.attempt) == (Status.QUEUED, 0)
+    assert (job.status, job.record.attempt) == (Status.SCHEDULED, 0)
     assert [again.id for again in drain(app)] == [job.id]
 
 

@@ -279,7 +279,7 @@ def test_a_thread_that_handles_locks_again_and_again_is_hit_in_between(
     """One that logs beside others is seen waiting for its turn nearly always."""
     interval = sys.getswitchinterval()
     seen = iter([True, True, True, False])
-    monkeypatch.setattr("flask_taskq.interrupt._is_handling_locks", lambda _: next(seen))
+    monkeypatch.setattr("flask_taskq.interrupt._is_busy", lambda _: next(seen))
     runner = Runner()
     runner.start()
     assert runner.inside.wait(20)

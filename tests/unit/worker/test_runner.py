@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import gc
 import logging
+import math
 import sys
 import threading
 import traceback
@@ -21,9 +22,11 @@ from flask_taskq.engines.base import Done
 from flask_taskq.engines.base import Failed
 from flask_taskq.engines.base import GivenBack
 from flask_taskq.engines.base import Retry
+from flask_taskq.errors import LeaseLost
 from flask_taskq.errors import Retry as RetryError
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import SkipMessage
+from flask_taskq.errors import Snooze
 from flask_taskq.message import generate_id
 from flask_taskq.worker.runner import Runner
 from tests.support.apps import declare
@@ -58,6 +61,16 @@ def raising(exception):
         raise exception
 
     return fail
+
+
+def told(line, exception):
+    """An actor's function that is told to end, and does so."""
+
+    def end():
+        line.runner.current.tell(exception, math.inf)
+        line.runner.current.message.check_cancelled()
+
+    return end
 
 
 # What an actor returns
@@ -191,12 +204,31 @@ def test_leaving_by_sys_exit_is_retried(line):
 
 def test_shutdown_gives_the_job_back_uncharged(line, watcher):
     """It runs again elsewhere, and has as many runs left as before."""
-    actor = declare(line.broker, raising(Shutdown()), actor_name="actor", **once())
+    actor = declare(line.broker, told(line, Shutdown), actor_name="actor", **once())
     job = actor.send()
     assert type(line.run_next()) is GivenBack
     record = job.refresh().record
     assert (record.status, record.attempt, record.error) == (Status.QUEUED, 0, None)
     assert isinstance(watcher.given["after_process_message"][1]["exception"], Shutdown)
+
+
+@pytest.mark.parametrize("exception", [Shutdown, LeaseLost])
+def test_what_only_a_worker_may_say_is_a_failure_of_an_actor_that_says_it(line, exception):
+    """It would run again at once, uncharged, and so for ever."""
+    record = run_one(line, raising(exception("no")), **once())
+    assert (record.status, record.error.type) == (Status.FAILED, exception.__name__)
+
+
+@pytest.mark.needs("Retries")
+def test_an_actor_that_says_what_only_a_worker_may_say_is_retried(line):
+    """As after any failure; that it was told something else makes no difference."""
+
+    def fail():
+        line.runner.current.tell(LeaseLost, math.inf)
+        raise Shutdown
+
+    record = run_one(line, fail)
+    assert (record.status, record.attempt) == (Status.SCHEDULED, 1)
 
 
 def test_an_actor_can_end_its_job_by_skipping_it(line, watcher):
@@ -686,7 +718,7 @@ def test_a_job_is_one_line_at_info(line, clock, caplog):
         (lambda: None, logging.INFO, "succeeded"),
         (raising(SkipMessage()), logging.INFO, "succeeded"),
         (raising(ValueError("no")), logging.WARNING, "failed, runs again in 0 ms"),
-        (raising(Shutdown()), logging.INFO, "given back"),
+        (raising(Snooze(1)), logging.INFO, "put off: snoozed"),
         (lambda: object(), logging.ERROR, "failed"),
     ],
 )
