@@ -110,6 +110,8 @@ class Broker:
         self.run_awaited: Callable[[str, int | None], None] | None = None
         #: How clients see a record. An app puts here what knows of its routes.
         self.describe: Callable[[JobRecord], dict[str, Any]] = _describe_to_nobody
+        #: One for each coroutine that waits for a job.
+        self.awaiting: set[object] = set()
         for one in middleware:
             self.add_middleware(one)
 

@@ -191,8 +191,9 @@ class Gate:
                 if self._call is not key or self._sent == MOST:
                     return False
                 if not _is_busy(self.thread_id):
-                    if not _set_async_exception(self.thread_id, exception):
-                        return False
                     self._sent += 1
-                    return True
+                    if _set_async_exception(self.thread_id, exception):
+                        return True
+                    self._sent -= 1
+                    return False
         return False

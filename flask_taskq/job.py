@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from typing import cast
@@ -25,12 +27,24 @@ from .record import Status
 
 R_co = TypeVar("R_co", covariant=True)
 
-#: How long one wait of :meth:`Job.result` holds a thread, in milliseconds.
-_ASYNC_WAIT: Final = 1_000
+#: How often :meth:`Job.result` looks at the record, in seconds: at first, and in the end.
+_FIRST_LOOK: Final = 0.002
+_LAST_LOOK: Final = 0.05
+
+#: How much less often it does for each coroutine that waits, in seconds, so that all of them
+#: together never take more than a part of the process's time.
+_LOOK_COST: Final = 0.001
+
+#: How long it waits for the last look, in seconds: the threads may all be taken.
+_LAST_WAIT: Final = 0.5
 
 
 class JobSource(Protocol):
     """Where a handle looks its job up: a broker."""
+
+    @property
+    def awaiting(self) -> set[object]:
+        """Has one for each coroutine that waits for a job."""
 
     def get_record(self, job_id: str) -> JobRecord:
         """The record. Raises :exc:`JobNotFound`."""
@@ -49,6 +63,23 @@ class JobSource(Protocol):
 
     def describe(self, record: JobRecord) -> dict[str, Any]:
         """The record as clients see it."""
+
+
+class _Awaiting:
+    """Counts a coroutine among those that wait, as long as it does.
+
+    In a set, which threads with loops of their own can share.
+    """
+
+    def __init__(self, awaiting: set[object]) -> None:
+        self._awaiting = awaiting
+
+    def __enter__(self) -> Collection[object]:
+        self._awaiting.add(self)
+        return self._awaiting
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._awaiting.discard(self)
 
 
 class Job(Generic[R_co]):
@@ -133,19 +164,42 @@ class Job(Generic[R_co]):
         :raises ResultTimeout, ResultFailure, BadResult, JobNotFound: as :meth:`get_result`.
         """
         limit = None if timeout is None else milliseconds(timeout)
-        until = None if limit is None else time.monotonic() + limit / 1000
-        while not self.status.is_final:
-            left = None if until is None else round((until - time.monotonic()) * 1000)
-            if left is not None and left <= 0:
-                raise ResultTimeout(
-                    f"job {self.id} of actor {self.record.actor!r} is {self.status}"
-                    f" after {limit} ms"
-                )
-            # In slices, so that a coroutine that is cancelled leaves no thread behind.
-            self.record = await asyncio.to_thread(
-                self._source.wait_for_record, self.id, left, _ASYNC_WAIT
+        if not self.status.is_final:
+            with _Awaiting(self._source.awaiting) as others:
+                await self._await_end(limit, others)
+        if not self.status.is_final:
+            raise ResultTimeout(
+                f"job {self.id} of actor {self.record.actor!r} is {self.status}"
+                f" after {limit} ms"
             )
         return self._result()
+
+    async def _await_end(self, limit: int | None, others: Collection[object]) -> None:
+        """Look at the record until it is final or the milliseconds are over.
+
+        :param others: one for each of all coroutines that do this.
+        """
+        until = math.inf if limit is None else time.monotonic() + limit / 1000
+        interval = _FIRST_LOOK
+        while True:
+            # In a thread, which is busy for a moment only: those of an event loop are few, and
+            # one that waited for a job would keep all others waiting.
+            left = None if limit is None else max(0, round((until - time.monotonic()) * 1000))
+            late = None if left is None else left / 1000 + _LAST_WAIT
+            try:
+                async with asyncio.timeout(late) as over:
+                    self.record = await asyncio.to_thread(
+                        self._source.wait_for_record, self.id, left, 0
+                    )
+            except TimeoutError:
+                if not over.expired():
+                    raise
+                return
+            pause = until - time.monotonic()
+            if self.status.is_final or pause <= 0:
+                return
+            await asyncio.sleep(min(pause, max(interval, len(others) * _LOOK_COST)))
+            interval = min(interval * 1.5, _LAST_LOOK)
 
     def cancel(self) -> Self:
         """Cancel the job if no worker holds it, and ask for it if one does.
