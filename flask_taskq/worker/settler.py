@@ -96,6 +96,8 @@ class Settler:
         self._queue: SimpleQueue[Settlement | _Errand] = SimpleQueue()
         # How often a settlement could not be stored though the engine works.
         self._odd: Counter[str] = Counter()
+        #: Patience with the engine.
+        self.backoff = Backoff(hurrying, broker.clock)
         self._thread = threading.Thread(target=self._work, name="taskq-settler", daemon=True)
 
     def start(self) -> None:
@@ -123,7 +125,7 @@ class Settler:
         self._thread.join(timeout)
 
     def _work(self) -> None:
-        backoff = Backoff(self._hurrying)
+        backoff = self.backoff
         while True:
             batch, errand = self._collect()
             batch = self._reporter.complete(batch)
@@ -178,7 +180,7 @@ class Settler:
             stale, deliveries = self._consumer.settle_if_held(batch, limit)
         except Exception as error:
             log_failure("settle", error)
-            backoff.wait()
+            backoff.wait(error)
             return batch if isinstance(error, BrokerError) else self._single_out(batch, error)
         backoff.reset()
         self.finished += finished
@@ -200,7 +202,7 @@ class Settler:
         # It is not the engine that is out of order but one of these, which must not hold
         # up the others.
         if len(batch) > 1:
-            backoff = Backoff(self._hurrying)
+            backoff = Backoff(self._hurrying, self._broker.clock)
             return [left for one in batch for left in self._settle([one], backoff)]
         delivery = batch[0].delivery
         self._odd[delivery.id] += 1

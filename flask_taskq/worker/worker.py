@@ -59,6 +59,10 @@ _FETCH_TIMEOUT: Final = 30_000
 #: Jobs that have waited here so long for a thread, in milliseconds, go back to the engine.
 _HOARDING: Final = 1_000
 
+#: How long a process may find the engine out of reach, in milliseconds, while its supervisor
+#: reaches it: a job has perhaps used up or closed its file descriptors.
+_CUT_OFF: Final = 10_000
+
 #: How long jobs have to end, in milliseconds, once ``Shutdown`` was raised in them.
 _INTERRUPT_TIME: Final = 1_000
 
@@ -153,6 +157,9 @@ class Worker:
         self._prefetch = Prefetch(worker_threads, broker.clock)
         self._hungry = threading.Event()
         self._stopping = threading.Event()
+        # Patience with fetching, and when the lease was first renewed while it was needed.
+        self._backoff = Backoff(self._stopping, broker.clock)
+        self._reached_at: float | None = None
         self._hurrying = threading.Event()
         self._runners_left = worker_threads
         self._runners_ended = threading.Condition()
@@ -255,6 +262,9 @@ class Worker:
             self._give_back_unstarted()
         if self._known_actors not in (None, len(self.broker.actors)):
             self._add_late_queues()
+        if self._on_worn is not None and not self._stopping.is_set() and self._is_cut_off():
+            self.stop_fetching()
+            self._on_worn("it cannot reach the engine, which its supervisor can")
 
     def _add_late_queues(self) -> None:
         # A job has imported a module with actors. Nobody else may know them. (Not all that the
@@ -268,6 +278,24 @@ class Worker:
             self.queues = sorted([*self.queues, *late])
             self._consumer.interrupt()
             self._on_queues(late)
+
+    def _is_cut_off(self) -> bool:
+        """Whether the engine is out of reach for this process, and for it alone."""
+        failing = [one.failing for one in (self._backoff, self._settler.backoff)]
+        times = [one for one in failing if one is not None]
+        if not times:
+            self._reached_at = None
+            return False
+        began, last = max(times, key=lambda one: one[1] - one[0])
+        # Another process renews the lease. Once it can, this one has some tries to do so.
+        renewed_at = self.slots.renewed_at
+        if self._reached_at is None and renewed_at > began:
+            self._reached_at = renewed_at
+        return (
+            self._reached_at is not None
+            and last - self._reached_at > _CUT_OFF
+            and renewed_at - self._reached_at > _CUT_OFF / 2
+        )
 
     def interrupt(
         self, exception: type[Interrupt], wanted: Callable[[MessageProxy], bool]
@@ -385,7 +413,7 @@ class Worker:
 
     def _fetch_until_stopped(self) -> None:
         self.broker.emit_after("consumer_thread_boot", threading.current_thread())
-        backoff = Backoff(self._stopping)
+        backoff = self._backoff
         while not self._stopping.is_set():
             self._hungry.wait()
             self._hungry.clear()
@@ -402,7 +430,7 @@ class Worker:
                     self._attempt(self._recover_lease, backoff)
                 except Exception as error:
                     log_failure("fetch", error)
-                    backoff.wait()
+                    backoff.wait(error)
                 finally:
                     self._prefetch.answered()
         self.broker.emit_before("consumer_thread_shutdown", threading.current_thread())
@@ -412,7 +440,7 @@ class Worker:
             action()
         except Exception as error:
             log_failure("register", error)
-            backoff.wait()
+            backoff.wait(error)
 
     def _accept(self, deliveries: list[Delivery]) -> None:
         self._prefetch.take_in(deliveries)
