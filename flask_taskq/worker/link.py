@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 from typing import Final
 from typing import Literal
@@ -202,7 +203,8 @@ class Link:
 
     def leave_open(self) -> None:
         """Let it be closed by the system, with the end of the process, and not before."""
-        os.dup(self.fileno())
+        with suppress(OSError):  # a job has used up all descriptors
+            os.dup(self.fileno())
 
     def close(self) -> None:
         """Close this end."""

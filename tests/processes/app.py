@@ -1,5 +1,6 @@
 """The application that the tests' workers run. It tells the test what its jobs do."""
 
+import asyncio
 import ctypes
 import importlib
 import json
@@ -9,6 +10,9 @@ import os
 import pathlib
 import signal
 import socket
+import stat
+import subprocess
+import sys
 import threading
 import time
 
@@ -211,3 +215,113 @@ def lose_thread(name: str) -> None:
         ctypes.c_ulong(victim.ident or 0), ctypes.py_object(SystemExit)
     )
     tell("lost")
+
+
+def end_child(how: str) -> None:
+    """What a child process of a job does at its end, when it goes on as if it were the job."""
+    if how == "raises":
+        raise ValueError("in a child process")
+    if how == "exits":
+        sys.exit(5)
+
+
+def wait_for_child(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@taskq.actor(max_retries=0)
+def fork(how: str) -> int | None:
+    """A job that forks; the exit code of its child process."""
+    tell("start")
+    if pid := os.fork():
+        return wait_for_child(pid)
+    end_child(how)
+    return None
+
+
+@taskq.actor(max_retries=0)
+async def fork_on_the_loop(how: str) -> int | None:
+    """Likewise, in the thread of the event loop."""
+    tell("start")
+    if pid := os.fork():
+        return wait_for_child(pid)
+    if how == "awaits":
+        await asyncio.get_running_loop().create_future()
+    if how == "yields":
+        # The loop itself is not there any more to be asked for anything.
+        await _Pass()
+    end_child(how)
+    return None
+
+
+class _Pass:
+    def __await__(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+@taskq.actor(max_retries=0)
+async def fork_beside_the_loop(how: str) -> int | None:
+    """Likewise, in a thread that the event loop lends."""
+    return await asyncio.to_thread(fork.fn, how)
+
+
+@taskq.actor(max_retries=0)
+async def tick(times: int) -> None:
+    """A job that gives its thread to others again and again, and tells where it is."""
+    tell("start")
+    for _ in range(times):
+        await asyncio.sleep(0)
+        tell("tick")
+
+
+@taskq.actor
+def fork_and_crash() -> None:
+    """A job whose child process ends before the job kills its own process."""
+    tell("start")
+    if pid := os.fork():
+        wait_for_child(pid)
+        os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait()
+
+
+@taskq.actor
+def leave_orphans(fifo: str, count: int) -> None:
+    """A job that leaves processes behind, which end when a line can be read from this."""
+    for _ in range(count):
+        subprocess.run(["sh", "-c", f"read line < {fifo} &"], check=True)
+
+
+@taskq.actor
+def exit_quietly() -> None:
+    """A job that ends its process as if all were well."""
+    tell("start")
+    os._exit(0)
+
+
+@taskq.actor(time_limit=None)
+def close_descriptors() -> None:
+    """A job that closes files which are not its own, and stays."""
+    tell("start")
+    os.closerange(3, 1_024)
+    threading.Event().wait()
+
+
+@taskq.actor
+def write_to_sockets(text: str) -> int:
+    """A job that writes to sockets which are not its own."""
+    tell("start")
+    for descriptor in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.write(descriptor, text.encode())
+        except OSError:
+            pass
+    return os.getpid()
+
+
+@taskq.actor
+def leave_a_thread() -> int:
+    """A job that leaves a thread behind which never ends."""
+    tell("start")
+    threading.Thread(target=threading.Event().wait).start()
+    return os.getpid()
