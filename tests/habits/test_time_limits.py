@@ -20,8 +20,10 @@ from flask_taskq.clock import Clock
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.hooks import Middleware
+from flask_taskq.job import Job
 from tests.support.apps import declare
 from tests.support.apps import messages
+from tests.support.machine_time import machine_seconds
 
 pytestmark = pytest.mark.needs("TimeLimit")
 
@@ -553,3 +555,71 @@ def test_limits_at_random_moments_leave_the_log_open(make, start, final):
     finally:
         log.removeHandler(handler)
         log.propagate = True
+
+
+# A job that waits for another one
+
+
+@pytest.fixture
+def waiting(make, start):
+    """A worker with a job that waits long for another one, which nobody runs."""
+    broker = make(max_retries=0, hard_limit_grace=60_000)
+    begun = threading.Semaphore(0)
+
+    def wait(job_id):
+        begun.release()
+        return Job(broker.get_record(job_id), broker).get_result(block=True, timeout=None)
+
+    declare(broker, lambda: None, actor_name="never", queue_name="nobody")
+    actor = declare(broker, wait, time_limit=None)
+
+    def send(**options):
+        job_id = broker.actors["never"].send().id
+        job = actor.send_with_options(args=(job_id,), **options)
+        assert begun.acquire(timeout=PATIENCE)
+        return job, time.monotonic()
+
+    worker = start(broker, threads=1, queues=["default"])
+    return broker, worker, send
+
+
+def test_a_job_that_waits_for_another_hears_its_time_limit(waiting, final):
+    """It does not take the end of its process to end it."""
+    _, _, send = waiting
+    job, began = send(time_limit=200)
+    record = final(job)
+    assert (record.status, record.error.code) == (Status.FAILED, "time_limit")
+    assert machine_seconds(began) < 1
+    assert "get_result" in record.error.traceback
+
+
+def test_a_job_that_waits_for_another_hears_that_it_was_cancelled(waiting, final):
+    """At once when its worker knows: there is no better place to end than a wait."""
+    _, worker, send = waiting
+    job, _ = send()
+    job.cancel()
+    began = time.monotonic()
+    worker.tick()
+    record = final(job)
+    assert (record.status, record.error.type) == (Status.CANCELLED, "JobCancelled")
+    assert machine_seconds(began) < 0.5
+
+
+def test_a_job_that_waits_for_another_hears_that_its_worker_stops(waiting):
+    """It is given back, and the worker ends."""
+    _, worker, send = waiting
+    job, _ = send()
+    began = time.monotonic()
+    worker.stop(0)
+    assert machine_seconds(began) < 1.5
+    record = job.refresh().record
+    assert (record.status, record.attempt) == (Status.QUEUED, 0)
+
+
+def test_waits_that_were_given_up_keep_no_other_job_waiting(waiting, final):
+    """Each has left the engine a call that goes on for a while."""
+    _, _, send = waiting
+    for _ in range(3):
+        job, began = send(time_limit=50)
+        assert final(job).error.code == "time_limit"
+        assert machine_seconds(began) < 1

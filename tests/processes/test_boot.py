@@ -289,3 +289,72 @@ def test_a_locked_database_delays_jobs_and_loses_none(
     locker.close()
     assert_all_succeeded(taskq, ids)
     assert set(recorder.runs().values()) == {1}
+
+
+PATCHED = """
+import os
+import sys
+import types
+
+from flask import Flask
+from flask_taskq import TaskQ
+
+# As a library does that replaces parts of the standard library.
+module, function = os.environ["TEST_PATCHES"].split(":")
+sys.modules[module] = types.ModuleType(module)
+setattr(sys.modules[module], function, lambda name: name == os.environ["TEST_PATCHED"])
+
+taskq = TaskQ()
+
+
+def create_app():
+    app = Flask(__name__, instance_path=os.environ["TEST_FOLDER"])
+    app.config.from_prefixed_env()
+    taskq.init_app(app)
+    return app
+"""
+
+
+@pytest.mark.parametrize(
+    ("patches", "library"),
+    [
+        ("gevent.monkey:is_module_patched", "gevent"),
+        ("eventlet.patcher:is_monkey_patched", "eventlet"),
+    ],
+)
+def test_an_app_that_has_patched_threads_is_refused(
+    start_worker: START, tmp_path: Path, patches: str, library: str
+) -> None:
+    """It would run no job and say nothing. The error names the library."""
+    (tmp_path / "patched.py").write_text(PATCHED)
+    worker = start_worker(
+        app=f"{tmp_path}/patched.py", TEST_PATCHES=patches, TEST_PATCHED="threading"
+    )
+    assert worker.wait() == 2
+    assert f"those of {library} (threading)" in worker.log
+
+
+def test_an_app_that_has_patched_nothing_a_worker_needs_is_served(
+    start_worker: START, tmp_path: Path
+) -> None:
+    """The library may be there without having replaced anything."""
+    (tmp_path / "patched.py").write_text(PATCHED)
+    patches = "gevent.monkey:is_module_patched"
+    worker = start_worker(
+        app=f"{tmp_path}/patched.py", TEST_PATCHES=patches, TEST_PATCHED="builtins"
+    )
+    worker.wait_until_ready(1)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_an_app_whose_error_has_odd_text_is_shown(
+    start_worker: START, tmp_path: Path, check: bool
+) -> None:
+    """Half a surrogate pair, as in the name of a file that is not UTF-8."""
+    (tmp_path / "odd.py").write_text('raise FileNotFoundError("no such file: caf\\udce9.toml")')
+    worker = start_worker(*(["--check"] if check else []), app=f"{tmp_path}/odd.py")
+    worker.wait_for_log(r"FileNotFoundError: no such file: caf\\udce9\.toml")
+    if check:
+        assert worker.wait() == 2
+    else:
+        worker.wait_for_log("starting another process")

@@ -49,7 +49,7 @@ def container(env: dict[str, str]) -> Iterator[int]:
 
 
 def children_of(parent: int) -> list[int]:
-    """All processes below this one, with those that have ended and that nobody has waited for."""
+    """All processes below this one, also those that have ended and wait to be asked how."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

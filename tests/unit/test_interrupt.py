@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import random
 import sys
 import threading
@@ -14,10 +15,12 @@ from typing import Final
 
 import pytest
 
+from flask_taskq.engines.sqlite import forks
 from flask_taskq.errors import Interrupt
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.interrupt import Gate
+from flask_taskq.interrupt import keep_out_of_forks
 from flask_taskq.interrupt import MOST
 
 KEY: Final = "the call"
@@ -289,3 +292,79 @@ def test_a_thread_that_handles_locks_again_and_again_is_hit_in_between(
     runner.join(20)
     assert isinstance(runner.caught, TimeLimitExceeded)
     assert sys.getswitchinterval() == interval
+
+
+def test_nothing_is_raised_in_code_of_the_package() -> None:
+    """It may be about to send a job, or to get ready for a fork."""
+    runner = Runner()
+    code = compile("while not runner.leave: pass", __file__, "exec")
+    names = {"__name__": "flask_taskq.engines.sqlite.forks", "runner": runner}
+    over = threading.Event()
+
+    def stay() -> None:
+        runner.inside.set()
+        exec(code, names)
+        over.set()
+        while True:
+            pass
+
+    runner._stay = stay  # type: ignore[method-assign]
+    runner.start()
+    assert runner.inside.wait(20)
+    while not stands_in(runner, "<module>"):
+        pass
+    assert not runner.gate.raise_inside(KEY, Shutdown)
+    runner.leave = True
+    assert over.wait(20)
+    assert runner.gate.raise_inside(KEY, Shutdown)
+    runner.join(20)
+    assert isinstance(runner.caught, Shutdown)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_nothing_is_raised_while_the_process_forks() -> None:
+    """The interpreter would print it, and leave out the rest of what is to be done then."""
+    keep_out_of_forks()
+    runner = Runner()
+    runner.start()
+    assert runner.inside.wait(20)
+    answers = []
+
+    def ask() -> None:
+        if is_asking:
+            answers.append(runner.gate.raise_inside(KEY, Shutdown))
+
+    # Runs after the steps of the package, which were there first.
+    is_asking = False
+    os.register_at_fork(after_in_parent=ask)
+    is_asking = True
+    monitor = Fork(ask)
+    monitor.fork()
+    is_asking = False
+    assert answers[0] is False
+    assert answers[-1] is True
+    runner.join(20)
+    assert isinstance(runner.caught, Shutdown)
+
+
+class Fork:
+    """Forks, and asks in the midst of it.
+
+    :param ask: called between the first step before the fork and the last one after it.
+    """
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self._ask = ask
+
+    def fork(self) -> None:
+        forks.watch(self)
+        if os.fork() == 0:
+            os._exit(0)
+        os.wait()
+
+    def rest(self) -> Iterator[None]:
+        self._ask()
+        return iter(())
+
+    def after_fork_in_child(self) -> None:
+        pass

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -18,6 +20,7 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
 from tests.support.apps import once
+from tests.support.machine_time import machine_seconds
 
 
 @pytest.fixture
@@ -215,3 +218,61 @@ def test_a_handle_reads_nothing_when_it_is_made(add):
     """A record is enough to make one."""
     job = add.send(1, 2)
     assert Job(job.record, source=None).status is Status.QUEUED
+
+
+def test_a_thousand_coroutines_stop_waiting_in_time(add):
+    """They share a few threads, and none keeps one for itself."""
+
+    async def wait(job):
+        with pytest.raises(ResultTimeout):
+            await job.result(timeout=1_000)
+
+    async def main():
+        await asyncio.gather(*(wait(job) for job in sent))
+
+    sent = [add.send(n, 1) for n in range(1_000)]
+    began = time.monotonic()
+    asyncio.run(main())
+    assert machine_seconds(began) < 2
+
+
+def test_a_thousand_coroutines_get_their_results(line, add):
+    """Each soon after its job has ended."""
+
+    async def main():
+        waiting = [asyncio.ensure_future(job.result(timeout=60_000)) for job in sent]
+        for _ in sent:
+            await asyncio.to_thread(line.run_next)
+        return await asyncio.gather(*waiting)
+
+    sent = [add.send(n, 1) for n in range(1_000)]
+    assert asyncio.run(main()) == list(range(1, 1_001))
+
+
+def test_a_coroutine_stops_waiting_though_all_threads_are_busy(add):
+    """With what the app does in them."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = asyncio.ensure_future(asyncio.to_thread(go_on.wait, 60))
+        with pytest.raises(ResultTimeout):
+            await add.send(1, 2).result(timeout=100)
+        assert not busy.done()
+        go_on.set()
+        await busy
+
+    go_on = threading.Event()
+    asyncio.run(main())
+
+
+def test_an_engine_that_is_out_of_reach_is_told_to_a_coroutine(line, add):
+    """It does not look like a wait that was too long."""
+
+    def gone(job_id):
+        raise TimeoutError("by the engine")
+
+    job = add.send(1, 2)
+    line.engine.jobs.get = gone
+    with pytest.raises(TimeoutError, match="by the engine"):
+        asyncio.run(job.result(timeout=60_000))

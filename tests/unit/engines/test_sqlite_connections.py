@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sqlite3
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from flask_taskq.engines.base import Holder
 from flask_taskq.engines.base import HOUSEKEEPING_LIMIT
 from flask_taskq.engines.sqlite import SQLiteEngine
 from flask_taskq.engines.sqlite.database import Database
+from flask_taskq.engines.sqlite.sender import PATIENCE
 from flask_taskq.errors import BrokerConnectionError
 from flask_taskq.errors import BrokerFull
 from flask_taskq.errors import ConnectionClosed
@@ -33,6 +35,7 @@ from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import given_back
 from tests.support.moment import Moment
+from tests.support.machine_time import machine_seconds
 
 Connection = sqlite3.Connection
 
@@ -606,3 +609,52 @@ def test_a_job_given_back_wakes_consumers_of_other_processes(bench: Bench, path:
         bench.settle(given_back(delivery))
         assert [again.id for again in fetching.result(20)] == [delivery.id]
     other.close()
+
+
+class Meddling(Clock):
+    """Lets something happen in the first wait, and passes the others over."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return False
+
+
+@pytest.mark.parametrize("how", ["fork", "close"])
+def test_who_waits_sees_what_was_stored_while_the_connection_was_opened_anew(
+    bench: Bench, path: Path, how: str
+) -> None:
+    """What SQLite counts begins anew with each connection, and may look as it did before."""
+    delivery = bench.running()
+    clock = Meddling()
+    other = new_engine(path, clock)
+
+    def end_it() -> None:
+        bench.settle(done(delivery))
+        if how == "fork":
+            assert os.waitpid(fork(lambda: None), 0)[1] == 0
+        else:
+            other.close()
+
+    clock.meanwhile = end_it
+    record = other.jobs.wait(delivery.id, 2_000)
+    assert record is not None and record.status is Status.SUCCEEDED
+    other.close()
+
+
+def test_a_fork_wakes_those_who_wait_for_their_turn(bench: Bench, path: Path) -> None:
+    """They are not left to find out by themselves that the connection is free again."""
+    store: Any = bench.engine._store  # type: ignore[attr-defined]
+    resting = store.sender.rest()
+    next(resting)
+    with ThreadPoolExecutor() as pool:
+        sending = [pool.submit(bench.send) for _ in range(2)]
+        wait_until(lambda: len(store.sender._waiting) == 2)
+        began = time.monotonic()
+        resting.close()
+        ids = {future.result(20) for future in sending}
+    assert machine_seconds(began) < PATIENCE / 2
+    assert ids <= stored(path)

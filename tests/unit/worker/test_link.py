@@ -12,6 +12,7 @@ from flask_taskq.worker.link import ChildSpec
 from flask_taskq.worker.link import Configured
 from flask_taskq.worker.link import Died
 from flask_taskq.worker.link import Drain
+from flask_taskq.worker.link import GarbledError
 from flask_taskq.worker.link import Link
 from flask_taskq.worker.link import Quit
 from flask_taskq.worker.link import Ready
@@ -129,3 +130,50 @@ def test_a_spec_survives_the_command_line():
     )
     text = msgspec.json.encode(spec).decode()
     assert msgspec.json.decode(text, type=ChildSpec) == spec
+
+
+def test_half_a_surrogate_pair_arrives_escaped(ends):
+    """As in the name of a file that is not UTF-8; JSON has no other way to write it."""
+    one, other = ends
+    one.send(Refused("app", "no such file: caf\udce9.toml"))
+    one.send(Configured(Settings(broker_url="sqlite:///\udce9"), ["default"]))
+    refused, configured = other.receive()
+    assert refused.text == r"no such file: caf\udce9.toml"
+    assert configured.settings.broker_url == r"sqlite:///\udce9"
+
+
+@pytest.mark.parametrize(
+    "data", [b"hello\n", b"\xff\xfe\n", b"{}\n", b"[" * 10_000 + b"\n", b'{"type":"Worn"}\n']
+)
+def test_what_nobody_says_is_an_error_of_its_own(ends, data):
+    """A job may write to any descriptor. What comes later can be heard."""
+    one, other = ends
+    one._socket.sendall(data)
+    with pytest.raises(GarbledError):
+        other.receive()
+    one.send(Quit())
+    assert other.receive() == [Quit()]
+
+
+def test_what_has_no_end_is_not_kept(ends, monkeypatch):
+    """The other end would need ever more memory."""
+    monkeypatch.setattr("flask_taskq.worker.link._LONGEST", 1_000)
+    one, other = ends
+    one._socket.sendall(b"x" * 1_001)
+    with pytest.raises(GarbledError):
+        other.receive()
+
+
+def test_an_end_whose_descriptor_is_another_file_is_not_whole(ends, tmp_path):
+    """A job has closed it, and the next file that is opened gets its number."""
+    one, _ = ends
+    assert one.is_whole()
+    descriptor = os.dup(one.fileno())
+    os.close(one.fileno())
+    assert not one.is_whole()
+    with open(tmp_path / "other", "w") as file:
+        os.dup2(file.fileno(), one.fileno())
+    assert not one.is_whole()
+    os.dup2(descriptor, one.fileno())
+    os.close(descriptor)
+    assert one.is_whole()

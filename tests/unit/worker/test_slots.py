@@ -143,3 +143,24 @@ def test_a_closed_table_has_let_go_of_the_memory():
     table.close()
     assert isinstance(table._memory, mmap.mmap)
     assert table._memory.closed
+
+
+def test_a_table_that_was_overwritten_can_be_read():
+    """Nothing that a job does with a descriptor may end whoever reads the table."""
+    fd = SlotTable.open_file()
+    table = SlotTable(2, fd)
+    os.pwrite(fd, b"\xff" * 192, 0)
+    assert len(table.started()) == 2
+    table.close()
+    os.close(fd)
+
+
+def test_a_table_cannot_be_made_smaller():
+    """Whoever reads memory that is not there any more dies."""
+    fd = SlotTable.open_file()
+    table = SlotTable(2, fd)
+    with pytest.raises(PermissionError):
+        os.truncate(fd, 0)
+    assert table.started() == []
+    table.close()
+    os.close(fd)

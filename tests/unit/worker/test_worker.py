@@ -5,6 +5,7 @@ import ctypes
 import itertools
 import logging
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -912,3 +913,52 @@ def test_a_queue_to_which_a_job_only_sends_is_not_served(broker, add, start):
     worker.tick()
     assert result(add.send(1, 2)) == 3
     assert (worker.queues, sent.refresh().status) == (["default"], Status.QUEUED)
+
+
+def test_a_process_that_alone_cannot_reach_the_engine_asks_to_be_replaced(
+    start, broker, add, monkeypatch
+):
+    """Its lease is renewed by its supervisor, and its jobs would be stuck for ever."""
+    monkeypatch.setattr("flask_taskq.worker.worker._CUT_OFF", 100)
+    worn = []
+    is_gone = threading.Event()
+    worker = start(on_worn=worn.append)
+
+    def gone(*args):
+        is_gone.set()
+        raise ConnectionClosed("no descriptor is left")
+
+    worker._consumer.settle_if_held = gone
+    add.send(1, 2)
+    assert is_gone.wait(PATIENCE)
+    worker.tick()
+    assert worn == [], "the supervisor may not reach it either"
+    until = time.monotonic() + PATIENCE
+    nobody = threading.Event()
+    while not worn and time.monotonic() < until:
+        worker.slots.renewed_at = worker._clock.monotonic()  # as the supervisor does
+        worker.tick()
+        nobody.wait(0.01)
+    assert worn == ["it cannot reach the engine, which its supervisor can"]
+
+
+def test_a_process_that_reaches_the_engine_again_is_left_alone(start, broker, add, monkeypatch):
+    """However long nobody could: whoever comes back first may not be this one."""
+    monkeypatch.setattr("flask_taskq.worker.worker._CUT_OFF", 100)
+    worn = []
+    worker = start(on_worn=worn.append)
+    settle = worker._consumer.settle_if_held
+    failures = iter(range(4))
+
+    def flaky(*args):
+        for _ in failures:
+            raise ConnectionClosed("the server starts")
+        worker.slots.renewed_at = worker._clock.monotonic()
+        return settle(*args)
+
+    worker._consumer.settle_if_held = flaky
+    job = add.send(1, 2)
+    while not job.refresh().status.is_final:
+        worker.tick()
+    worker.tick()
+    assert worn == []
