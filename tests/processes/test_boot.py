@@ -351,9 +351,9 @@ def test_an_app_whose_error_has_odd_text_is_shown(
     start_worker: START, tmp_path: Path, check: bool
 ) -> None:
     """Half a surrogate pair, as in the name of a file that is not UTF-8."""
-    (tmp_path / "odd.py").write_text('raise FileNotFoundError("no such file: caf\\udce9.toml")')
+    (tmp_path / "odd.py").write_text('raise FileNotFoundError("no such file: odd\\udce9.toml")')
     worker = start_worker(*(["--check"] if check else []), app=f"{tmp_path}/odd.py")
-    worker.wait_for_log(r"FileNotFoundError: no such file: caf\\udce9\.toml")
+    worker.wait_for_log(r"FileNotFoundError: no such file: odd\\udce9\.toml")
     if check:
         assert worker.wait() == 2
     else:
