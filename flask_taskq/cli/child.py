@@ -103,6 +103,7 @@ def check(arguments: argparse.Namespace, spec: ChildSpec, link: Link) -> None:
         app = _load_app(arguments)
         broker = _find_broker(app)
         modules = _import_actors(app, broker)
+        _refuse_patches()
         modules = sorted({*modules, *(one.fn.__module__ for one in broker.actors.values())})
         link.send(_describe(broker))
         _connect(broker, spec.worker_id, spec.connect_timeout)

@@ -18,6 +18,7 @@ from .findings import find_warnings
 from .link import Checked
 from .link import ChildSpec
 from .link import Configured
+from .link import GarbledError
 from .link import Refused
 from .link import Word
 from .os_signals import catch_signals
@@ -62,7 +63,11 @@ def check(options: SupervisorOptions, clock: Clock, show: Callable[[str, str], N
             while child.link.is_open or child.process.poll() is None:
                 ready = [key.fileobj for key, _ in selector.select()]
                 if child.link in ready:
-                    words += child.link.receive()
+                    try:
+                        words += child.link.receive()
+                    except GarbledError as error:
+                        logger.error("building the app has written to its supervisor %s", error)
+                        child.kill()
                     if not child.link.is_open:
                         selector.unregister(child.link)
                 if signals in ready and (number := _find_end(signals)) is not None:
