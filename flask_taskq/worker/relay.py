@@ -63,12 +63,21 @@ class EngineRelay:
     def serve_this_thread(self, hear: Callable[[], None] = lambda: None) -> None:
         """Make the calls of the thread that calls this.
 
-        :param hear: called again and again while it waits; raises what ends the wait.
+        :param hear: called again and again in a :meth:`wait`; raises what ends it.
         """
         self._served.hear = hear
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function of the engine, and wait for what it returns or raises."""
+        return self._relay(function, args, may_end=False)
+
+    def wait(self, function: Callable[..., Any], *args: Any) -> Any:
+        """As :meth:`call`, but give it up when whoever waits hears that it should end."""
+        return self._relay(function, args, may_end=True)
+
+    def _relay(
+        self, function: Callable[..., Any], args: tuple[Any, ...], *, may_end: bool
+    ) -> Any:
         hear = getattr(self._served, "hear", None)
         if hear is None:
             return self._call(function, *args)
@@ -78,7 +87,8 @@ class EngineRelay:
         call = _Call(function, args)
         self._pool.submit(call.make)
         while not call.is_made.acquire(timeout=_HEAR):
-            hear()
+            if may_end:
+                hear()
             if self._is_closed:
                 raise ConnectionClosed("the worker that ran this job has stopped")
         if call.error is not None:

@@ -151,6 +151,7 @@ class Worker:
         # Runs that do not end, and have been settled without.
         self._given_up: dict[Runner, Run] = {}
         self._call_engine = broker.call_engine
+        self._wait_in_engine = broker.wait_in_engine
         self._relay = EngineRelay(self._call_engine, worker_threads)
         # Fetcher and settler -> runners -> settler; None ends a runner.
         self._deliveries: SimpleQueue[Delivery | None] = SimpleQueue()
@@ -238,6 +239,7 @@ class Worker:
         keep_out_of_forks()
         self._lease.begin()
         self.broker.call_engine = self._relay.call
+        self.broker.wait_in_engine = self._relay.wait
         announce()
         self._watch.start()
         if self._loop is not None:
@@ -343,6 +345,7 @@ class Worker:
             self.hurry()
         if self.broker.call_engine == self._relay.call:
             self.broker.call_engine = self._call_engine
+            self.broker.wait_in_engine = self._wait_in_engine
         self._relay.close()
         self.broker.emit_after("worker_shutdown", self)
 

@@ -223,17 +223,21 @@ def test_a_handle_reads_nothing_when_it_is_made(add):
 def test_a_thousand_coroutines_stop_waiting_in_time(add):
     """They share a few threads, and none keeps one for itself."""
 
+    waits = []
+
     async def wait(job):
+        began = time.monotonic()
         with pytest.raises(ResultTimeout):
             await job.result(timeout=1_000)
+        waits.append((time.monotonic() - began, began))
 
     async def main():
         await asyncio.gather(*(wait(job) for job in sent))
 
     sent = [add.send(n, 1) for n in range(1_000)]
-    began = time.monotonic()
     asyncio.run(main())
-    assert machine_seconds(began) < 2
+    longest, began = max(waits)
+    assert machine_seconds(began, began + longest) < 2
 
 
 def test_a_thousand_coroutines_get_their_results(line, add):

@@ -136,7 +136,7 @@ def test_half_a_surrogate_pair_arrives_escaped(ends):
     """As in the name of a file that is not UTF-8; JSON has no other way to write it."""
     one, other = ends
     one.send(Refused("app", "no such file: odd\udce9.toml"))
-    one.send(Configured(Settings(broker_url="sqlite:///\udce9"), ["default"]))
+    one.send(Configured(Settings(broker_url="sqlite:///\udce9"), ["default"], {}))
     refused, configured = other.receive()
     assert refused.text == r"no such file: odd\udce9.toml"
     assert configured.settings.broker_url == r"sqlite:///\udce9"
