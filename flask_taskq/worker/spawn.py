@@ -35,6 +35,7 @@ class Child:
     :param kill_at: when it is killed, if it was told to end by a certain time.
     :param was_killed: whether it was killed for not ending.
     :param overdue: jobs over their hard time limit, for which it is killed.
+    :param cut_off_at: when it is killed unless it has ended, since it has closed its link.
     :param is_cut_off: whether it cannot be told anything, and nothing that it says makes
         sense, for which it is killed.
     """
@@ -51,6 +52,7 @@ class Child:
     kill_at: float | None = None
     was_killed: bool = False
     overdue: Sequence[str] = ()
+    cut_off_at: float | None = None
     is_cut_off: bool = False
 
     def tell(self, order: Drain | Quit, kill_at: float | None) -> None:
@@ -73,7 +75,7 @@ class Child:
 
     def cut_off(self) -> None:
         """End it, since no order reaches it. What it runs may be the cause."""
-        self.is_cut_off = True
+        self.is_cut_off, self.cut_off_at = True, None
         self.process.kill()
 
     def last_words(self) -> list[Word]:

@@ -62,6 +62,8 @@ _OVERTIME: Final = 3_000
 _QUIT_TIME: Final = 1_500
 #: How long a child has to write down where it is before it is killed, in milliseconds.
 _LAST_WORDS: Final = 300
+#: How long the end of a child may follow that of its link, in milliseconds.
+_LAST_BREATH: Final = 100
 #: How long the jobs of dead children may take to hand back at the end, in milliseconds.
 _LAST_ERRANDS: Final = 1_000
 
@@ -177,7 +179,9 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Until a child says something, a signal comes, or something is due."""
-        due = [self._crew.next_due(), *(child.kill_at for child in self._crew.children)]
+        due = [self._crew.next_due()]
+        for child in self._crew.children:
+            due += [child.kill_at, child.cut_off_at]
         times = [at for at in due if at is not None]
         now = self._clock.monotonic()
         timeout = max(0.0, min(times) - now) / 1000 if times else None
@@ -195,12 +199,13 @@ class Supervisor:
         if not child.link.is_open:
             # The end of the process is told by SIGCHLD.
             self._selector.unregister(child.link)
+            now = self._clock.monotonic()
             if child.ready_at is not None:
-                # The system closes it with the end of the process, which this cannot change;
-                # or else a job has closed it, and the process would live on unheard.
-                child.cut_off()
+                # The system closes it with the end of the process. If it does not end, a job
+                # has closed it, and the process would live on unheard.
+                child.cut_off_at = now + _LAST_BREATH
             elif child.kill_at is None:
-                child.kill_at = self._clock.monotonic() + _OVERTIME
+                child.kill_at = now + _OVERTIME
 
     def _replace_garbled(self, child: Child, error: GarbledError) -> None:
         pid = child.process.pid
@@ -419,6 +424,8 @@ class Supervisor:
                     )
                     child.kill_for(jobs, now + _LAST_WORDS)
         for child in self._crew.children:
+            if child.cut_off_at is not None and child.cut_off_at <= now:
+                child.cut_off()
             if child.kill_at is not None and child.kill_at <= now:
                 logger.error("process %d does not end: killing it", child.process.pid)
                 child.kill()
