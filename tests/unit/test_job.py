@@ -273,10 +273,10 @@ def test_a_coroutine_stops_waiting_though_all_threads_are_busy(add):
 def test_an_engine_that_is_out_of_reach_is_told_to_a_coroutine(line, add):
     """It does not look like a wait that was too long."""
 
-    def gone(job_id):
+    def gone(job_id, timeout):
         raise TimeoutError("by the engine")
 
     job = add.send(1, 2)
-    line.engine.jobs.get = gone
+    line.engine.jobs.wait = gone
     with pytest.raises(TimeoutError, match="by the engine"):
         asyncio.run(job.result(timeout=60_000))
