@@ -356,7 +356,7 @@ class Handle:
         try:
             # Without waiting: the other thread may be waiting for this one's handle. And by the
             # loop's own step, which no exception from outside can part from what it gives.
-            for is_taken in iter(partial(self._lock.acquire, False), False):
+            for is_taken in iter(partial(self._lock.acquire, False), False):  # noqa: B007
                 if self._watch is not None and not self._is_current(self._watch):
                     self._drop()
                 break

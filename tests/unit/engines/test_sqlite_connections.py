@@ -34,8 +34,8 @@ from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import given_back
-from tests.support.moment import Moment
 from tests.support.machine_time import machine_seconds
+from tests.support.moment import Moment
 
 Connection = sqlite3.Connection
 
