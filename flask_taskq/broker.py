@@ -102,8 +102,9 @@ class Broker:
         #: How a call of the engine is made. A worker routes it through threads of its own,
         #: because an exception that is raised into a job must not hit a connection.
         self.call_engine: Callable[..., Any] = _call
-        #: Likewise one that may take long, and that a job which is told to end gives up.
-        self.wait_in_engine: Callable[..., Any] = _call
+        #: Likewise one that may take long, which a job that is told to end gives up; None for
+        #: no difference.
+        self.wait_in_engine: Callable[..., Any] | None = None
         #: Runs jobs, by their ids, before whoever sent them goes on; None leaves them to
         #: workers.
         self.run_at_once: Callable[[list[str]], None] | None = None
@@ -506,12 +507,12 @@ class Broker:
         if at_once is not None:
             timeout = at_once if timeout is None else min(timeout, at_once)
         # In slices where a thread is lent for it: should the wait be given up, it is free soon.
-        is_lent = self.wait_in_engine is not _call
+        call, is_lent = self.wait_in_engine or self.call_engine, self.wait_in_engine is not None
         until = math.inf if timeout is None else self.clock.monotonic() + timeout
         while True:
             left = max(0.0, until - self.clock.monotonic())
             wait = math.ceil(min(left, _SLICE)) if is_lent else timeout
-            record = _known(job_id, self.wait_in_engine(self.engine.jobs.wait, job_id, wait))
+            record = _known(job_id, call(self.engine.jobs.wait, job_id, wait))
             is_over = not is_lent or self.clock.monotonic() >= until
             if record.status.is_final or is_over:
                 return record
