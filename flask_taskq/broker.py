@@ -349,13 +349,15 @@ class Broker:
         """
         now = self.clock.now()
         sent = [self._check(message, delay, now) for message in messages]
-        for message, wait in sent:
+        for message, wait, _ in sent:
             self.emit_before("enqueue", message, wait)
         envelopes = [
-            self._seal(message, now, now + wait if wait else None) for message, wait in sent
+            self._seal(message, wait, eta, now) if wait or eta else self._seal(message)
+            for message, wait, eta in sent
         ]
-        self.call_engine(self.engine.enqueue, envelopes)
-        for message, wait in sent:
+        # The machine's clock may be wrong: what is stored goes by the engine's.
+        now = self.call_engine(self.engine.enqueue, envelopes)
+        for message, wait, _ in sent:
             self.emit_after("enqueue", message, wait)
         if self.run_at_once is None:
             return [Job(_first_record(envelope, now), self) for envelope in envelopes]
@@ -365,8 +367,9 @@ class Broker:
 
     def _check(
         self, message: Message, delay: int | timedelta | None, now: int
-    ) -> tuple[Message, int | None]:
-        """A message as it will be stored, and how many milliseconds it must wait."""
+    ) -> tuple[Message, int | None, int | None]:
+        """A message as it will be stored, how many milliseconds it must wait, and until when
+        if it says that itself."""
         if (
             type(message) is not Message
             or type(message.args) is not tuple
@@ -380,19 +383,19 @@ class Broker:
             check_unknown(message.args, message.kwargs, message.actor_name)
         else:
             actor.arguments.check(message.args, message.kwargs)
-        wait = None
+        wait = eta = None
         if message.options:  # most have none, and pay nothing for those of others
             self._refuse_declared_options(message)
             owner = f"a message for actor {message.actor_name!r}"
             self._check_options(owner, message.options, self.actor_options | _MESSAGE_OPTIONS)
-            wait = _find_wait(message, now)
+            wait, eta = _find_wait(message, now)
             if math.inf in message.options.values():
                 message = message.copy(options=self._without_infinity(message.options))
         if actor is None:
             message = message.copy(options={UNCHECKED: True})
         if delay is not None:
-            wait = check_delay(milliseconds(delay), message.actor_name)
-        return message, wait
+            wait, eta = check_delay(milliseconds(delay), message.actor_name), None
+        return message, wait, eta
 
     def follow_up(self, message: MessageProxy, actor_name: str, *args: Any) -> None:
         """Send a message together with the outcome of a run, for ``after_`` hooks.
@@ -414,9 +417,11 @@ class Broker:
             actor.arguments.check(args, {})
         next_message = actor.message(*args)
         self.emit_before("enqueue", next_message, None)
-        message.follow_ups += (self._seal(next_message, self.clock.now(), None),)
+        message.follow_ups += (self._seal(next_message),)
 
-    def _seal(self, message: Message, now: int, due_at: int | None) -> Envelope:
+    def _seal(
+        self, message: Message, wait: int | None = None, eta: int | None = None, now: int = 0
+    ) -> Envelope:
         # A message may be made, or changed, by hand. A worker would refuse it.
         if message.queue_name not in self._queues:
             self._note_queue(check_queue_name(message.queue_name), message.actor_name)
@@ -428,7 +433,7 @@ class Broker:
         priority = actor.priority if actor else 0
         if message.options and message.options.get("priority") is not None:
             priority = check_priority(message.options["priority"], message.actor_name)
-        if due_at is not None and due_at > END_OF_TIME:
+        if now + (wait or 0) > END_OF_TIME:
             raise ValueError(
                 "a job cannot wait beyond the year 9999: is its delay in milliseconds?"
             )
@@ -438,8 +443,8 @@ class Broker:
             actor=message.actor_name,
             priority=priority,
             message=encode_message(message, self.settings.max_message_size, parameters),
-            created_at=now,
-            due_at=due_at,
+            delay=wait if eta is None else None,
+            due_at=eta,
             max_attempts=self._max_attempts(message),
         )
 
@@ -539,16 +544,18 @@ class Broker:
         return decode_value(result) if actor is None else actor.decode_result(result)
 
 
-def _find_wait(message: Message, now: int) -> int | None:
-    """How long a message says that it must wait, in milliseconds."""
+def _find_wait(message: Message, now: int) -> tuple[int | None, int | None]:
+    """How long a message says that it must wait, in milliseconds, and until when."""
     delay, eta = message.options.get("delay"), message.options.get("eta")
     if delay is not None and eta is not None:
         raise ValueError(
             f"a message for actor {message.actor_name!r} has a delay or an eta, not both"
         )
     if delay is not None:
-        return check_delay(delay, message.actor_name)
-    return None if eta is None else max(0, check_eta(eta, message.actor_name) - now)
+        return check_delay(delay, message.actor_name), None
+    if eta is None:
+        return None, None
+    return max(0, check_eta(eta, message.actor_name) - now), eta
 
 
 def _known(job_id: str, record: JobRecord | None) -> JobRecord:
@@ -560,16 +567,20 @@ def _known(job_id: str, record: JobRecord | None) -> JobRecord:
 
 
 def _first_record(envelope: Envelope, now: int) -> JobRecord:
-    """The record as the engine has just written it, so that no one has to read it."""
+    """The record as the engine has just written it, so that no one has to read it.
+
+    :param now: what time it was for the engine.
+    """
+    due_at = envelope.waits_until(now)
     return JobRecord(
         id=envelope.id,
         queue=envelope.queue,
         actor=envelope.actor,
         priority=envelope.priority,
-        status=Status.QUEUED if envelope.due_at is None else Status.SCHEDULED,
+        status=Status.QUEUED if due_at is None else Status.SCHEDULED,
         message=envelope.message,
-        created_at=envelope.created_at,
+        created_at=now,
         updated_at=now,
-        scheduled_for=envelope.due_at,
+        scheduled_for=due_at,
         max_attempts=envelope.max_attempts,
     )

@@ -46,8 +46,9 @@ class EagerEngine(MemoryEngine):
     take a job away from the sender, and a test would leave its jobs behind.
     """
 
-    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
-        super().enqueue([msgspec.structs.replace(one, due_at=None) for one in envelopes])
+    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
+        at_once = {"delay": None, "due_at": None}
+        return super().enqueue([msgspec.structs.replace(one, **at_once) for one in envelopes])
 
 
 class EagerRunner:

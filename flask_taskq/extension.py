@@ -201,7 +201,7 @@ class TaskQ:
         url = job_url(job.id)
         response = job_response(
             job.record,
-            now=broker.clock.now(),
+            now=broker.engine.now(),
             expose=broker.settings.expose,
             url=url,
             status=202,

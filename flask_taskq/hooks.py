@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -43,11 +44,12 @@ class MessageProxy:
     :param crashes: how many runs of the job ended with the death of their process.
     :param created_at: when the job was sent, milliseconds since the epoch; by default, when
         its message was made.
-    :param clock: where the time of its log lines comes from.
+    :param now: tells the time of its log lines, in milliseconds since the epoch; by default,
+        that of the machine.
     """
 
     __slots__ = (
-        "_clock",
+        "_now",
         "attempt",
         "crashes",
         "created_at",
@@ -70,9 +72,9 @@ class MessageProxy:
         attempt: int = 1,
         crashes: int = 0,
         created_at: int | None = None,
-        clock: Clock | None = None,
+        now: Callable[[], int] | None = None,
     ) -> None:
-        self._clock = clock
+        self._now = now
         self.message = message
         self.created_at = message.message_timestamp if created_at is None else created_at
         self.attempt = attempt
@@ -129,7 +131,7 @@ class MessageProxy:
         (self.notes or self._begin_notes()).log(text, level)
 
     def _begin_notes(self) -> Notes:
-        self.notes = Notes(self._clock or Clock(), self.attempt)
+        self.notes = Notes(self._now or Clock().now, self.attempt)
         return self.notes
 
     def fail(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 from typing import Final
 from typing import NamedTuple
 
-from .clock import Clock
 from .engines.keeping import KEPT_LOG_LINES
 from .engines.keeping import LINE_TEXT
 from .record import LEVELS
@@ -36,10 +36,10 @@ class Notes:
     left behind by an exception that is raised into the job.
     """
 
-    __slots__ = ("_attempt", "_clock", "_lines", "_progress", "_taken")
+    __slots__ = ("_attempt", "_lines", "_now", "_progress", "_taken")
 
-    def __init__(self, clock: Clock, attempt: int) -> None:
-        self._clock = clock
+    def __init__(self, now: Callable[[], int], attempt: int) -> None:
+        self._now = now
         self._attempt = attempt
         self._progress: tuple[float, float | None, str | None] | None = None
         self._taken: object = None
@@ -72,7 +72,7 @@ class Notes:
             raise ValueError(f"log(): level is {level!r}; it is one of {', '.join(LEVELS)}")
         # One character too many shows that something was cut.
         text = text[: LINE_TEXT + 1]
-        self._lines.append(LogLine(self._clock.now(), level, text, self._attempt))
+        self._lines.append(LogLine(self._now(), level, text, self._attempt))
 
     def take(self) -> News | None:
         """What is new since the last call; None if nothing is."""
@@ -81,7 +81,7 @@ class Notes:
             self._taken = latest
             current, total, message = latest
             total = None if total is None else float(total)
-            progress = Progress(float(current), total, message, self._clock.now())
+            progress = Progress(float(current), total, message, self._now())
         lines: list[LogLine] = []
         try:
             # A job that logs faster than this can take must not keep it here.

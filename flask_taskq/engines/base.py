@@ -18,6 +18,7 @@ from typing import Self
 import msgspec
 
 from ..clock import Clock
+from ..clock import END_OF_TIME
 from ..config import Settings
 from ..record import JobError
 from ..record import JobRecord
@@ -35,7 +36,13 @@ HOUSEKEEPING_SIZE: Final = 8 * 1024 * 1024
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """An encoded message on its way into an engine, with what is needed to store it.
 
-    :param due_at: milliseconds since the epoch before which it must not run, or None.
+    Whoever sends it may have a wrong clock: what time it is says the engine.
+
+    :param delay: how many milliseconds it must wait, from when it is stored; None for none.
+    :param due_at: a moment before which it must not run, in milliseconds since the epoch by
+        the engine's clock; None for none. Only one of the two is given.
+    :param created_at: when it was sent, of one that is older than this call; by default, when
+        it is stored.
     """
 
     id: str
@@ -43,9 +50,18 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     priority: int
     message: bytes
-    created_at: int
+    delay: int | None = None
     due_at: int | None = None
+    created_at: int | None = None
     max_attempts: int | None = None
+
+    def waits_until(self, now: int) -> int | None:
+        """The moment before which it must not run; None if it may run at once.
+
+        :param now: the engine's time, in milliseconds since the epoch.
+        """
+        due_at = self.due_at if self.delay is None else min(now + self.delay, END_OF_TIME)
+        return None if due_at is None or due_at <= now else due_at
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +72,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     :param attempt: the number that this run has if it is charged, from 1.
     :param claim: how often the job has been handed over, this time included.
-    :param created_at: when the job was sent, milliseconds since the epoch.
+    :param created_at: when the job was sent, milliseconds since the epoch by the engine's
+        clock.
     :param released_since: since when the job has been put off without having begun to run,
         or None if this worker is the first to see it.
     :param releases: how often it has been put off since then.
@@ -80,6 +97,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """How a delivery ended. One of the classes below.
+
+    All times in it are by the engine's clock: :meth:`Engine.now`.
 
     :param started_at: when the run began, milliseconds since the epoch; None if it did not.
     :param follow_ups: new jobs, which are stored in the same step, if this outcome is.
@@ -274,12 +293,15 @@ class StoredJobs(Jobs):
         """
 
     @abc.abstractmethod
-    def adopt(self, records: Sequence[JobRecord]) -> None:
+    def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
         """Keep final records of another engine until they expire, in one atomic step.
 
         One that is here already is replaced, and one that has expired is passed over.
 
         :param records: as :meth:`list_final` returned them; none of an id that is alive here.
+        :param as_of: what time it is for the engine that gives them away, in milliseconds
+            since the epoch. The clocks of two storages may differ, and each record is kept
+            for as long as it has left. By default, what time it is here.
         """
 
     @abc.abstractmethod
@@ -403,12 +425,22 @@ class Engine(abc.ABC):
         :raises ConfigurationError: it refuses; trying again does not help.
         """
 
+    def now(self) -> int:
+        """What time it is for the records, in milliseconds since the epoch.
+
+        It is the storage's own time where it has one, as it was last measured: this asks the
+        storage for nothing, and may be called in a job's thread.
+        """
+        return self.clock.now()
+
     @abc.abstractmethod
-    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
+    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
         """Store jobs, all of them or none, in one atomic step.
 
         An envelope whose id exists already is passed over, so that a call whose outcome
         is unknown can be repeated.
+
+        :return: what time it was for the engine, in milliseconds since the epoch.
         """
 
     @abc.abstractmethod

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from ..clock import END_OF_TIME
 from ..record import Attempt
+from ..record import JobRecord
 from ..record import LogLine
 from ..record import Progress
 from .base import Cancelled
@@ -51,6 +54,24 @@ def add_attempt(
         error=msgspec.structs.replace(error, message=message, traceback=traceback),
     )
     return (*attempts, attempt)[-KEPT_ATTEMPTS:]
+
+
+def keep_time_left(
+    records: Iterable[JobRecord], as_of: int | None, now: int
+) -> list[JobRecord]:
+    """Final records of another engine, to be kept here for as long as they have left.
+
+    :param as_of: what time it is there; None if both go by the same clock.
+    :param now: what time it is here.
+    :return: without those whose time is over.
+    """
+    ahead = 0 if as_of is None else now - as_of
+    kept = []
+    for record in records:
+        expires_at = min((record.expires_at or 0) + ahead, END_OF_TIME)
+        if expires_at > now:
+            kept.append(msgspec.structs.replace(record, expires_at=expires_at))
+    return kept
 
 
 def add_lines(kept: Sequence[LogLine], lines: Sequence[LogLine]) -> tuple[LogLine, ...]:

@@ -53,8 +53,11 @@ class SplitEngine(Engine):
                 error,
             )
 
-    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
-        self.broker.enqueue(envelopes)
+    def now(self) -> int:
+        return self.broker.now()
+
+    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
+        return self.broker.enqueue(envelopes)
 
     def consumer(
         self, queues: Sequence[str], worker: str, *, isolated: bool = False
@@ -68,7 +71,7 @@ class SplitEngine(Engine):
         """
         records = self.broker.jobs.list_final()
         if records:
-            self.results.jobs.adopt(records)
+            self.results.jobs.adopt(records, self.broker.now())
             self.broker.jobs.give_away(records)
         size = sum(map(weigh, records))
         return len(records) == HOUSEKEEPING_LIMIT or size >= HOUSEKEEPING_SIZE

@@ -49,7 +49,7 @@ def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
         broker = resolve()
         return job_response(
             record,
-            now=broker.clock.now(),
+            now=broker.engine.now(),
             expose=broker.settings.expose,
             url=job_url(record.id),
             status=status,

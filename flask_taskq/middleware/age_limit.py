@@ -68,7 +68,7 @@ class AgeLimit(Middleware):
                 return  # most jobs, which it costs next to nothing
         max_age = broker.option(message, "max_age")
         expires = broker.option(message, "expires")
-        now = broker.clock.now()
+        now = broker.engine.now()
         if max_age not in (None, math.inf) and now - message.created_at > milliseconds(max_age):
             message.expire()
             raise SkipMessage(f"older than its max_age of {milliseconds(max_age)} ms")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import traceback
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,8 +119,11 @@ def is_cancelled(run: Run) -> bool:
     return JobCancelled in run.told or isinstance(run.exception, (Cancel, JobCancelled))
 
 
-def classify(run: Run, clock: Clock) -> Settlement:
-    """What becomes of the job."""
+def classify(run: Run, now: Callable[[], int]) -> Settlement:
+    """What becomes of the job.
+
+    :param now: tells what time it is for the engine.
+    """
     delivery, started_at, message = run.delivery, run.started_at, run.message
     after, exception = message.follow_ups, run.exception
     if exception is None:
@@ -129,7 +133,7 @@ def classify(run: Run, clock: Clock) -> Settlement:
     if isinstance(exception, (Shutdown, LeaseLost)) and is_decided(message, exception):
         return GivenBack(delivery=delivery, started_at=started_at)
     if isinstance(exception, Snooze):
-        at = min(clock.now() + milliseconds(exception.delay), END_OF_TIME)
+        at = min(now() + milliseconds(exception.delay), END_OF_TIME)
         return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
     if isinstance(exception, SkipMessage):
         if message.expired:
@@ -147,7 +151,7 @@ def classify(run: Run, clock: Clock) -> Settlement:
         return Failed(delivery=delivery, started_at=started_at, follow_ups=after, error=error)
     # No time may be stored that an engine or a reader cannot deal with, whatever a hook or a
     # subclass has set.
-    at = min(clock.now() + message.retry_delay, END_OF_TIME)
+    at = min(now() + message.retry_delay, END_OF_TIME)
     return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
 
 

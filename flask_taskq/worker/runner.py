@@ -14,7 +14,6 @@ from typing import Final
 
 from ..actor import Actor
 from ..broker import Broker
-from ..clock import Clock
 from ..encoding import decode_message
 from ..encoding import encode_value
 from ..engines.base import Delivery
@@ -84,6 +83,8 @@ class Runner:
         self._settings = broker.settings
         self._clock = broker.clock
         self._generation = forked.generation
+        # For what is stored. It is the same on all machines, which a wall clock is not.
+        self._now = broker.engine.now
 
     def run(self, delivery: Delivery) -> Settlement:
         """Run one job. Whatever happens in it, this returns its settlement."""
@@ -154,7 +155,7 @@ class Runner:
                     type="ActorNotFound", message=cut(str(error)), code="unknown_actor"
                 ),
             )
-        run = Run(delivery, message, actor, self._clock.now(), self._clock.monotonic())
+        run = Run(delivery, message, actor, self._now(), self._clock.monotonic())
         sent = message.message  # not through the proxy, which takes ten times as long
         try:
             run.args, run.kwargs = actor.arguments.convert(sent.args, sent.kwargs)
@@ -170,7 +171,7 @@ class Runner:
         message = decode_message(delivery.message)
         if message.message_id != delivery.id:
             raise DecodeError(f"the message of another job, {message.message_id}")
-        return _proxy(message, delivery, self._clock)
+        return _proxy(message, delivery, self._now)
 
     def _call(self, run: Run) -> None:
         """Before hooks, the actor, and its value as JSON."""
@@ -268,7 +269,7 @@ class Runner:
     def _settle(self, run: Run) -> Settlement:
         if forked.generation != self._generation:
             forked.end()  # a hook has forked it, or a context
-        settlement = classify(run, self._clock)
+        settlement = classify(run, self._now)
         try:
             log_outcome(run, settlement, self._clock)
         except self._catches:
@@ -286,7 +287,7 @@ class Runner:
         """
         # A deploy may have brought the job before the worker that knows its actor, or knows
         # its arguments. It waits for one, and is kept as failed if none comes.
-        now, limit = self._clock.now(), self._settings.unknown_actor_ttl
+        now, limit = self._now(), self._settings.unknown_actor_ttl
         since = now if delivery.released_since is None else delivery.released_since
         if not self._may_put_off or now - since >= limit:
             logger.error(
@@ -416,13 +417,15 @@ def _message_of(settlement: Settlement) -> MessageProxy:
     return proxy
 
 
-def _proxy(message: Message, delivery: Delivery, clock: Clock | None = None) -> MessageProxy:
+def _proxy(
+    message: Message, delivery: Delivery, now: Callable[[], int] | None = None
+) -> MessageProxy:
     return MessageProxy(
         message,
         attempt=delivery.attempt,
         crashes=delivery.crashes,
         created_at=delivery.created_at,
-        clock=clock,
+        now=now,
     )
 
 

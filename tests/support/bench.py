@@ -40,16 +40,13 @@ class Bench:
         return self.engine.clock
 
     def envelope(self, **fields: Any) -> Envelope:
-        """An envelope; ``delay`` says in how many milliseconds the job is due."""
-        delay = fields.pop("delay", None)
+        """An envelope of a job that is sent now, unless the fields say something else."""
         defaults = {
             "id": f"{next(self._ids):032x}",
             "queue": "default",
             "actor": "add",
             "priority": 0,
             "message": b"{}",
-            "created_at": self.clock.now(),
-            "due_at": None if delay is None else self.clock.now() + delay,
         }
         return Envelope(**{**defaults, **fields})
 

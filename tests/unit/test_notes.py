@@ -27,7 +27,7 @@ from tests.support.apps import once
 
 @pytest.fixture
 def proxy(clock):
-    return MessageProxy(Message("default", "add", (), {}, {}), attempt=2, clock=clock)
+    return MessageProxy(Message("default", "add", (), {}, {}), attempt=2, now=clock.now)
 
 
 @pytest.fixture

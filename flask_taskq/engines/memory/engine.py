@@ -40,10 +40,11 @@ class MemoryEngine(StoringEngine):
     def close(self) -> None:
         pass
 
-    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
+    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
         with self.store.changed:
-            self.store.insert_new(envelopes)
+            now = self.store.insert_new(envelopes)
             self.store.changed.notify_all()
+        return now
 
     def consumer(
         self,

@@ -14,6 +14,7 @@ from ..base import HOUSEKEEPING_SIZE
 from ..base import Queues
 from ..base import StoredJobs
 from ..base import weigh
+from ..keeping import keep_time_left
 from .store import Store
 from .store import WAITING
 
@@ -73,18 +74,15 @@ class MemoryJobs(StoredJobs):
         chosen = itertools.islice(zip(final, sizes, strict=False), HOUSEKEEPING_LIMIT)
         return [record for record, before in chosen if before < HOUSEKEEPING_SIZE]
 
-    def adopt(self, records: Sequence[JobRecord]) -> None:
+    def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
         with self._store.changed:
             for record in records:
-                self._adopt(record)
+                known = self._store.table.get(record.id)
+                if known is not None:
+                    self._store.remove(known)
+            for record in keep_time_left(records, as_of, self._store.clock.now()):
+                self._store.add(record)
             self._store.changed.notify_all()
-
-    def _adopt(self, record: JobRecord) -> None:
-        known = self._store.table.get(record.id)
-        if known is not None:
-            self._store.remove(known)
-        if (record.expires_at or 0) > self._store.clock.now():
-            self._store.add(record)
 
     def give_away(self, records: Sequence[JobRecord]) -> int:
         removed = 0

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from ...clock import Clock
+from ...clock import END_OF_TIME
 from ...config import Settings
 from ...record import JobRecord
 from ...record import Status
@@ -110,26 +111,27 @@ class Store:
         self.holders: dict[str, Holder] = {}
         self.order = Order()
 
-    def insert_new(self, envelopes: Sequence[Envelope]) -> None:
-        """Add jobs, but those whose ids are known."""
+    def insert_new(self, envelopes: Sequence[Envelope]) -> int:
+        """Add jobs, but those whose ids are known. :return: the time now."""
+        now = self.clock.now()
         for envelope in envelopes:
             if envelope.id not in self.table and envelope.id not in self.given_away:
-                self._insert(envelope)
+                self._insert(envelope, now)
+        return now
 
-    def _insert(self, envelope: Envelope) -> None:
-        now = self.clock.now()
-        later = envelope.due_at is not None and envelope.due_at > now
+    def _insert(self, envelope: Envelope, now: int) -> None:
+        due_at = envelope.waits_until(now)
         self.add(
             JobRecord(
                 id=envelope.id,
                 queue=envelope.queue,
                 actor=envelope.actor,
                 priority=envelope.priority,
-                status=Status.SCHEDULED if later else Status.QUEUED,
+                status=Status.QUEUED if due_at is None else Status.SCHEDULED,
                 message=envelope.message,
-                created_at=envelope.created_at,
+                created_at=now if envelope.created_at is None else envelope.created_at,
                 updated_at=now,
-                scheduled_for=envelope.due_at if later else None,
+                scheduled_for=due_at,
                 max_attempts=envelope.max_attempts,
             )
         )
@@ -183,7 +185,7 @@ class Store:
             status=status,
             finished_at=now,
             updated_at=now,
-            expires_at=now + ttl,
+            expires_at=min(now + ttl, END_OF_TIME),
             scheduled_for=None,
             status_reason=None,
             **changes,

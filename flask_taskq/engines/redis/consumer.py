@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from ...clock import END_OF_TIME
 from ...errors import LeaseLost
 from ..base import Cancelled
 from ..base import Consumer
@@ -210,9 +211,7 @@ class RedisConsumer(Consumer):
             arguments.append(self._pack(settlement, now))
             arguments += _lines(settlement)
             if settlement.follow_ups:
-                arguments += to_arguments(
-                    settlement.follow_ups, now, self._store.server.to_server
-                )
+                arguments += to_arguments(settlement.follow_ups, now)
         is_alive, _, _, stale, ids, *raws = channel.link.run(SETTLE, arguments)
         if is_alive:
             channel.answered = channel.number
@@ -221,7 +220,6 @@ class RedisConsumer(Consumer):
 
     def _pack(self, settlement: Settlement, now: int) -> bytes:
         delivery = settlement.delivery
-        to_server = self._store.server.to_server
         started_at, at = settlement.started_at, None
         reason = result = error = attempts = b""
         match settlement:
@@ -251,8 +249,8 @@ class RedisConsumer(Consumer):
         head = _SETTLEMENT.pack(
             kind,
             delivery.claim,
-            _NONE if started_at is None else to_server(started_at),
-            _NONE if at is None else max(0, to_server(at)),
+            _NONE if started_at is None else started_at,
+            _NONE if at is None else min(max(0, at), END_OF_TIME),
             min(len(settlement.logs), KEPT_LOG_LINES),
             len(settlement.follow_ups),
             len(id_),

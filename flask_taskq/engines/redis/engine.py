@@ -39,11 +39,14 @@ class RedisEngine(StoringEngine):
         except Refused as error:
             raise ConfigurationError(f"{self.settings.url_key}: {error}") from error
 
-    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
+    def now(self) -> int:
+        return self._store.server.now()
+
+    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
+        now = self._store.now()
         if envelopes:
-            now = self._store.now()
-            to_server = self._store.server.to_server
-            self._store.run(ENQUEUE, *to_arguments(envelopes, now, to_server), is_durable=True)
+            self._store.run(ENQUEUE, *to_arguments(envelopes, now), is_durable=True)
+        return now
 
     def consumer(
         self, queues: Sequence[str], worker: str, *, isolated: bool = False

@@ -7,7 +7,6 @@ beginning of ``scripts/common.lua``. What a record does not have is -1 or empty.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Final
 from typing import TypeVar
@@ -57,19 +56,19 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-def to_bytes(envelope: Envelope, now: int, due_at: int | None) -> bytes:
+def to_bytes(envelope: Envelope, now: int) -> bytes:
     """The record of a new job, but for its number and its place.
 
-    :param now: by the server's clock, as is ``due_at``.
+    :param now: by the server's clock.
     """
     queue = envelope.queue.encode()
     actor = envelope.actor.encode()
-    later = due_at is not None and due_at > now
+    due_at = envelope.waits_until(now)
     maximum = envelope.max_attempts
     return (
         _SENT.pack(
-            _SCHEDULED if later else _QUEUED,
-            due_at if later and due_at is not None else _NONE,
+            _QUEUED if due_at is None else _SCHEDULED,
+            _to_number(due_at),
             len(queue),
             0,
             envelope.priority,
@@ -80,7 +79,7 @@ def to_bytes(envelope: Envelope, now: int, due_at: int | None) -> bytes:
             0,
             0,
             1,
-            envelope.created_at,
+            now if envelope.created_at is None else envelope.created_at,
             now,
             _NONE,
             _NONE,
@@ -101,19 +100,14 @@ def to_bytes(envelope: Envelope, now: int, due_at: int | None) -> bytes:
     )
 
 
-def to_arguments(
-    envelopes: Sequence[Envelope], now: int, to_server: Callable[[int], int]
-) -> list[bytes | str]:
+def to_arguments(envelopes: Sequence[Envelope], now: int) -> list[bytes | str]:
     """Id and record of each, as the scripts take new jobs.
 
-    :param to_server: makes of a time of this machine's clock one of the server's.
+    :param now: by the server's clock.
     """
     arguments: list[bytes | str] = []
     for envelope in envelopes:
-        due_at = envelope.due_at
-        if due_at is not None:
-            due_at = to_server(due_at)
-        arguments += (envelope.id, to_bytes(envelope, now, due_at))
+        arguments += (envelope.id, to_bytes(envelope, now))
     return arguments
 
 

@@ -11,6 +11,7 @@ from ..base import HOUSEKEEPING_LIMIT
 from ..base import HOUSEKEEPING_SIZE
 from ..base import Queues
 from ..base import StoredJobs
+from ..keeping import keep_time_left
 from .layout import has_logs
 from .layout import to_adopted
 from .layout import to_record
@@ -65,15 +66,15 @@ class RedisJobs(StoredJobs):
         return int(self._store.run(PRUNE, self._store.now()))
 
     def list_final(self) -> list[JobRecord]:
+        self._store.now()  # whoever adopts them must know what time it is here
         found = self._store.run(LIST_FINAL, HOUSEKEEPING_LIMIT, HOUSEKEEPING_SIZE)
         return [to_record(job_id.decode(), raw, lines) for job_id, raw, lines in found]
 
-    def adopt(self, records: Sequence[JobRecord]) -> None:
+    def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
         now = self._store.now()
         arguments: list[bytes | str | int] = []
-        for record in records:
-            if (record.expires_at or 0) > now:
-                arguments += to_adopted(record)
+        for record in keep_time_left(records, as_of, now):
+            arguments += to_adopted(record)
         if arguments:
             self._store.run(ADOPT, now, *arguments, is_durable=True)
 

@@ -28,6 +28,11 @@ _MEASURED_FOR: Final = 10_000
 #: How long a measurement that went there and back faster is preferred, in milliseconds.
 _PREFERRED_FOR: Final = 300_000
 
+#: By how much two measurements may differ though nobody has set a clock: the milliseconds to
+#: which times are cut, and what two clocks drift apart in each millisecond.
+_GRAIN: Final = 5
+_DRIFT: Final = 0.001
+
 #: The driver introduces itself to the server on every new connection, which takes two round
 #: trips. What turns that off has changed its name.
 _SILENT: Final[dict[str, Any]] = (
@@ -111,26 +116,36 @@ class Server:
         after = self._clock.monotonic()
         time = self._clock.adopt(int(seconds) * 1000 + int(microseconds) // 1000)
         round_trip = after - before
+        offset = time - (before + after) / 2
         with self._lock:
             is_worse = round_trip > 2 * self._round_trip + 5
             if (
                 self._offset is None
                 or not is_worse
                 or after - self._exact_since > _PREFERRED_FOR
+                or self._was_set(offset, round_trip, after)
             ):
-                self._offset = time - (before + after) / 2
+                self._offset = offset
                 self._round_trip = round_trip
                 self._exact_since = after
             self._measured_at = after
 
-    def now(self) -> int:
-        """The server's time, in milliseconds since the epoch."""
-        assert self._offset is not None, "nothing was asked of the server yet"
-        return int(self._clock.monotonic() + self._offset)
+    def _was_set(self, offset: float, round_trip: float, after: float) -> bool:
+        """Whether the server's clock was set since: two measurements differ by more than
+        what neither can know, and what clocks drift apart."""
+        assert self._offset is not None
+        unknown = (round_trip + self._round_trip) / 2 + _GRAIN
+        unknown += (after - self._exact_since) * _DRIFT
+        return abs(offset - self._offset) > unknown
 
-    def to_server(self, time: int) -> int:
-        """A time of this machine's wall clock, as the server's clock will show it."""
-        return time + self.now() - self._clock.now()
+    def now(self) -> int:
+        """The server's time, in milliseconds since the epoch.
+
+        It is the machine's as long as nothing was asked of the server.
+        """
+        if self._offset is None:
+            return self._clock.now()
+        return int(self._clock.monotonic() + self._offset)
 
     # --- Finding it ---
 

@@ -34,10 +34,11 @@ class SQLiteEngine(StoringEngine):
         # Opening is all: it looks at the place, the file and the schema.
         self._store.sender.read(lambda connection: None)
 
-    def enqueue(self, envelopes: Sequence[Envelope]) -> None:
+    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
+        now = self.clock.now()
         if envelopes:
-            now = self.clock.now()
             self._store.sender.insert([to_row(envelope, now) for envelope in envelopes])
+        return now
 
     def consumer(
         self, queues: Sequence[str], worker: str, *, isolated: bool = False

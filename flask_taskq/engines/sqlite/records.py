@@ -23,6 +23,7 @@ from ..base import HOUSEKEEPING_SIZE
 from ..base import Queues
 from ..base import StoredJobs
 from ..base import weigh
+from ..keeping import keep_time_left
 from .store import Store
 from .store import take_places
 
@@ -125,10 +126,10 @@ class SQLiteJobs(StoredJobs):
 
         return self._store.read(list_final)
 
-    def adopt(self, records: Sequence[JobRecord]) -> None:
+    def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
         statement = self._store.statements.adopt
-        now = self._store.clock.now()
-        rows = [to_row(record) for record in records if (record.expires_at or 0) > now]
+        kept = keep_time_left(records, as_of, self._store.clock.now())
+        rows = [to_row(record) for record in kept]
         if rows:
             self._store.write(lambda connection: connection.executemany(statement, rows))
 

@@ -189,17 +189,16 @@ class Sender(Handle):
 
 def to_row(envelope: Envelope, now: int) -> Row:
     """A job's values for the statement ``insert``."""
-    due_at = envelope.due_at
-    later = due_at is not None and due_at > now
+    due_at = envelope.waits_until(now)
     return (
         envelope.id,
         envelope.queue,
         envelope.actor,
         envelope.priority,
-        Status.SCHEDULED.value if later else Status.QUEUED.value,
-        due_at if later else None,
+        Status.QUEUED.value if due_at is None else Status.SCHEDULED.value,
+        due_at,
         envelope.max_attempts,
-        envelope.created_at,
+        now if envelope.created_at is None else envelope.created_at,
         now,
         envelope.message,
     )

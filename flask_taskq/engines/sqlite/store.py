@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ...clock import Clock
+from ...clock import END_OF_TIME
 from ...config import Settings
 from .database import Database
 from .database import Handle
@@ -49,7 +50,8 @@ class Store:
 
     def expires_at(self, now: int, *, failed: bool = False) -> int:
         """Until when the record of a job that ends now is kept."""
-        return now + (self.settings.failed_ttl if failed else self.settings.result_ttl)
+        ttl = self.settings.failed_ttl if failed else self.settings.result_ttl
+        return min(now + ttl, END_OF_TIME)
 
     def close(self) -> None:
         """Close what is open."""

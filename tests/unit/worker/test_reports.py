@@ -62,7 +62,7 @@ def start(bench, clock):
 
     def start() -> Running:
         message = Message("default", "add", (), {}, {})
-        return Running(bench.running(), MessageProxy(message, clock=clock))
+        return Running(bench.running(), MessageProxy(message, now=clock.now))
 
     return start
 
