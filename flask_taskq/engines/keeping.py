@@ -25,6 +25,10 @@ KEPT_ATTEMPTS: Final = 5
 ATTEMPT_TEXT: Final = 1_000
 ATTEMPT_TRACEBACK: Final = 4_000
 
+#: How far two clocks may differ, in milliseconds, and be taken for the same: a record that
+#: moves is not to change because one of them cannot be read exactly.
+SAME_TIME: Final = 1_000
+
 #: How many lines of a job's own log its record keeps.
 KEPT_LOG_LINES: Final = 100
 
@@ -66,6 +70,8 @@ def keep_time_left(
     :return: without those whose time is over.
     """
     ahead = 0 if as_of is None else now - as_of
+    if abs(ahead) < SAME_TIME:
+        ahead = 0
     kept = []
     for record in records:
         expires_at = min((record.expires_at or 0) + ahead, END_OF_TIME)

@@ -172,7 +172,7 @@ class InlineWorker:
         self, consumer: Consumer, settlement: Settlement, error: BaseException | None
     ) -> Ran:
         if isinstance(settlement, Retry) and not self._pauses:
-            settlement = msgspec.structs.replace(settlement, at=self._broker.clock.now())
+            settlement = msgspec.structs.replace(settlement, at=self._broker.engine.now())
         emit_outcomes(self._broker, "before", [settlement])
         if not consumer.settle_if_held([settlement]).stale:
             emit_outcomes(self._broker, "after", [settlement])

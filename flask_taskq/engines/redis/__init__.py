@@ -3,7 +3,7 @@
 The rooms, from the bottom up: ``options`` (the URL), ``faults`` (the driver's errors in our
 words), ``layout`` (a record as bytes), ``script`` (every transition, in Lua: ``scripts/``),
 ``server`` (where it is, what it must be able to do, which time it is there), ``link`` (one
-connection), ``store`` (what the parts share), ``workers``, ``records`` and ``consumer``
+connection), ``sightings`` (who has been still for how long), ``store`` (what the parts share), ``workers``, ``records`` and ``consumer``
 (the parts of the contract), and ``engine``, their front.
 """
 

@@ -36,6 +36,7 @@ from .link import Link
 from .script import FETCH
 from .script import REPORT
 from .script import SETTLE
+from .store import lease_in
 from .store import Store
 
 #: How long one wait for a wake-up lasts, in milliseconds. What could not wake anybody, since
@@ -170,11 +171,11 @@ class RedisConsumer(Consumer):
         while True:
             wanted = min(limit - len(deliveries), _AT_ONCE)
             reply = channel.link.run(FETCH, self._call(channel, wanted))
-            is_alive, next_due, again, _, ids, *raws = reply
-            if not is_alive:
+            renewal, next_due, again, _, ids, *raws = reply
+            if not renewal:
                 raise LeaseLost(f"worker {self._worker} has no lease any more")
-            channel.answered = channel.number
             deliveries += self._deliver(ids, raws)
+            self._note_answer(channel, renewal)
             if len(raws) < _AT_ONCE or len(deliveries) >= limit:
                 return deliveries, None if next_due < 0 else next_due, bool(again)
 
@@ -182,14 +183,23 @@ class RedisConsumer(Consumer):
         """What a call begins with: who asks, and for what."""
         channel.number += 1
         now = self._store.server.now()
-        head = (now, self._worker, limit, int(self._isolated))
+        renewal, unchanged_for = self._store.renewals.last(self._worker)
+        is_over = renewal and unchanged_for >= lease_in(renewal)
+        head = (now, self._worker, renewal if is_over else b"", limit, int(self._isolated))
         return [*head, channel.name, channel.number, channel.answered, *self._queues]
+
+    def _note_answer(self, channel: _Channel, renewal: bytes) -> None:
+        """A reply has arrived, and all that it brought was understood."""
+        channel.answered = channel.number
+        self._store.renewals.note(self._worker, renewal)
 
     def _deliver(self, ids: bytes, raws: Sequence[bytes]) -> list[Delivery]:
         if not raws:
             return []
-        # Whoever came first now comes last, so that a full queue starves no other.
-        self._queues.append(self._queues.pop(0))
+        # Whoever came first now comes last, so that a full queue starves no other. It is a
+        # new list: who fetches and who settles are two threads.
+        first, *others = self._queues
+        self._queues = [*others, first]
         return [
             to_delivery(job_id, raw)
             for job_id, raw in zip(ids.decode().split("\n"), raws, strict=True)
@@ -204,7 +214,7 @@ class RedisConsumer(Consumer):
         channel.link.measure_time()
         now = self._store.server.now()
         call = self._call(channel, min(then_fetch, _AT_ONCE))
-        head, queues = call[:7], call[7:]
+        head, queues = call[:8], call[8:]
         settings = self._store.settings
         arguments = [*head, settings.result_ttl, settings.failed_ttl, len(queues), *queues]
         for settlement in settlements:
@@ -212,11 +222,12 @@ class RedisConsumer(Consumer):
             arguments += _lines(settlement)
             if settlement.follow_ups:
                 arguments += to_arguments(settlement.follow_ups, now)
-        is_alive, _, _, stale, ids, *raws = channel.link.run(SETTLE, arguments)
-        if is_alive:
-            channel.answered = channel.number
+        renewal, _, _, stale, ids, *raws = channel.link.run(SETTLE, arguments)
         refused = [settlements[int(index)].delivery for index in stale.split()]
-        return refused, self._deliver(ids, raws)
+        deliveries = self._deliver(ids, raws)
+        if renewal:
+            self._note_answer(channel, renewal)
+        return refused, deliveries
 
     def _pack(self, settlement: Settlement, now: int) -> bytes:
         delivery = settlement.delivery

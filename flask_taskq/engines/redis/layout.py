@@ -184,6 +184,14 @@ def to_delivery(job_id: str, raw: bytes) -> Delivery:
     )
 
 
+def to_counts(raw: bytes | None) -> tuple[int, int] | None:
+    """How many crashes and suspects a record has; None if these bytes cannot be one."""
+    if raw is None or len(raw) < _HEAD.size:
+        return None
+    head = _HEAD.unpack_from(raw)
+    return (head[9], head[10]) if len(raw) == _HEAD.size + head[4] + sum(head[20:]) else None
+
+
 def has_logs(raw: bytes) -> bool:
     """Whether there are lines of the job's own log, which are stored apart."""
     return bool(raw[_FLAGS_AT] & _HAS_LOGS)

@@ -20,6 +20,7 @@ from .link import Link
 from .options import Location
 from .script import Script
 from .server import Server
+from .sightings import Sightings
 
 T = TypeVar("T")
 
@@ -39,6 +40,8 @@ class Store:
         self.clock = clock
         self.prefix = f"{{{settings.namespace}}}:"
         self.server = Server(Location.from_settings(settings), clock)
+        #: Of each worker the word that it wrote with its last renewal.
+        self.renewals = Sightings(clock)
         self._limit = self.server.options.max_connections
         self._timeout = self.server.options.timeout / 1000
         self._begin()
@@ -157,6 +160,11 @@ class Store:
             link.abandon()
         self._begin()
         self.server.after_fork_in_child()
+
+
+def lease_in(word: bytes) -> float:
+    """How long the lease is that was renewed with this word, in milliseconds."""
+    return int(word.rpartition(b":")[2])
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()

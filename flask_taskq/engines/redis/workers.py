@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import struct
 from collections.abc import Collection
@@ -10,19 +11,25 @@ from typing import Final
 
 import msgspec
 
+from ...errors import BrokerConnectionError
+from ...errors import BrokerError
 from ..base import Holder
 from ..base import Workers
 from ..judgement import judge
 from ..judgement import Verdict
 from .layout import CODES
-from .layout import to_record
+from .layout import to_counts
 from .script import CONDEMN
 from .script import HAS_ISOLATED
 from .script import HOLDERS
 from .script import INTRODUCE
 from .script import RENEW
 from .script import TAKE
+from .sightings import Sightings
+from .store import lease_in
 from .store import Store
+
+logger = logging.getLogger(__name__)
 
 #: How many jobs are taken from who is gone in one step of the server.
 _AT_ONCE: Final = 100
@@ -36,24 +43,28 @@ _processes_decoder = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
 class RedisWorkers(Workers):
-    """A sorted set of workers, by the end of their lease on the server's clock."""
+    """A hash of workers, with the word that each wrote when it renewed its lease last."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._begun = Sightings(store.clock)
 
     def register(self, worker: str, holder: Holder | None = None) -> None:
-        until = self._store.now() + self._store.settings.lease
-        self._store.run(RENEW, until, 1, worker)
+        self._renew([worker], begins=True)
         if holder is not None:
             processes = msgspec.json.encode(holder.processes)
             self._store.run(INTRODUCE, worker, f"{holder.host}\n".encode() + processes)
 
     def renew(self, workers: Sequence[str]) -> list[str]:
-        if not workers:
-            return []
-        until = self._store.now() + self._store.settings.lease
-        unknown = self._store.run(RENEW, until, 0, *workers)
-        return [worker.decode() for worker in unknown]
+        return self._renew(workers, begins=False) if workers else []
+
+    def _renew(self, workers: Sequence[str], begins: bool) -> list[str]:
+        reply = self._store.run(RENEW, self._store.settings.lease, int(begins), *workers)
+        word, unknown = reply[0], [worker.decode() for worker in reply[1:]]
+        for worker in workers:
+            if worker not in unknown:
+                self._store.renewals.note(worker, word)
+        return unknown
 
     def count(self) -> int:
         # Those whose lease ends later than now.
@@ -68,27 +79,52 @@ class RedisWorkers(Workers):
         }
 
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
-        now = self._store.now()
         name = f"{secrets.token_hex(8)}:"
-        found = self._store.run(CONDEMN, now, name, now, worker)
-        if not found:
+        if not self._store.run(CONDEMN, self._store.now(), name, worker, b""):
             return []
         running = frozenset(started or ())
-        return self._take_all(found[1].decode(), running, started is None, cause)
+        return self._take_all(name + worker, running, started is None, cause)
 
     def reap(self) -> list[str]:
-        now = self._store.now()
         name = f"{secrets.token_hex(8)}:"
-        found = self._store.run(CONDEMN, now, name, now - _PATIENCE)
+        over = self._find_lapsed()
         reaped = []
-        for worker, lost in zip(found[::2], found[1::2], strict=True):
-            self._take_all(lost.decode(), (), True, "its lease ran out")
-            if worker:
-                reaped.append(worker.decode())
+        if over:
+            reply = self._store.run(CONDEMN, self._store.now(), name, *over)
+            reaped = [worker.decode() for worker in reply]
+        # What others began to take and did not, since they are gone themselves, is taken too.
+        for lost in [*(name + worker for worker in reaped), *self._find_left()]:
+            try:
+                self._take_all(lost, (), True, "its lease ran out")
+            except BrokerConnectionError:
+                raise
+            except BrokerError as error:
+                # The jobs of one must not keep those of the others.
+                logger.error("the jobs of a lost worker (%s) cannot be taken: %s", lost, error)
         return sorted(reaped)
 
     def has_isolated(self, queues: Sequence[str]) -> bool:
         return bool(self._store.run(HAS_ISOLATED, self._store.now(), *queues))
+
+    def _find_lapsed(self) -> list[str | bytes]:
+        """Worker and word of each whose lease is over."""
+        store = self._store
+        reply = store.command("HGETALL", f"{store.prefix}leases")
+        known = dict(zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True))
+        over: list[str | bytes] = []
+        for worker, word in known.items():
+            if store.renewals.note(worker, word) >= lease_in(word):
+                over += (worker, word)
+        store.renewals.forget_others(known)
+        return over
+
+    def _find_left(self) -> list[str]:
+        """Names of what somebody began to take, and has not for a while."""
+        store = self._store
+        names = [name.decode() for name in store.command("ZRANGE", f"{store.prefix}lost", 0, -1)]
+        left = [name for name in names if self._begun.note(name, b"begun") >= _PATIENCE]
+        self._begun.forget_others(names)
+        return left
 
     def _take_all(
         self, lost: str, started: Collection[str], vanished: bool, cause: str
@@ -117,10 +153,14 @@ class RedisWorkers(Workers):
         keys = [f"{store.prefix}j:{job_id}" for job_id, _ in held]
         arguments: list[bytes | str] = []
         for (job_id, claim), raw in zip(held, store.command("MGET", *keys), strict=True):
-            record = None if raw is None else to_record(job_id, raw)
+            counts = to_counts(raw)
+            if counts is None:
+                # The script passes over it.
+                logger.error("the record of job %s is gone or damaged: it is lost", job_id)
+            crashes, suspects = counts or (0, 0)
             verdict = judge(
-                crashes=0 if record is None else record.crashes,
-                suspects=0 if record is None else record.suspects,
+                crashes=crashes,
+                suspects=suspects,
                 crashed=job_id in started,
                 vanished=vanished,
                 cause=cause,

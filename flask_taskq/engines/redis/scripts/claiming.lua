@@ -160,11 +160,11 @@ local function remember(worker, channel, number, memory, settled, claims)
   end
 end
 
--- The reply: whether the lease holds, when the next job is due, whether to ask again at
+-- The reply: the word of the lease's last renewal, or nothing if it is over, when the next job is due, whether to ask again at
 -- once, which settlements were stale, the ids of what was claimed, and their records.
 local function fetch(to, limit, now, memory, settled, stale)
-  local lease = call('ZSCORE', P .. 'wk', to.worker)
-  local alive = lease and tonumber(lease) > now
+  local lease = call('HGET', P .. 'leases', to.worker)
+  local alive = lease and lease ~= to.overdue
   local out = { ids = {}, raws = {}, claims = {}, looked = 0 }
   local again = false
   if alive then
@@ -202,6 +202,6 @@ local function fetch(to, limit, now, memory, settled, stale)
     local first = call('ZRANGE', due_key(to.alone and ALONE or 0), 0, 0, 'WITHSCORES')
     next_due = tonumber(first[2] or NONE)
   end
-  return { alive and 1 or 0, next_due, again and 1 or 0, table.concat(stale, ' '),
+  return { alive and lease or '', next_due, again and 1 or 0, table.concat(stale, ' '),
     table.concat(out.ids, '\n'), unpack(out.raws) }
 end

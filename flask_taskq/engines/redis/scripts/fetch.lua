@@ -1,12 +1,12 @@
 -- Claim jobs.
--- now, worker, limit, whether alone, channel, number of the call, the last that was
--- answered; each queue
+-- now, worker, the word of its last renewal if its lease is over, limit, whether alone,
+-- channel, number of the call, the last that was answered; each queue
 
-local to = { worker = ARGV[2], alone = ARGV[4] == '1', channel = ARGV[5], number = ARGV[6],
-  queues = {} }
-for i = 8, #ARGV do
+local to = { worker = ARGV[2], overdue = ARGV[3], alone = ARGV[5] == '1', channel = ARGV[6],
+  number = ARGV[7], queues = {} }
+for i = 9, #ARGV do
   to.queues[#to.queues + 1] = ARGV[i]
 end
 begin()
-local memory = recall(to.worker, to.channel, tonumber(ARGV[7]))
-return fetch(to, tonumber(ARGV[3]), tonumber(ARGV[1]), memory, {}, {})
+local memory = recall(to.worker, to.channel, tonumber(ARGV[8]))
+return fetch(to, tonumber(ARGV[4]), tonumber(ARGV[1]), memory, {}, {})

@@ -5,7 +5,7 @@ local found = {}
 local all = call('HGETALL', P .. 'holders')
 for i = 1, #all, 2 do
   if string.sub(all[i + 1], 1, #ARGV[1]) == ARGV[1] then
-    if call('ZSCORE', P .. 'wk', all[i]) then
+    if call('HEXISTS', P .. 'leases', all[i]) == 1 then
       found[#found + 1] = all[i]
       found[#found + 1] = string.sub(all[i + 1], #ARGV[1] + 1)
     else

@@ -2,6 +2,6 @@
 -- worker, host and processes
 
 begin()
-if call('ZSCORE', P .. 'wk', ARGV[1]) then
+if call('HEXISTS', P .. 'leases', ARGV[1]) == 1 then
   call('HSET', P .. 'holders', ARGV[1], ARGV[2])
 end

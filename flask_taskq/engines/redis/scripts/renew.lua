@@ -1,13 +1,15 @@
--- Prolong leases, or begin them; the workers that are not registered.
--- until, whether it begins, each worker
+-- Prolong leases, or begin them; a word that no renewal had before, and then the workers that
+-- are not registered.
+-- lease in milliseconds, whether it begins, each worker
 
 begin()
-local unknown = {}
+local word = string.format('%.0f', call('INCR', P .. 'seq')) .. ':' .. ARGV[1]
+local reply = { word }
 for i = 3, #ARGV do
-  if ARGV[2] == '1' or call('ZSCORE', P .. 'wk', ARGV[i]) then
-    call('ZADD', P .. 'wk', ARGV[1], ARGV[i])
+  if ARGV[2] == '1' or call('HEXISTS', P .. 'leases', ARGV[i]) == 1 then
+    call('HSET', P .. 'leases', ARGV[i], word)
   else
-    unknown[#unknown + 1] = ARGV[i]
+    reply[#reply + 1] = ARGV[i]
   end
 end
-return unknown
+return reply

@@ -10,7 +10,7 @@ if ARGV[5] == '1' then
   -- A call that is repeated, since its reply was lost, must not add its lines twice.
   local calls = P .. 'call:' .. ARGV[2]
   is_new = tonumber(call('HGET', calls, channel) or NONE) < number
-  if is_new and call('ZSCORE', P .. 'wk', ARGV[2]) then
+  if is_new and call('HEXISTS', P .. 'leases', ARGV[2]) == 1 then
     call('HSET', calls, channel, number)
   end
 end

@@ -5,15 +5,15 @@
 local DONE, FAIL, GIVE_UP, EXPIRE, RETRY, GIVE_BACK, PUT_OFF, SNOOZE = 1, 2, 3, 4, 5, 6, 7, 8
 
 local now = tonumber(ARGV[1])
-local result_ttl, failed_ttl = tonumber(ARGV[8]), tonumber(ARGV[9])
-local to = { worker = ARGV[2], alone = ARGV[4] == '1', channel = ARGV[5], number = ARGV[6],
-  queues = {} }
-local next_argument = 11 + tonumber(ARGV[10])
-for i = 11, next_argument - 1 do
+local result_ttl, failed_ttl = tonumber(ARGV[9]), tonumber(ARGV[10])
+local to = { worker = ARGV[2], overdue = ARGV[3], alone = ARGV[5] == '1', channel = ARGV[6],
+  number = ARGV[7], queues = {} }
+local next_argument = 12 + tonumber(ARGV[11])
+for i = 12, next_argument - 1 do
   to.queues[#to.queues + 1] = ARGV[i]
 end
 begin()
-local memory = recall(to.worker, to.channel, tonumber(ARGV[7]))
+local memory = recall(to.worker, to.channel, tonumber(ARGV[8]))
 local settled, stale = {}, {}
 
 local ENDS = { [DONE] = SUCCEEDED, [FAIL] = FAILED, [GIVE_UP] = CANCELLED, [EXPIRE] = EXPIRED }
@@ -99,4 +99,4 @@ while next_argument <= #ARGV do
   index = index + 1
 end
 push_queued()
-return fetch(to, tonumber(ARGV[3]), now, memory, settled, stale)
+return fetch(to, tonumber(ARGV[4]), now, memory, settled, stale)

@@ -1,0 +1,50 @@
+"""Who has shown no sign of life for how long, by a clock that nobody sets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+
+from ...clock import Clock
+
+
+class Sightings:
+    """Since when this process has seen somebody say the same.
+
+    A worker writes another word with each renewal of its lease, and its lease is over for
+    whoever has seen the same word for as long as the lease is. Only the reader's monotonic
+    clock counts: the server's may be set, as the worker's may. A reader that is new waits as
+    if each worker had renewed its lease when it was first seen.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[bytes, float]] = {}
+
+    def note(self, name: str, word: bytes) -> float:
+        """Somebody has said this last.
+
+        :return: for how many milliseconds it has been the same.
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            known, since = self._seen.get(name, (b"", now))
+            if known != word:
+                since = now
+                self._seen[name] = (word, since)
+        return now - since
+
+    def last(self, name: str) -> tuple[bytes, float]:
+        """What somebody has said last, and for how many milliseconds it has been the same.
+
+        :return: an empty word if nothing was seen.
+        """
+        now = self._clock.monotonic()
+        word, since = self._seen.get(name, (b"", now))
+        return word, now - since
+
+    def forget_others(self, names: Collection[str]) -> None:
+        """Forget all but these."""
+        with self._lock:
+            self._seen = {name: self._seen[name] for name in self._seen if name in names}
