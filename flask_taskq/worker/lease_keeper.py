@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence
-from queue import Empty
-from queue import SimpleQueue
 from typing import Final
 
 from ..clock import Clock
@@ -62,7 +61,8 @@ class LeaseKeeper:
         self._watched: dict[str, SlotTable] = {}
         self._lock = threading.Lock()
         # What is to be done at once; None ends the thread.
-        self._errands: SimpleQueue[Callable[[], float] | None] = SimpleQueue()
+        self._errands: deque[Callable[[], float] | None] = deque()
+        self._has_errands = threading.Condition()
         # How many are to be tried again, and whether it ends when there are none.
         self._put_off = 0
         self._is_ending = False
@@ -76,7 +76,8 @@ class LeaseKeeper:
         self._chores: dict[Callable[[], float], float] = {
             self._renew: now,
             self._take_from_dead: now,
-            self._look_around: now,
+            self._reap: now,
+            self._look_for_isolated: now,
             self._check_limits: now,
             self._prune: now,
         }
@@ -102,11 +103,11 @@ class LeaseKeeper:
         :param started: ids of the jobs that it was running.
         :param cause: how it died.
         """
-        self._errands.put(lambda: self._hand_back(worker, started, cause))
+        self._put(lambda: self._hand_back(worker, started, cause))
 
     def end(self) -> None:
         """Do what is left to do, and end. Does not wait for that."""
-        self._errands.put(None)
+        self._put(None)
 
     def join(self, timeout: float) -> None:
         """Wait until it has ended.
@@ -118,14 +119,20 @@ class LeaseKeeper:
 
     def _keep(self) -> None:
         while self._put_off or not self._is_ending:
-            left = max(0.0, min(self._chores.values()) - self._clock.monotonic())
-            try:
-                errand = self._errands.get(timeout=left / 1000)
-            except Empty:
-                self._do_chores()
-            else:
+            with self._has_errands:
+                left = min(self._chores.values()) - self._clock.monotonic()
+                if not self._errands and left > 0:
+                    self._clock.wait(self._has_errands, left)
+                errands, self._errands = self._errands, deque()
+            for errand in errands:
                 self._run_errand(errand)
+            self._do_chores()
         self._engine.close()
+
+    def _put(self, errand: Callable[[], float] | None) -> None:
+        with self._has_errands:
+            self._errands.append(errand)
+            self._has_errands.notify()
 
     def _run_errand(self, errand: Callable[[], float] | None) -> None:
         if errand is None:
@@ -161,7 +168,7 @@ class LeaseKeeper:
             self._put_off -= 1
             return errand()
 
-        timer = threading.Timer(_RETRY / 1000, self._errands.put, (again,))
+        timer = threading.Timer(_RETRY / 1000, self._put, (again,))
         timer.daemon = True
         timer.start()
 
@@ -183,16 +190,19 @@ class LeaseKeeper:
         self._renewed_at = now
         return self._lease / 5
 
-    def _look_around(self) -> float:
+    def _reap(self) -> float:
         now = self._clock.monotonic()
         if now >= self._judges_from and now - self._renewed_at <= self._lease / 2:
             for worker in self._engine.workers.reap():
                 logger.warning(
                     "worker %s is gone: its lease ran out, its jobs are free", worker
                 )
+        return min(_LOOK_AROUND, self._lease / 5)
+
+    def _look_for_isolated(self) -> float:
         if self._engine.workers.has_isolated(self.queues):
             self._on_isolated()
-        return min(_LOOK_AROUND, self._lease / 5)
+        return _LOOK_AROUND
 
     def _take_from_dead(self) -> float:
         # Those of this machine need not be waited for until their lease is over.
