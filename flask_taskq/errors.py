@@ -4,7 +4,7 @@
 
     TaskQError
     ├── ConfigurationError      a TASKQ_ key, an actor's option or the set-up is wrong
-    ├── DecodeError             stored bytes are not a message
+    ├── DecodeError             stored bytes are not a message, or not a record
     ├── BadArguments            (also TypeError) arguments do not fit the actor, or JSON
     ├── BadResult               (also TypeError) a result does not fit JSON, or the actor
     ├── PayloadTooLarge         (also ValueError) a message or a result over its limit
@@ -51,7 +51,7 @@ class ConfigurationError(TaskQError):
 
 
 class DecodeError(TaskQError):
-    """Stored bytes are not a message.
+    """Stored bytes are not a message, or not the record of a job.
 
     :param text: what is wrong with them.
     :param data: the bytes, whole.

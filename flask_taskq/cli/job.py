@@ -15,6 +15,7 @@ from ..broker import Broker
 from ..config import Exposable
 from ..errors import BrokerError
 from ..errors import ConfigurationError
+from ..errors import DecodeError
 from ..errors import JobNotFound
 from ..extension import TaskQ
 from ..http import job_resource
@@ -62,6 +63,8 @@ def handle_job(
         shown = _encode(record) if as_json else _list(taskq, record)
     except JobNotFound as error:
         return _fail(_unknown(broker, error), FAILURE)
+    except DecodeError as error:
+        return _fail(str(error), FAILURE)
     except ConfigurationError as error:
         return _fail(str(error), REFUSED)
     except BrokerError as error:

@@ -9,7 +9,9 @@ from typing import Final
 import msgspec
 
 from ..clock import END_OF_TIME
+from ..errors import DecodeError
 from ..record import Attempt
+from ..record import JobError
 from ..record import JobRecord
 from ..record import LogLine
 from ..record import Progress
@@ -24,6 +26,11 @@ KEPT_ATTEMPTS: Final = 5
 #: How much of each one's text it keeps, in characters: the last error is kept whole beside it.
 ATTEMPT_TEXT: Final = 1_000
 ATTEMPT_TRACEBACK: Final = 4_000
+
+#: What stands in a record whose stored error cannot be read.
+DAMAGED_ERROR: Final = JobError(
+    type="DecodeError", message="the stored error is damaged", code="malformed"
+)
 
 #: How far two clocks may differ, in milliseconds, and be taken for the same: a record that
 #: moves is not to change because one of them cannot be read exactly.
@@ -58,6 +65,11 @@ def add_attempt(
         error=msgspec.structs.replace(error, message=message, traceback=traceback),
     )
     return (*attempts, attempt)[-KEPT_ATTEMPTS:]
+
+
+def damaged(job_id: str, error: Exception) -> DecodeError:
+    """The error of a record that cannot be read."""
+    return DecodeError(f"the stored record of job {job_id} is damaged: {error}")
 
 
 def keep_time_left(

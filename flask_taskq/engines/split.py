@@ -8,8 +8,10 @@ from the old one. Readers look in this order too, and so they never miss one on 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ..errors import BrokerError
+from ..errors import TaskQError
 from ..loggers import get_logger
 from ..record import JobRecord
 from .base import Consumer
@@ -70,11 +72,28 @@ class SplitEngine(Engine):
         :return: whether there were more than one call moves.
         """
         records = self.broker.jobs.list_final()
-        if records:
-            self.results.jobs.adopt(records, self.broker.now())
-            self.broker.jobs.give_away(records)
-        size = sum(map(weigh, records))
-        return len(records) == HOUSEKEEPING_LIMIT or size >= HOUSEKEEPING_SIZE
+        adopted = self._adopt(records) if records else []
+        if adopted:
+            self.broker.jobs.give_away(adopted)
+        size = sum(map(weigh, adopted))
+        return len(adopted) == HOUSEKEEPING_LIMIT or size >= HOUSEKEEPING_SIZE
+
+    def _adopt(self, records: list[JobRecord]) -> list[JobRecord]:
+        """Those of the records that are kept by the other engine now."""
+        as_of = self.broker.now()
+        try:
+            self.results.jobs.adopt(records, as_of)
+        except TaskQError:
+            raise  # it is out of reach, or full
+        except Exception:
+            # A value in one of them that it cannot store keeps none of the others here.
+            adopted = []
+            for record in records:
+                with suppress(Exception):
+                    self.results.jobs.adopt([record], as_of)
+                    adopted.append(record)
+            return adopted
+        return records
 
     def close(self) -> None:
         self.broker.close()

@@ -16,6 +16,7 @@ from werkzeug.exceptions import NotFound
 from ..broker import Broker
 from ..encoding import JOB_ID
 from ..errors import BrokerError
+from ..errors import DecodeError
 from ..errors import JobNotFound
 from ..loggers import get_logger
 from ..record import JobRecord
@@ -99,6 +100,16 @@ def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
     @blueprint.errorhandler(JobNotFound)
     def job_not_found(error: JobNotFound) -> Response:
         return problem_response(404, "job-not-found", "No such job", NO_SUCH_JOB)
+
+    @blueprint.errorhandler(DecodeError)
+    def job_damaged(error: DecodeError) -> Response:
+        logger.error("cannot answer for a job: %s", error)
+        return problem_response(
+            500,
+            "job-damaged",
+            "The job cannot be shown",
+            "What is stored of this job is damaged. Other jobs are not concerned.",
+        )
 
     @blueprint.errorhandler(BrokerError)
     def broker_unavailable(error: BrokerError) -> Response:

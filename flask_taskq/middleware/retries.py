@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from ..options import check_exceptions
 from ..options import check_function
 from ..options import is_exception
 from ..options import refusal
+
+logger = logging.getLogger(__name__)
 
 #: Beyond this many doublings every backoff is over any maximum.
 _MAX_DOUBLINGS: Final = 40
@@ -49,7 +52,8 @@ class Retries(Middleware):
         ``max_backoff`` for these. The class that is nearest to the error's own counts, and
         all retries that the job has had count against its number.
     -   ``retry_when``: a function of the number of retries so far and the exception, which
-        decides alone whether another one follows.
+        decides alone whether another one follows. Where it raises an exception, that is
+        logged, and ``max_retries`` decides.
 
     They are asked in this order: ``throws``, ``discard_on``, ``retry_when``, and then the
     number of retries.
@@ -133,11 +137,12 @@ class Retries(Middleware):
 
         retry_when = broker.option(message, "retry_when")
         max_retries = option("max_retries")
+        decided = None
         if retry_when is not None:
-            is_over = not retry_when(retries, exception)
-        else:
-            is_over = max_retries is not None and retries >= max_retries
-        if is_over:
+            decided = _ask(retry_when, retries, exception, message)
+        if decided is None:
+            decided = max_retries is None or retries < max_retries
+        if not decided:
             message.fail()
             self._tell_exhausted(broker, message, max_retries)
         elif isinstance(exception, Retry) and exception.delay is not None:
@@ -153,6 +158,25 @@ class Retries(Middleware):
         if name is not None:
             counts = {"retries": message.attempt - 1, "max_retries": max_retries}
             broker.follow_up(message, name, message.asdict(), counts)
+
+
+def _ask(
+    retry_when: Callable[[int, BaseException], bool],
+    retries: int,
+    exception: BaseException,
+    message: MessageProxy,
+) -> bool | None:
+    """What a function of the app says; None if it fails itself."""
+    try:
+        return bool(retry_when(retries, exception))
+    except Exception:
+        # A mistake in it costs this decision, and not all the retries that the job has left.
+        logger.exception(
+            "job %s of actor %r: retry_when has failed, and max_retries decides instead",
+            message.id,
+            message.message.actor_name,
+        )
+        return None
 
 
 def _nearest(

@@ -21,6 +21,8 @@ from ...record import Progress
 from ...record import Status
 from ..base import Delivery
 from ..base import Envelope
+from ..keeping import damaged
+from ..keeping import DAMAGED_ERROR
 
 #: What a sender writes; before it the server puts the job's number and its place.
 _SENT: Final = struct.Struct("<BdHBbIiHHIIIddddddHHHIIIII")
@@ -157,7 +159,31 @@ def to_adopted(record: JobRecord) -> list[bytes | str | int]:
 
 
 def to_delivery(job_id: str, raw: bytes) -> Delivery:
-    """What a worker gets of a record that was claimed for it."""
+    """What a worker gets of a record that was claimed for it.
+
+    Of one that is damaged it gets no message, and so the job fails.
+    """
+    try:
+        return _to_delivery(job_id, raw)
+    except (ValueError, OverflowError):  # a number that is none
+        head = _HEAD.unpack_from(raw)
+        at = _HEAD.size + head[4] + head[20]
+        worker = raw[at : at + head[21]].decode(errors="replace")
+        return Delivery(
+            id=job_id,
+            queue="",
+            actor="",
+            priority=head[6],
+            message=b"",
+            worker=worker,
+            attempt=head[7],
+            claim=head[11],
+            created_at=0,
+            handle=b"",
+        )
+
+
+def _to_delivery(job_id: str, raw: bytes) -> Delivery:
     head = _HEAD.unpack_from(raw)
     released = head[19]
     at = _HEAD.size
@@ -194,14 +220,22 @@ def to_counts(raw: bytes | None) -> tuple[int, int] | None:
 
 def has_logs(raw: bytes) -> bool:
     """Whether there are lines of the job's own log, which are stored apart."""
-    return bool(raw[_FLAGS_AT] & _HAS_LOGS)
+    return len(raw) > _FLAGS_AT and bool(raw[_FLAGS_AT] & _HAS_LOGS)
 
 
 def to_record(job_id: str, raw: bytes, lines: Sequence[bytes] = ()) -> JobRecord:
     """The record in these bytes.
 
     :param lines: of the job's own log.
+    :raises DecodeError: they cannot be one.
     """
+    try:
+        return _to_record(job_id, raw, lines)
+    except (struct.error, KeyError, ValueError, OverflowError) as error:
+        raise damaged(job_id, error) from error
+
+
+def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
     (
         _seq,
         _place,
@@ -230,6 +264,8 @@ def to_record(job_id: str, raw: bytes, lines: Sequence[bytes] = ()) -> JobRecord
     for length in (queue_length, *lengths):
         parts.append(raw[at : at + length])
         at += length
+    if at != len(raw):
+        raise ValueError(f"it has {len(raw)} bytes and not {at}")
     queue, actor, worker, reason, message, result, error, attempts, progress = parts
     return JobRecord(
         id=job_id,
@@ -251,7 +287,7 @@ def to_record(job_id: str, raw: bytes, lines: Sequence[bytes] = ()) -> JobRecord
         cancel_requested=bool(flags & _CANCEL_REQUESTED),
         status_reason=reason.decode() or None,
         result=result if status == CODES[Status.SUCCEEDED] else None,
-        error=_error_decoder.decode(error) if error else None,
+        error=_decode(_error_decoder, error, DAMAGED_ERROR) if error else None,
         attempts=to_attempts(attempts),
         progress=_decode(_progress_decoder, progress, None) if progress else None,
         logs=_to_lines(lines),

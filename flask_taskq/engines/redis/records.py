@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
+from ...errors import BrokerConnectionError
+from ...errors import BrokerError
+from ...errors import DecodeError
 from ...record import JobRecord
 from ..base import HOUSEKEEPING_LIMIT
 from ..base import HOUSEKEEPING_SIZE
@@ -37,7 +41,8 @@ class RedisJobs(StoredJobs):
         self._store = store
 
     def get(self, job_id: str) -> JobRecord | None:
-        return self._read(job_id, self._store.command("GET", f"{self._store.prefix}j:{job_id}"))
+        [raw] = self._store.command("MGET", f"{self._store.prefix}j:{job_id}")
+        return self._read(job_id, raw)
 
     def wait(self, job_id: str, timeout: int | None) -> JobRecord | None:
         clock = self._store.clock
@@ -68,7 +73,12 @@ class RedisJobs(StoredJobs):
     def list_final(self) -> list[JobRecord]:
         self._store.now()  # whoever adopts them must know what time it is here
         found = self._store.run(LIST_FINAL, HOUSEKEEPING_LIMIT, HOUSEKEEPING_SIZE)
-        return [to_record(job_id.decode(), raw, lines) for job_id, raw, lines in found]
+        records = []
+        for job_id, raw, lines in found:
+            # One that is damaged stays where it is, until its time is over.
+            with suppress(DecodeError):
+                records.append(to_record(job_id.decode(), raw, lines))
+        return records
 
     def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
         now = self._store.now()
@@ -86,13 +96,20 @@ class RedisJobs(StoredJobs):
     def _read(self, job_id: str, raw: bytes | None) -> JobRecord | None:
         if not raw:
             return None  # there is none, or it was given away
-        lines = ()
-        if has_logs(raw):
-            lines = self._store.command("LRANGE", f"{self._store.prefix}log:{job_id}", 0, -1)
+        lines = self._read_log(job_id) if has_logs(raw) else ()
         record = to_record(job_id, raw, lines)
         expires_at = record.expires_at
         is_over = expires_at is not None and expires_at <= self._store.now()
         return None if is_over else record
+
+
+    def _read_log(self, job_id: str) -> Sequence[bytes]:
+        try:
+            return self._store.command("LRANGE", f"{self._store.prefix}log:{job_id}", 0, -1)
+        except BrokerConnectionError:
+            raise
+        except BrokerError:
+            return ()  # it is something else
 
 
 class RedisQueues(Queues):

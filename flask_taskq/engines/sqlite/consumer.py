@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from typing import Final
 from typing import NamedTuple
@@ -296,7 +297,8 @@ class SQLiteConsumer(Consumer):
         self._queues.extend([self._queues.pop(0)] if self._queues else ())
         # The statement returns them in any order. The columns begin with priority, place
         # and the row's number, so that no two compare further than that.
-        rows.sort()
+        with suppress(TypeError):  # a row is damaged: its turn may be any
+            rows.sort()
         return [self._deliver(row) for row in rows]
 
     def _promote(self, connection: sqlite3.Connection, now: int) -> None:
@@ -324,6 +326,8 @@ class SQLiteConsumer(Consumer):
             releases,
             attempts,
         ) = row
+        if type(message) is not bytes or not type(created_at) is type(crashes) is int:
+            message, created_at, crashes = b"", 0, 0  # damaged: the job fails
         return Delivery(
             id=job_id,
             queue=queue,

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ...errors import DecodeError
 from ...record import Attempt
 from ...record import JobError
 from ...record import JobRecord
@@ -23,6 +24,8 @@ from ..base import HOUSEKEEPING_SIZE
 from ..base import Queues
 from ..base import StoredJobs
 from ..base import weigh
+from ..keeping import damaged
+from ..keeping import DAMAGED_ERROR
 from ..keeping import keep_time_left
 from .store import Store
 from .store import take_places
@@ -118,7 +121,10 @@ class SQLiteJobs(StoredJobs):
             records = []
             size = 0
             for row in connection.execute(statement, (HOUSEKEEPING_LIMIT,)):
-                records.append(to_record(row))
+                try:
+                    records.append(to_record(row))
+                except DecodeError:
+                    continue  # it stays where it is, until its time is over
                 size += weigh(records[-1])
                 if size >= HOUSEKEEPING_SIZE:
                     break
@@ -178,7 +184,10 @@ class SQLiteQueues(Queues):
 
 
 def to_record(row: tuple[Any, ...]) -> JobRecord:
-    """The record in a row of the columns ``statements.RECORD``."""
+    """The record in a row of the columns ``statements.RECORD``.
+
+    :raises DecodeError: it has values that no record has.
+    """
     (
         job_id,
         queue,
@@ -206,12 +215,13 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
         worker,
         version,
     ) = row
-    return JobRecord(
+    # SQLite stores a value of any type in a column, so that they are looked at here.
+    fields = dict(
         id=job_id,
         queue=queue,
         actor=actor,
         priority=priority,
-        status=Status(status),
+        status=status,
         message=message,
         created_at=created_at,
         updated_at=updated_at,
@@ -226,13 +236,17 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
         cancel_requested=bool(cancel_requested),
         status_reason=status_reason,
         result=result,
-        error=None if error is None else _error_decoder.decode(error),
+        error=None if error is None else _decode(_error_decoder, error, DAMAGED_ERROR),
         attempts=to_attempts(attempts),
         progress=None if progress is None else _decode(_progress_decoder, progress, None),
         logs=to_logs(logs),
         worker=worker,
         version=version,
     )
+    try:
+        return msgspec.convert(fields, JobRecord)
+    except msgspec.ValidationError as found:
+        raise damaged(job_id, found) from None
 
 
 def to_row(record: JobRecord) -> tuple[Any, ...]:
@@ -279,5 +293,5 @@ def to_logs(data: bytes | None) -> tuple[LogLine, ...]:
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes, otherwise: D) -> T | D:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
         return otherwise  # what is past must not keep an outcome from being stored

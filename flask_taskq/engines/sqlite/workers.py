@@ -135,8 +135,9 @@ class SQLiteWorkers(Workers):
         held = connection.execute(statements.held, (worker,)).fetchall()
         for seq, job_id, crashes, suspects, cancel_requested in held:
             verdict = judge(
-                crashes=crashes,
-                suspects=suspects,
+                # A row may be damaged, and must not keep the others from being taken.
+                crashes=crashes if type(crashes) is int else 0,
+                suspects=suspects if type(suspects) is int else 0,
                 crashed=job_id in started,
                 vanished=vanished,
                 cause=cause,

@@ -6,8 +6,8 @@ local now = tonumber(ARGV[1])
 local at = 2
 while at <= #ARGV do
   local id, record, class, expires, lines = unpack(ARGV, at, at + 4)
-  local ttl = expires - now + SLACK
-  local is_new = not load(id)
+  local ttl = math.min(expires - now, END_OF_TIME) + SLACK
+  local is_new = not read(load(id))
   call('SET', P .. 'j:' .. id, record, 'PX', ttl)
   call('DEL', P .. 'log:' .. id)
   if tonumber(lines) > 0 then

@@ -10,9 +10,8 @@ local function promote(now)
       local place = call('INCRBY', P .. 'seq', #members) - #members
       for i, name in ipairs(members) do
         local id = string.sub(name, 13)
-        local raw = load(id)
-        if raw then
-          local r = read(raw)
+        local r = read(load(id))
+        if r then
           r.status, r.place, r.due, r.updated = QUEUED, place + i, NONE, now
           r.version = r.version + 1
           save(id, r)
@@ -41,7 +40,8 @@ local function deliver(worker, queue, ids, now, out)
       local seq, place, _, due, q, flags, priority, attempt, max_attempts, crashes,
         suspects, claim, releases, version, created, updated, started, finished, expires,
         released, a, w, s, m, x, e, t, g, at = struct.unpack(HEAD, raw)
-      if string.sub(raw, at, at + q - 1) == queue then
+      local is_whole = at + q + a + w + s + m + x + e + t + g == #raw + 1
+      if is_whole and string.sub(raw, at, at + q - 1) == queue then
         local body = at + q + a + w + s
         raw = struct.pack(HEAD, seq, place, RUNNING, NONE, q, flags, priority, attempt + 1,
           max_attempts, crashes, suspects, claim + 1, releases, version + 1, created, now,
@@ -142,7 +142,7 @@ local function repeat_claims(worker, memory, out)
   for _, token in ipairs(memory.claimed) do
     local id, claim = string.match(token, '^(.*):(%d+)$')
     local raw = call('HGET', P .. 'own:' .. worker, id) == claim and load(id)
-    if raw then
+    if read(raw) then
       out.ids[#out.ids + 1] = id
       out.raws[#out.raws + 1] = raw
       out.claims[#out.claims + 1] = token

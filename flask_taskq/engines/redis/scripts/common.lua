@@ -36,6 +36,7 @@ local NONE = -1
 local LEVEL = 281474976710656 -- 2^48: of a score the priority is above, the place below
 local SLACK = 60000 -- by what a key outlives its record, whose own time decides
 local CHUNK = 1000 -- arguments of one command: Lua's stack has its limits
+local END_OF_TIME = 253402300799999 -- the end of the year 9999: no time is later
 local BOUND = 500 -- jobs that one call looks after at most, besides what it was asked for
 
 -- A server whose memory is full refuses to run a command that may take some, unless its
@@ -47,12 +48,21 @@ end
 
 -- Records
 
+-- The fields of a record. Nothing of bytes that cannot be one: an error in the midst of a
+-- script would leave undone what comes after it, for all jobs of the call.
 local function read(raw)
+  if not raw or #raw < TAIL - 1 then
+    return nil
+  end
   local r = {}
   local q, a, w, s, m, x, e, t, g, at
   r.seq, r.place, r.status, r.due, q, r.flags, r.priority, r.attempt, r.max_attempts,
     r.crashes, r.suspects, r.claim, r.releases, r.version, r.created, r.updated, r.started,
     r.finished, r.expires, r.released, a, w, s, m, x, e, t, g, at = struct.unpack(HEAD, raw)
+  if at + q + a + w + s + m + x + e + t + g ~= #raw + 1 or r.status < SCHEDULED
+    or r.status > EXPIRED or r.place ~= r.place or r.due ~= r.due then
+    return nil
+  end
   local function take(length)
     at = at + length
     return string.sub(raw, at - length, at - 1)
@@ -63,11 +73,9 @@ local function read(raw)
   return r
 end
 
--- The bytes of a record, if they can be one: an error in the midst of a script would leave
--- undone what comes after it, for all jobs of the call.
+-- The bytes of a record. Not GET, which is an error where there is something else.
 local function load(id)
-  local raw = call('GET', P .. 'j:' .. id)
-  return raw and #raw >= TAIL - 1 and raw
+  return call('MGET', P .. 'j:' .. id)[1]
 end
 
 local function save(id, r, ttl)
@@ -78,7 +86,8 @@ local function save(id, r, ttl)
     #r.progress) .. r.queue .. r.actor .. r.worker .. r.reason .. r.message .. r.result
     .. r.error .. r.attempts .. r.progress
   if ttl then
-    call('SET', P .. 'j:' .. id, raw, 'PX', ttl + SLACK)
+    -- Each is small enough to be written with all its digits.
+    call('SET', P .. 'j:' .. id, raw, 'PX', math.min(ttl, END_OF_TIME) + SLACK)
   else
     call('SET', P .. 'j:' .. id, raw)
   end
@@ -125,7 +134,9 @@ local function flush()
   end
   for queue, difference in pairs(counts) do
     if difference ~= 0 then
-      call('HINCRBY', P .. 'waiting', queue, difference)
+      if call('HINCRBY', P .. 'waiting', queue, difference) == 0 then
+        call('HDEL', P .. 'waiting', queue)
+      end
     end
   end
   for key in pairs(tokens) do
@@ -199,6 +210,50 @@ local function line_up_again(id, r)
   end
 end
 
+-- Drop from both ends of a list the ids of jobs that are not queued any more. They are left
+-- behind where jobs are cancelled, since from within a list none is removed.
+local function tidy(queue, level)
+  local list = P .. 'ready:' .. queue .. ':' .. level
+  local function stale(ids, from, to, step)
+    local passed = 0
+    for i = from, to, step do
+      local r = read(load(ids[i]))
+      if r and r.status == QUEUED and r.queue == queue then
+        break
+      end
+      passed = passed + 1
+    end
+    return passed
+  end
+  local ids = call('LRANGE', list, 0, BOUND - 1)
+  local passed = stale(ids, 1, #ids, 1)
+  if passed > 0 then
+    call('LTRIM', list, passed, -1)
+  end
+  ids = call('LRANGE', list, -BOUND, -1)
+  passed = stale(ids, #ids, 1, -1)
+  if passed > 0 then
+    call('LTRIM', list, 0, -1 - passed)
+  end
+end
+
+-- Forget the priorities of a queue that have no job, and if none has one, that it was rung
+-- for it.
+local function forget_empty(queue)
+  for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
+    local key = queue .. ':' .. level
+    if call('EXISTS', P .. 'ready:' .. key, P .. 'back:' .. key) == 0 then
+      call('ZREM', P .. 'levels:' .. queue, level)
+    end
+  end
+  if call('EXISTS', P .. 'levels:' .. queue) == 0 then
+    call('DEL', P .. 'wake:' .. queue)
+  end
+  if call('EXISTS', P .. 'alone:' .. queue) == 0 then
+    call('DEL', P .. 'wake:alone:' .. queue)
+  end
+end
+
 -- Transitions
 
 local function insert(id, sent, number)
@@ -222,7 +277,8 @@ local function finish(id, r, status, now, result_ttl, failed_ttl)
   if has(r.flags, ALONE) then
     r.flags = r.flags - ALONE
   end
-  r.status, r.finished, r.updated, r.expires = status, now, now, now + ttl
+  ttl = math.min(ttl, END_OF_TIME)
+  r.status, r.finished, r.updated, r.expires = status, now, now, math.min(now + ttl, END_OF_TIME)
   r.due, r.reason, r.released, r.releases = NONE, '', NONE, 0
   r.version = r.version + 1
   if has(r.flags, LOGS) then
@@ -246,9 +302,10 @@ local function tell(id, r, progress, lines, now)
   if #lines > 0 then
     for from = 1, #lines, CHUNK do
       local to = math.min(from + CHUNK - 1, #lines)
-      call('RPUSH', P .. 'log:' .. id, unpack(lines, from, to))
+      -- Something else that is there takes no lines, and keeps nothing from being stored.
+      redis.pcall('RPUSH', P .. 'log:' .. id, unpack(lines, from, to))
     end
-    call('LTRIM', P .. 'log:' .. id, -LINES, -1)
+    redis.pcall('LTRIM', P .. 'log:' .. id, -LINES, -1)
     if not has(r.flags, LOGS) then
       r.flags = r.flags + LOGS
     end
@@ -262,7 +319,6 @@ end
 -- The record of a job that a worker holds under this claim.
 local function held(worker, id, claim)
   if tonumber(call('HGET', P .. 'own:' .. worker, id) or NONE) == claim then
-    local raw = load(id)
-    return raw and read(raw)
+    return read(load(id))
   end
 end

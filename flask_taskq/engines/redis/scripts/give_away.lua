@@ -6,12 +6,11 @@ local removed = 0
 begin()
 for i = 2, #ARGV, 2 do
   local id, version = ARGV[i], tonumber(ARGV[i + 1])
-  local raw = load(id)
-  local r = raw and read(raw)
+  local r = read(load(id))
   if r and r.status >= SUCCEEDED and r.version == version then
     remove(id, r)
     if r.expires > now then
-      call('SET', P .. 'j:' .. id, '', 'PX', r.expires - now)
+      call('SET', P .. 'j:' .. id, '', 'PX', math.min(r.expires - now, END_OF_TIME))
     end
     removed = removed + 1
   end
@@ -21,7 +20,7 @@ for _, class in ipairs({ 'result', 'failed' }) do
   local list = P .. 'over:' .. class
   local passed = 0
   for _, id in ipairs(call('LRANGE', list, 0, #ARGV + BOUND)) do
-    if load(id) then
+    if read(load(id)) then
       break
     end
     passed = passed + 1

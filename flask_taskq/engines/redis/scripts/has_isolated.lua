@@ -9,8 +9,8 @@ for i = 2, #ARGV do
   end
 end
 for _, name in ipairs(call('ZRANGEBYSCORE', P .. 'due:alone', '-inf', ARGV[1], 'LIMIT', 0, BOUND)) do
-  local raw = load(string.sub(name, 13))
-  if raw and wanted[read(raw).queue] then
+  local r = read(load(string.sub(name, 13)))
+  if r and wanted[r.queue] then
     return 1
   end
 end

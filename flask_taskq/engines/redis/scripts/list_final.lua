@@ -8,10 +8,10 @@ local found, seen, total = {}, {}, 0
 local function add(id)
   local raw = not seen[id] and load(id)
   seen[id] = true
-  if raw and string.byte(raw, 17) >= SUCCEEDED then
-    local r = read(raw)
-    local lines = has(r.flags, LOGS) and call('LRANGE', P .. 'log:' .. id, 0, -1) or {}
-    found[#found + 1] = { id, raw, lines }
+  local r = read(raw)
+  if r and r.status >= SUCCEEDED then
+    local lines = has(r.flags, LOGS) and redis.pcall('LRANGE', P .. 'log:' .. id, 0, -1) or {}
+    found[#found + 1] = { id, raw, lines.err and {} or lines }
     total = total + #r.message + #r.result
   end
 end

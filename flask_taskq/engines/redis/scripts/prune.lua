@@ -9,9 +9,8 @@ for _, class in ipairs({ 'result', 'failed' }) do
   local ids = removed < BOUND and call('LRANGE', list, 0, BOUND - removed - 1) or {}
   local passed = 0
   for _, id in ipairs(ids) do
-    local raw = load(id)
-    if raw then
-      local r = read(raw)
+    local r = read(load(id))
+    if r then
       if r.expires == NONE then
         removed = removed - 1 -- not this job any more
       elseif r.expires > now then

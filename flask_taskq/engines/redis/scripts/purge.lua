@@ -7,11 +7,10 @@ local removed, left = 0, 0
 
 -- Whether the id may leave the list.
 local function may_leave(id)
-  local raw = load(id)
-  if not raw then
+  local r = read(load(id))
+  if not r then
     return true
   end
-  local r = read(raw)
   if r.status ~= QUEUED or r.queue ~= queue then
     return true
   end
@@ -49,5 +48,6 @@ for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
   end
 end
 count(queue, -removed)
+forget_empty(queue)
 flush()
 return { removed, left }

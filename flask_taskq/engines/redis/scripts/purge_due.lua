@@ -9,8 +9,8 @@ local scanned = call('ZSCAN', key, ARGV[4], 'COUNT', BOUND)
 for i = 1, #scanned[2], 2 do
   local name = scanned[2][i]
   local id = string.sub(name, 13)
-  local raw = tonumber(string.sub(name, 1, 12), 16) <= newest and load(id)
-  local r = raw and read(raw)
+  local number = tonumber(string.sub(name, 1, 12), 16) or 0
+  local r = number <= newest and read(load(id))
   if r and r.queue == queue then
     call('ZREM', key, name)
     remove(id, r)

@@ -36,9 +36,8 @@ for i = 5, #ARGV, 2 do
     struct.unpack('<I4BI2I2dI4', ARGV[i + 1])
   if tonumber(call('HGET', lost, id) or NONE) == claim then
     call('HDEL', lost, id)
-    local raw = load(id)
-    if raw then
-      local r = read(raw)
+    local r = read(load(id))
+    if r then
       r.crashes, r.suspects = crashes, suspects
       if length > 0 then
         r.error = string.sub(ARGV[i + 1], from, from + length - 1)
