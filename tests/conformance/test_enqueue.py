@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from flask_taskq.clock import Clock
+from flask_taskq.engines.base import END_OF_TIME
 from flask_taskq.record import JobRecord
 from flask_taskq.record import Status
 from tests.support.bench import Bench
@@ -61,8 +62,35 @@ def test_a_job_that_is_due_already_is_queued(bench: Bench, delay: int) -> None:
     assert (record.status, record.scheduled_for) == (Status.QUEUED, None)
 
 
-def test_the_time_of_creation_is_the_sender_s(bench: Bench) -> None:
-    """The engine adds when it stored the job, and keeps when the message was made."""
+def test_a_job_may_wait_until_a_moment(bench: Bench) -> None:
+    """By the engine's clock."""
+    moment = bench.engine.now() + 5_000
+    job_id = bench.send(due_at=moment)
+    over = bench.send(due_at=bench.engine.now())
+
+    assert bench.record(job_id).scheduled_for == moment
+    assert bench.status(over) is Status.QUEUED
+
+
+def test_a_job_does_not_wait_longer_than_dates_can_say(bench: Bench) -> None:
+    """The latest moment is the end of the year 9999."""
+    job_id = bench.send(delay=10**17)
+
+    assert bench.record(job_id).scheduled_for == END_OF_TIME
+
+
+def test_enqueueing_tells_the_time_of_the_engine(bench: Bench) -> None:
+    """So that the sender knows what stands in the new record."""
+    envelope = bench.envelope(delay=1_000)
+    now = bench.engine.enqueue([envelope])
+
+    record = bench.record(envelope.id)
+    assert now == record.created_at == bench.clock.now()
+    assert envelope.waits_until(now) == record.scheduled_for
+
+
+def test_a_job_that_was_sent_long_ago_keeps_that_time(bench: Bench) -> None:
+    """The engine adds when it stored the job."""
     record = bench.record(bench.send(created_at=12_345))
 
     assert (record.created_at, record.updated_at) == (12_345, bench.clock.now())

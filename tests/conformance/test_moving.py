@@ -126,6 +126,30 @@ def test_an_adopted_record_is_the_same(bench: Bench, target: str, tmp_path: Path
         assert listed == sorted(records, key=lambda one: one.id)
 
 
+@pytest.mark.parametrize("ahead", [-3_600_000, 3_600_000])
+def test_a_record_is_kept_as_long_where_another_time_is(
+    bench: Bench, other: Bench, ahead: int
+) -> None:
+    """What is left of its retention is the same, though the clocks of the two differ."""
+    record = finish(bench)
+    elsewhere = msgspec.structs.replace(record, expires_at=record.expires_at + ahead)
+
+    other.engine.jobs.adopt([elsewhere], bench.clock.now() + ahead)
+
+    assert other.record(record.id) == record
+
+
+def test_a_record_does_not_change_because_clocks_are_read_inexactly(
+    bench: Bench, other: Bench
+) -> None:
+    """Within a second two clocks are taken for the same."""
+    record = finish(bench)
+
+    other.engine.jobs.adopt([record], bench.clock.now() + 900)
+
+    assert other.record(record.id) == record
+
+
 def test_an_adopted_job_is_in_no_queue(bench: Bench, other: Bench) -> None:
     """It is over, and nobody runs it again."""
     record = finish(bench)

@@ -201,12 +201,42 @@ def test_retry_when_can_be_given_to_the_middleware(clock, new_broker):
     assert run_to_the_end(line, raising(line, Timeout()).send()).attempt == 2
 
 
-def test_a_retry_when_that_fails_fails_the_job(line, caplog):
-    """With the job's own error; the other one is in the log."""
-    actor = raising(line, Timeout("no"), retry_when=lambda retries: True)
-    record = line.run(actor.send())
-    assert (record.status, record.error.type) == (Status.FAILED, "Timeout")
-    assert "takes 1 positional argument" in caplog.text
+class Undecided:
+    """What has no truth value, such as an array of numbers."""
+
+    def __bool__(self):
+        raise ValueError("neither true nor false")
+
+
+@pytest.mark.parametrize(
+    ("retry_when", "text"),
+    [
+        (lambda retries: True, "takes 1 positional argument"),
+        (lambda retries, exception: exception.code, "has no attribute 'code'"),
+        (lambda retries, exception: Undecided(), "neither true nor false"),
+    ],
+)
+def test_a_retry_when_that_fails_costs_no_retry(line, caplog, retry_when, text):
+    """The number of retries decides in its place; what it has raised is in the log."""
+    actor = raising(line, Timeout("no"), retry_when=retry_when, max_retries=2)
+    job = actor.send()
+    record = line.run(job)
+    assert (record.status, record.error.type) == (Status.SCHEDULED, "Timeout")
+    assert text in caplog.text
+    assert f"job {job.id} of actor 'fail': retry_when has failed" in caplog.text
+    assert run_to_the_end(line, job.refresh()).attempt == 3
+
+
+def test_a_retry_when_that_failed_once_decides_the_next_time(line):
+    """It is asked again with each run."""
+
+    def retry_when(retries, exception):
+        if retries == 0:
+            raise LookupError
+        return retries < 5
+
+    job = raising(line, Timeout("no"), retry_when=retry_when, max_retries=1).send()
+    assert run_to_the_end(line, job).attempt == 6
 
 
 # Declaring

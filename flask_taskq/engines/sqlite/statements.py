@@ -6,6 +6,7 @@ marks, since some releases of Python 3.12 warn of numbered ones.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 #: Grows with every change of the schema that older code could not work with.
@@ -32,10 +33,9 @@ class Statements:
     """
 
     def __init__(self, namespace: str) -> None:
-        job = f"{namespace}_job"
-        worker = f"{namespace}_worker"
-        holder = f"{namespace}_holder"
-        meta = f"{namespace}_meta"
+        prefix = _prefix(namespace)
+        job, worker, meta = f"{prefix}_job", f"{prefix}_worker", f"{prefix}_meta"
+        holder = f"{prefix}_holder"
 
         # The large columns come last, so that reading the others follows no overflow page.
         # Partial indexes hold only jobs that are alive: a long history costs nothing.
@@ -299,6 +299,16 @@ class Statements:
                 AND queue IN ({names}) AND isolated = 1)
             OR EXISTS (SELECT 1 FROM {self._job} WHERE status = 'scheduled'
                 AND due_at <= ? AND queue IN ({names}) AND isolated = 1)"""
+
+
+def _prefix(namespace: str) -> str:
+    """What the names of a namespace's tables begin with.
+
+    SQLite does not tell small letters from capital ones there, and keeps what begins with
+    ``sqlite_`` to itself. Two namespaces never get the same: no app's has a ``$``.
+    """
+    prefix = re.sub("[A-Z]", lambda letter: letter[0].lower() + "$$", namespace)
+    return re.sub("^sqlite(?=_|$)", "sqlite$$$", prefix)
 
 
 def _marks(count: int) -> str:

@@ -77,12 +77,11 @@ end
 
 -- Whether nothing is left in this queue.
 local function claim_alone(worker, queue, limit, now, out)
-  local wanted = limit - #out.ids
-  local ids = pop(P .. 'alone:' .. queue, wanted)
+  local ids = pop(P .. 'alone:' .. queue, limit - #out.ids)
   if #ids > 0 then
     deliver(worker, queue, ids, now, out)
   end
-  return #ids < wanted
+  return call('EXISTS', P .. 'alone:' .. queue) == 0
 end
 
 local function claim_level(worker, queue, level, limit, now, out)
@@ -103,6 +102,10 @@ local function claim_level(worker, queue, level, limit, now, out)
       end
       from_back = false
     end
+  end
+  if call('EXISTS', P .. 'ready:' .. key, P .. 'back:' .. key) == 0 then
+    call('ZREM', P .. 'levels:' .. queue, level)
+    return true
   end
   return false
 end

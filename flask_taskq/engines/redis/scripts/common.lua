@@ -214,27 +214,18 @@ end
 -- behind where jobs are cancelled, since from within a list none is removed.
 local function tidy(queue, level)
   local list = P .. 'ready:' .. queue .. ':' .. level
-  local function stale(ids, from, to, step)
-    local passed = 0
-    for i = from, to, step do
-      local r = read(load(ids[i]))
-      if r and r.status == QUEUED and r.queue == queue then
-        break
+  local function count_stale(from, step)
+    for passed = 0, BOUND - 1 do
+      local id = call('LINDEX', list, from + step * passed)
+      local r = id and read(load(id))
+      if not id or r and r.status == QUEUED and r.queue == queue then
+        return passed
       end
-      passed = passed + 1
     end
-    return passed
+    return BOUND
   end
-  local ids = call('LRANGE', list, 0, BOUND - 1)
-  local passed = stale(ids, 1, #ids, 1)
-  if passed > 0 then
-    call('LTRIM', list, passed, -1)
-  end
-  ids = call('LRANGE', list, -BOUND, -1)
-  passed = stale(ids, #ids, 1, -1)
-  if passed > 0 then
-    call('LTRIM', list, 0, -1 - passed)
-  end
+  call('LTRIM', list, count_stale(0, 1), -1)
+  call('LTRIM', list, 0, -1 - count_stale(-1, -1))
 end
 
 -- Forget the priorities of a queue that have no job, and if none has one, that it was rung
