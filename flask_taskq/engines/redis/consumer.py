@@ -36,7 +36,7 @@ from .link import Link
 from .script import FETCH
 from .script import REPORT
 from .script import SETTLE
-from .store import lease_in
+from .store import read_renewal
 from .store import Store
 
 #: How long one wait for a wake-up lasts, in milliseconds. What could not wake anybody, since
@@ -184,7 +184,7 @@ class RedisConsumer(Consumer):
         channel.number += 1
         now = self._store.server.now()
         renewal, unchanged_for = self._store.renewals.last(self._worker)
-        is_over = renewal and unchanged_for >= lease_in(renewal)
+        is_over = renewal and unchanged_for >= read_renewal(renewal).lease
         head = (now, self._worker, renewal if is_over else b"", limit, int(self._isolated))
         return [*head, channel.name, channel.number, channel.answered, *self._queues]
 

@@ -102,7 +102,6 @@ class RedisJobs(StoredJobs):
         is_over = expires_at is not None and expires_at <= self._store.now()
         return None if is_over else record
 
-
     def _read_log(self, job_id: str) -> Sequence[bytes]:
         try:
             return self._store.command("LRANGE", f"{self._store.prefix}log:{job_id}", 0, -1)

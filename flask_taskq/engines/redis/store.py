@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from typing import Final
+from typing import NamedTuple
 from typing import TypeVar
 
 from ...clock import Clock
@@ -162,9 +163,23 @@ class Store:
         self.server.after_fork_in_child()
 
 
-def lease_in(word: bytes) -> float:
-    """How long the lease is that was renewed with this word, in milliseconds."""
-    return int(word.rpartition(b":")[2])
+class Renewal(NamedTuple):
+    """What a worker wrote when it renewed its lease.
+
+    :param number: no two renewals have the same.
+    :param lease: how long the lease is, in milliseconds.
+    :param until: its end by the server's clock, which somebody may set: nobody is taken for
+        dead by it.
+    """
+
+    number: int
+    lease: int
+    until: int
+
+
+def read_renewal(word: bytes) -> Renewal:
+    """A renewal as it stands in the server."""
+    return Renewal(*map(int, word.split(b":")))
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()

@@ -26,7 +26,7 @@ from .script import INTRODUCE
 from .script import RENEW
 from .script import TAKE
 from .sightings import Sightings
-from .store import lease_in
+from .store import read_renewal
 from .store import Store
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,9 @@ class RedisWorkers(Workers):
         return self._renew(workers, begins=False) if workers else []
 
     def _renew(self, workers: Sequence[str], begins: bool) -> list[str]:
-        reply = self._store.run(RENEW, self._store.settings.lease, int(begins), *workers)
+        lease = self._store.settings.lease
+        until = self._store.now() + lease
+        reply = self._store.run(RENEW, lease, until, int(begins), *workers)
         word, unknown = reply[0], [worker.decode() for worker in reply[1:]]
         for worker in workers:
             if worker not in unknown:
@@ -67,9 +69,10 @@ class RedisWorkers(Workers):
         return unknown
 
     def count(self) -> int:
-        # Those whose lease ends later than now.
-        limits = (f"({self._store.now()}", "+inf")
-        return int(self._store.command("ZCOUNT", f"{self._store.prefix}wk", *limits))
+        # By the server's clock: who only wants to know has not watched them for so long.
+        now = self._store.now()
+        words = self._store.command("HVALS", f"{self._store.prefix}leases")
+        return sum(read_renewal(word).until > now for word in words)
 
     def list_holders(self, host: str) -> dict[str, Holder]:
         found = self._store.run(HOLDERS, f"{host}\n")
@@ -113,7 +116,7 @@ class RedisWorkers(Workers):
         known = dict(zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True))
         over: list[str | bytes] = []
         for worker, word in known.items():
-            if store.renewals.note(worker, word) >= lease_in(word):
+            if store.renewals.note(worker, word) >= read_renewal(word).lease:
                 over += (worker, word)
         store.renewals.forget_others(known)
         return over
@@ -121,7 +124,9 @@ class RedisWorkers(Workers):
     def _find_left(self) -> list[str]:
         """Names of what somebody began to take, and has not for a while."""
         store = self._store
-        names = [name.decode() for name in store.command("ZRANGE", f"{store.prefix}lost", 0, -1)]
+        names = [
+            name.decode() for name in store.command("ZRANGE", f"{store.prefix}lost", 0, -1)
+        ]
         left = [name for name in names if self._begun.note(name, b"begun") >= _PATIENCE]
         self._begun.forget_others(names)
         return left

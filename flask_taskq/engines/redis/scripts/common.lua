@@ -15,7 +15,7 @@
 --   due, due:alone     scheduled ids by time; a member is the job's number and its id
 --   waiting            queue -> how many jobs are queued or scheduled
 --   wake:<q>, wake:alone:<q>   one token at most, for who waits for jobs
---   leases             worker -> the word of its last renewal: its number, ':', its length
+--   leases             worker -> the word of its last renewal: number:length:end of the lease
 --   holders            worker -> its host, a new line, and the processes that keep its lease
 --   own:<worker>       what a worker holds: id -> claim
 --   call:<worker>      channel -> the last call, for the case that its reply is lost

@@ -1,12 +1,12 @@
 -- Prolong leases, or begin them; a word that no renewal had before, and then the workers that
 -- are not registered.
--- lease in milliseconds, whether it begins, each worker
+-- lease in milliseconds, its end, whether it begins, each worker
 
 begin()
-local word = string.format('%.0f', call('INCR', P .. 'seq')) .. ':' .. ARGV[1]
+local word = string.format('%.0f', call('INCR', P .. 'seq')) .. ':' .. ARGV[1] .. ':' .. ARGV[2]
 local reply = { word }
-for i = 3, #ARGV do
-  if ARGV[2] == '1' or call('HEXISTS', P .. 'leases', ARGV[i]) == 1 then
+for i = 4, #ARGV do
+  if ARGV[3] == '1' or call('HEXISTS', P .. 'leases', ARGV[i]) == 1 then
     call('HSET', P .. 'leases', ARGV[i], word)
   else
     reply[#reply + 1] = ARGV[i]
