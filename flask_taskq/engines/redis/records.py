@@ -104,11 +104,13 @@ class RedisJobs(StoredJobs):
 
     def _read_log(self, job_id: str) -> Sequence[bytes]:
         try:
-            return self._store.command("LRANGE", f"{self._store.prefix}log:{job_id}", 0, -1)
+            key = f"{self._store.prefix}log:{job_id}"
+            lines: list[bytes] = self._store.command("LRANGE", key, 0, -1)
         except BrokerConnectionError:
             raise
         except BrokerError:
             return ()  # it is something else
+        return lines
 
 
 class RedisQueues(Queues):
