@@ -626,3 +626,27 @@ def test_whether_clients_may_see_an_error_is_kept_with_it(
 
     assert record.error == error
     assert [attempt.error.is_public for attempt in record.attempts] == [is_public]
+
+
+@pytest.mark.parametrize("ttl", [10**14, 10**17, 10**25])
+def test_a_record_is_kept_until_the_end_of_dates_at_most(
+    new_bench: Callable[..., Bench], ttl: int
+) -> None:
+    """A retention without an end keeps no outcome from being stored, of any job of the call."""
+    bench = new_bench(result_ttl=ttl, failed_ttl=ttl)
+    ids = bench.send_many(4)
+    first, second, third, fourth = bench.worker().fetch(4, 0)
+    bench.engine.jobs.cancel(fourth.id)
+
+    ends = (done(first), failed(second), given_back(fourth), given_back(third))
+    assert bench.settle(*ends).stale == []
+
+    statuses = [bench.status(job_id) for job_id in ids]
+    ended = [Status.SUCCEEDED, Status.FAILED, Status.QUEUED, Status.CANCELLED]
+    assert statuses == ended
+    limit = min(bench.clock.now() + ttl, END_OF_TIME)
+    assert {bench.record(ids[at]).expires_at for at in (0, 1, 3)} == {limit}
+    bench.engine.jobs.cancel(ids[2])
+    assert bench.record(ids[2]).expires_at == limit
+    bench.engine.workers.hand_back("w1", ids, "killed by signal 9")
+    assert bench.status(ids[0]) is Status.SUCCEEDED

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 from datetime import datetime
 from datetime import UTC
 
@@ -768,3 +769,22 @@ def test_the_routes_need_no_secret_key(taskq):
     assert isinstance(app, Flask)
     assert app.secret_key is None
     assert "Set-Cookie" not in app.test_client().get(f"/jobs/{generate_id()}").headers
+
+
+def test_a_damaged_record_is_a_500_that_says_so(taskq, tmp_path, caplog):
+    """Other jobs are shown; whoever runs the app finds the id in the log."""
+    app = make_app(taskq, broker_url=f"sqlite:///{tmp_path}/jobs.sqlite3")
+    with app.app_context():
+        good, bad = (taskq.broker.get_actor("add").send(1, 2) for _ in range(2))
+    with sqlite3.connect(tmp_path / "jobs.sqlite3") as connection:
+        connection.execute("UPDATE taskq_job SET status = 'asleep' WHERE id = ?", (bad.id,))
+    connection.close()
+    client = app.test_client()
+
+    for response in (client.get(f"/jobs/{bad.id}"), client.delete(f"/jobs/{bad.id}")):
+        assert (response.status_code, response.mimetype) == (500, PROBLEM)
+        assert response.json["type"].endswith(":job-damaged")
+        assert "asleep" not in response.text
+    assert client.get(f"/jobs/{good.id}").status_code == 200
+    assert f"the stored record of job {bad.id} is damaged" in caplog.text
+    taskq.broker_for(app).close()

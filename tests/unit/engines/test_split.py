@@ -304,3 +304,48 @@ def test_one_place_in_two_spellings_loses_nothing(twice: Bench) -> None:
     assert twice.record(record.id) == record
     assert twice.engine.queues.depths() == {"default": 1}
     assert twice.claim_all() == [waiting]
+
+
+# Damage
+
+
+def test_a_record_that_the_other_engine_cannot_store_stays(
+    clock: ManualClock, tmp_path: Path
+) -> None:
+    """The others move, and it can still be read where it is."""
+    broker = MemoryEngine(Settings(broker_url="memory://"), clock)
+    results = make_engine(Settings(broker_url=empty_redis()), clock)
+    engine = SplitEngine(broker, results)
+    bench = Bench(engine)
+    ids = [finish(bench).id for _ in range(3)]
+    # More than the other one has room for.
+    broker.store.table[ids[1]].update(crashes=10**6)
+
+    assert engine.move() is False
+
+    assert [where(engine, job_id) for job_id in ids] == [["results"], ["broker"], ["results"]]
+    assert engine.jobs.get(ids[1]) is not None
+    engine.close()
+
+
+@pytest.mark.parametrize("ahead", [-3_600_000, 3_600_000])
+def test_a_record_that_moves_is_kept_as_long_as_it_had_left(
+    clock: ManualClock, ahead: int
+) -> None:
+    """The other engine may have another time."""
+    elsewhere = ManualClock(clock.now() + ahead)
+    settings = Settings(broker_url="memory://", result_ttl=60_000)
+    engine = SplitEngine(MemoryEngine(settings, clock), MemoryEngine(settings, elsewhere))
+    bench = Bench(engine)
+    job_id = finish(bench).id
+    for one in (clock, elsewhere):
+        one.advance(20_000)
+
+    engine.move()
+
+    for one in (clock, elsewhere):
+        one.advance(39_999)
+    assert where(engine, job_id) == ["results"]
+    for one in (clock, elsewhere):
+        one.advance(1)
+    assert where(engine, job_id) == []

@@ -232,6 +232,30 @@ def test_a_schema_from_a_newer_release_is_refused(tmp_path: Path) -> None:
             engine.connect()
 
 
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("Shop", "shop"),
+        ("SHOP", "Shop"),
+        ("sqlite", "sqlitE"),
+        ("sqlite_jobs", "Sqlite_jobs"),
+        ("taskq", "taskq$results"),
+        ("tasK", "task$results"),
+        ("select", "_1"),
+    ],
+)
+def test_each_namespace_has_tables_of_its_own(tmp_path: Path, one: str, two: str) -> None:
+    """Though SQLite takes no notice of capital letters, and keeps some names to itself."""
+    path = tmp_path / "jobs.sqlite3"
+    with opened(path, namespace=one) as first, opened(path, namespace=two) as second:
+        job_id = first.send()
+        assert second.engine.jobs.get(job_id) is None
+        assert first.engine.queues.depths() == {"default": 1}
+        assert second.engine.queues.depths() == {}
+    with opened(path, namespace=one) as again:
+        assert again.engine.jobs.get(job_id) is not None
+
+
 def test_two_namespaces_share_a_file(tmp_path: Path) -> None:
     """Each has its own tables, next to those of the app."""
     path = tmp_path / "app"
