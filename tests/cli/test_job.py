@@ -21,6 +21,7 @@ from flask_taskq.cli.listing import printable
 from flask_taskq.engines.base import Report
 from flask_taskq.errors import ConfigurationError
 from flask_taskq.errors import ConnectionFailed
+from flask_taskq.errors import DecodeError
 from flask_taskq.http.resource import MAX_INLINE_RESULT
 from flask_taskq.record import JobRecord
 from flask_taskq.record import LogLine
@@ -371,7 +372,12 @@ def test_what_is_no_id_is_an_error(run, job_id):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(ConnectionFailed("it is away"), 3), (ConfigurationError("no"), 2)]
+    ("error", "code"),
+    [
+        (ConnectionFailed("it is away"), 3),
+        (ConfigurationError("no"), 2),
+        (DecodeError("the stored record is damaged"), 1),
+    ],
 )
 def test_an_engine_out_of_reach_has_the_exit_code_that_the_worker_has(
     app, run, taskq, monkeypatch, error, code

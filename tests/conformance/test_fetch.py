@@ -321,3 +321,18 @@ def test_a_queue_can_be_added_for_jobs_that_run_alone(bench: Bench) -> None:
     consumer.add_queue("late")
 
     assert [delivery.id for delivery in consumer.fetch(1, 0)] == [job_id]
+
+
+@pytest.mark.parametrize("step", [-3_600_000, 3_600_000])
+def test_a_step_of_the_clock_moves_a_job_that_waits_by_no_more(bench: Bench, step: int) -> None:
+    """And by nothing, where the engine has a time of its own."""
+    before = bench.engine.now()
+    job_id = bench.send(delay=7_200_000)
+    bench.clock.step(step)
+    moved = bench.engine.now() - before
+    assert moved in (0, step)
+
+    bench.clock.advance(7_200_000 - moved - 1)
+    assert bench.claim_all() == []
+    bench.clock.advance(1)
+    assert bench.claim_all() == [job_id]
