@@ -73,9 +73,10 @@ local function read(raw)
   return r
 end
 
--- The bytes of a record. Not GET, which is an error where there is something else.
+-- The bytes of a record; nothing where there is something else, which is an error.
 local function load(id)
-  return call('MGET', P .. 'j:' .. id)[1]
+  local raw = redis.pcall('GET', P .. 'j:' .. id)
+  return type(raw) == 'string' and raw
 end
 
 local function save(id, r, ttl)
@@ -207,41 +208,6 @@ local function line_up_again(id, r)
   else
     call('ZADD', P .. 'back:' .. r.queue .. ':' .. r.priority, r.place, id)
     note_level(r.queue, r.priority)
-  end
-end
-
--- Drop from both ends of a list the ids of jobs that are not queued any more. They are left
--- behind where jobs are cancelled, since from within a list none is removed.
-local function tidy(queue, level)
-  local list = P .. 'ready:' .. queue .. ':' .. level
-  local function count_stale(from, step)
-    for passed = 0, BOUND - 1 do
-      local id = call('LINDEX', list, from + step * passed)
-      local r = id and read(load(id))
-      if not id or r and r.status == QUEUED and r.queue == queue then
-        return passed
-      end
-    end
-    return BOUND
-  end
-  call('LTRIM', list, count_stale(0, 1), -1)
-  call('LTRIM', list, 0, -1 - count_stale(-1, -1))
-end
-
--- Forget the priorities of a queue that have no job, and if none has one, that it was rung
--- for it.
-local function forget_empty(queue)
-  for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
-    local key = queue .. ':' .. level
-    if call('EXISTS', P .. 'ready:' .. key, P .. 'back:' .. key) == 0 then
-      call('ZREM', P .. 'levels:' .. queue, level)
-    end
-  end
-  if call('EXISTS', P .. 'levels:' .. queue) == 0 then
-    call('DEL', P .. 'wake:' .. queue)
-  end
-  if call('EXISTS', P .. 'alone:' .. queue) == 0 then
-    call('DEL', P .. 'wake:alone:' .. queue)
   end
 end
 

@@ -1,0 +1,38 @@
+-- What is to leave with the last job of a queue. It stands behind common.lua in the scripts
+-- that take jobs out of one without running them.
+
+-- Drop from both ends of a list the ids of jobs that are not queued any more. They are left
+-- behind where jobs are cancelled, since from within a list none is removed.
+local function tidy(queue, level)
+  local list = P .. 'ready:' .. queue .. ':' .. level
+  local function count_stale(from, step)
+    for passed = 0, BOUND - 1 do
+      local id = call('LINDEX', list, from + step * passed)
+      local r = id and read(load(id))
+      if not id or r and r.status == QUEUED and r.queue == queue then
+        return passed
+      end
+    end
+    return BOUND
+  end
+  call('LTRIM', list, count_stale(0, 1), -1)
+  call('LTRIM', list, 0, -1 - count_stale(-1, -1))
+end
+
+-- Forget the priorities of a queue that have no job, and if none has one, that it was rung
+-- for it.
+local function forget_empty(queue)
+  for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
+    local key = queue .. ':' .. level
+    if call('EXISTS', P .. 'ready:' .. key, P .. 'back:' .. key) == 0 then
+      call('ZREM', P .. 'levels:' .. queue, level)
+    end
+  end
+  if call('EXISTS', P .. 'levels:' .. queue) == 0 then
+    call('DEL', P .. 'wake:' .. queue)
+  end
+  if call('EXISTS', P .. 'alone:' .. queue) == 0 then
+    call('DEL', P .. 'wake:alone:' .. queue)
+  end
+end
+
