@@ -76,6 +76,7 @@ class RedisConsumer(Consumer):
     ) -> None:
         self._store = store
         self._queues = list(queues)
+        self._turn = 0
         self._worker = worker
         self._isolated = isolated
         self._fetching = _Channel(store.new_link())
@@ -186,7 +187,10 @@ class RedisConsumer(Consumer):
         renewal, unchanged_for = self._store.renewals.last(self._worker)
         is_over = renewal and unchanged_for >= read_renewal(renewal).lease
         head = (now, self._worker, renewal if is_over else b"", limit, int(self._isolated))
-        return [*head, channel.name, channel.number, channel.answered, *self._queues]
+        queues = list(self._queues)
+        turn = self._turn % (len(queues) or 1)
+        in_turn = (*queues[turn:], *queues[:turn])
+        return [*head, channel.name, channel.number, channel.answered, *in_turn]
 
     def _note_answer(self, channel: _Channel, renewal: bytes) -> None:
         """A reply has arrived, and all that it brought was understood."""
@@ -196,10 +200,10 @@ class RedisConsumer(Consumer):
     def _deliver(self, ids: bytes, raws: Sequence[bytes]) -> list[Delivery]:
         if not raws:
             return []
-        # Whoever came first now comes last, so that a full queue starves no other. It is a
-        # new list: who fetches and who settles are two threads.
-        first, *others = self._queues
-        self._queues = [*others, first]
+        # Whoever came first now comes last, so that a full queue starves no other. The list
+        # itself stays as it is: who fetches, who settles, and who adds a queue are threads
+        # of their own.
+        self._turn += 1
         return [
             to_delivery(job_id, raw)
             for job_id, raw in zip(ids.decode().split("\n"), raws, strict=True)
