@@ -197,7 +197,9 @@ class LeaseKeeper:
                 logger.warning(
                     "worker %s is gone: its lease ran out, its jobs are free", worker
                 )
-        return min(_LOOK_AROUND, self._lease / 5)
+        # A lease can end right after one look, having been renewed right after another: jobs of
+        # the dead wait for up to two intervals.
+        return min(_LOOK_AROUND, self._lease / 10)
 
     def _look_for_isolated(self) -> float:
         if self._engine.workers.has_isolated(self.queues):

@@ -60,29 +60,31 @@ def engines(
     lost.close()
 
 
-@pytest.mark.parametrize("lease", [1_000, 2_000, 30_000, 600_000])
+@pytest.mark.parametrize("lease", [1_000, 2_000, 5_000, 30_000, 600_000])
 def test_a_lost_host_is_noticed_soon_after_its_lease(
     engines: tuple[Engine, Engine], clock: PacedClock, lease: int
 ) -> None:
-    """Never before the lease's end, and within a fifth of it and a second."""
+    """Never before the lease's end, and within a fifth of it and a second, at whatever moment
+    between two looks it was renewed last."""
     lost, other = Bench(engines[0]), engines[1]
-    delivery = lost.running("w1")
     keeper = LeaseKeeper(other, clock, ["default"], lambda: None, lambda *overdue: None)
     keeper.start()
     step = min(lease // 20, 1_000)
-    for _ in range(40):
-        lost.engine.workers.renew(["w1"])
-        clock.go_on(step)
-    assert lost.status(delivery.id) is Status.RUNNING
-
-    lost.engine.workers.renew(["w1"])
-    renewed_at = clock.monotonic()
-    while lost.status(delivery.id) is Status.RUNNING:
-        assert clock.monotonic() - renewed_at <= lease + lease / 5 + 1_000
-        clock.go_on(step)
-    took = clock.monotonic() - renewed_at
+    took = []
+    for steps in (40, 43, 46, 49, 52):
+        name = f"w{steps}"
+        delivery = lost.running(name)
+        for _ in range(steps):
+            lost.engine.workers.renew([name])
+            clock.go_on(step)
+        lost.engine.workers.renew([name])
+        renewed_at = clock.monotonic()
+        while lost.status(delivery.id) is Status.RUNNING:
+            clock.go_on(step)
+        took.append(clock.monotonic() - renewed_at)
+        lost.engine.jobs.cancel(delivery.id)
     keeper.end()
     keeper.join(NET * 1_000)
 
-    assert lease <= took <= lease + lease / 5 + 1_000
-    assert lost.record(delivery.id).suspects == 1
+    assert lease <= min(took)
+    assert max(took) <= lease + lease / 5 + 1_000
