@@ -28,7 +28,7 @@ def explain_wait(broker: Broker, record: JobRecord) -> str:
     """
     if record.status not in (Status.QUEUED, Status.SCHEDULED):
         return ""
-    return "\n".join(_explain(broker, record, broker.clock.now()))
+    return "\n".join(_explain(broker, record, broker.engine.now()))
 
 
 def _explain(broker: Broker, record: JobRecord, now: int) -> Iterator[str]:
