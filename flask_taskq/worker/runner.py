@@ -110,7 +110,7 @@ class Runner:
         Should it end after all, its own settlement comes too late and is refused.
         """
         # Not the run itself, which its own thread may go on with at any moment.
-        message = _proxy(run.message.message, run.delivery, self._clock)
+        message = _proxy(run.message.message, run.delivery, self._now)
         given_up = Run(run.delivery, message, run.actor, run.started_at, run.began)
         given_up.told, given_up.message.time_limit = run.told, run.message.time_limit
         given_up.message.notes = run.message.notes
