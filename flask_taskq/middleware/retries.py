@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from ..errors import Retry
 from ..hooks import is_decided
 from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..loggers import get_logger
 from ..options import check_count
 from ..options import check_duration
 from ..options import check_exceptions
@@ -25,7 +25,7 @@ from ..options import check_function
 from ..options import is_exception
 from ..options import refusal
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Beyond this many doublings every backoff is over any maximum.
 _MAX_DOUBLINGS: Final = 40

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import struct
 from collections.abc import Collection
@@ -13,6 +12,7 @@ import msgspec
 
 from ...errors import BrokerConnectionError
 from ...errors import BrokerError
+from ...loggers import get_logger
 from ..base import Holder
 from ..base import Workers
 from ..judgement import judge
@@ -29,7 +29,7 @@ from .sightings import Sightings
 from .store import read_renewal
 from .store import Store
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How many jobs are taken from who is gone in one step of the server.
 _AT_ONCE: Final = 100
