@@ -14,6 +14,7 @@ from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from tests.support.machine_time import machine_seconds
 
+from .harness import NET
 from .harness import ON_EVERY_ENGINE
 from .harness import Recorder
 from .harness import WorkerCommand
@@ -41,10 +42,11 @@ def test_the_jobs_of_a_lost_host_run_again_soon_after_its_lease(
         assert delivery.id == job_id
         worker = start_worker("-p", "1", FLASK_TASKQ_LEASE=str(settings.lease))
         # It is seen alive first: a host that has only just started knows of no renewal.
-        ready_at = time.monotonic()
+        ready_at = began = time.monotonic()
         while time.monotonic() < ready_at + 2 * lease:
             if not worker.ready_at:
                 ready_at = time.monotonic()
+                assert worker.process.poll() is None and ready_at < began + NET, worker.log
             assert lost.workers.renew(["lost"]) == []
             never.wait(lease / 5)
         before = time.monotonic()
