@@ -194,7 +194,7 @@ class InlineWorker:
         :raises ResultTimeout: the job would not end in that time, or not as long as it is
             waited for.
         """
-        until = None if timeout is None else self._broker.clock.now() + timeout
+        until = None if timeout is None else self._broker.engine.now() + timeout
         for _ in range(MAX_RUNS):
             record = self._engine.jobs.get(job_id)
             if record is None or record.status.is_final:
@@ -235,7 +235,7 @@ class InlineWorker:
             )
 
     def _wait_for_turn(self, record: JobRecord, until: int | None, timeout: int | None) -> None:
-        now, due_at = self._broker.clock.now(), record.scheduled_for or 0
+        now, due_at = self._broker.engine.now(), record.scheduled_for or 0
         if due_at <= now:
             return
         if self._move_to is None:
