@@ -36,6 +36,7 @@ def logger(monkeypatch):
     yield logger
     logger.handlers.clear()
     logger.filters.clear()
+    logger.setLevel(logging.NOTSET)
     logger.disabled = False
 
 

@@ -656,7 +656,9 @@ def test_stopping_ends_though_it_cannot_sign_off(start, broker, caplog, monkeypa
 @pytest.mark.parametrize("name", ["fetcher", "settler", "runner-0", "runner-1", "watch"])
 def test_it_is_broken_without_any_of_its_threads(start, broker, name):
     """Its process ends, so that its jobs do not stay under a lease that is renewed."""
-    actor = declare(broker, lambda: None, actor_name="work", time_limit=1_000)
+    gone = threading.Event()
+    # One that runs keeps its thread, so that the next one wakes the other thread.
+    actor = declare(broker, lambda: gone.wait(PATIENCE), actor_name="work", time_limit=1_000)
     before = set(threading.enumerate())
     worker = start(threads=2)
     own = set(threading.enumerate()) - before
@@ -667,6 +669,7 @@ def test_it_is_broken_without_any_of_its_threads(start, broker, name):
         # Whatever it waits for.
         actor.send()
     victim.join(PATIENCE)
+    gone.set()
     assert worker.is_broken
 
 
