@@ -17,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from functools import partial
+from types import FrameType
 from typing import Any
 from typing import Final
 
@@ -46,6 +47,8 @@ _OPEN: Final = frozenset(
 _LOOKS: Final = 20
 _PAUSE: Final = 1e-4
 _TURN: Final = 1e-6
+
+_START: Final = threading.Thread.start.__code__
 
 _taking_turns: Final = threading.Lock()
 
@@ -94,12 +97,22 @@ def _is_busy(thread_id: int) -> bool:
     # Its innermost frame says where the exception would be raised: a thread that does not
     # have the interpreter's lock stands still, and gets it when it goes on from there.
     frame = sys._current_frames().get(thread_id)
-    if frame is None:
-        return False
+    if frame is None or _starts_thread(frame):
+        return frame is not None
     module = frame.f_globals.get("__name__", "")
     if module in _HANDLERS:
         return frame.f_code.co_name in _HANDLING
     return module.startswith(_OURS) and module not in _OPEN
+
+
+def _starts_thread(frame: FrameType | None) -> bool:
+    # In Python 3.11 a new thread has the id of the one that starts it until it runs, and would
+    # get what is raised in that. The other one would then wait for it for ever.
+    while frame is not None:
+        if frame.f_code is _START:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _let_go_on() -> None:

@@ -25,6 +25,9 @@ from flask_taskq.interrupt import MOST
 
 KEY: Final = "the call"
 
+#: Longer than anything takes, in seconds.
+PATIENCE: Final = 10
+
 
 class Runner(threading.Thread):
     """A thread with a gate, in which a test is told what arrived where."""
@@ -368,3 +371,34 @@ class Fork:
 
     def after_fork_in_child(self) -> None:
         pass
+
+
+class Starter(Runner):
+    """Starts one thread after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    def _stay(self) -> None:
+        self.inside.set()
+        while not self.leave:
+            # They are kept, since the interpreter ignores exceptions where it forgets one.
+            self.threads.append(threading.Thread(target=len, args=("",), daemon=True))
+            self.threads[-1].start()
+
+
+def test_nothing_is_raised_in_a_thread_that_is_being_started(quick_switches: None) -> None:
+    """It would have been meant for the one that starts it, which would wait for it for ever."""
+    moments, starters = random.Random(1), []
+    for _ in range(300):
+        starter = Starter()
+        starters.append(starter)
+        starter.start()
+        assert starter.inside.wait(PATIENCE)
+        for _ in range(moments.randrange(2_000)):
+            pass
+        starter.gate.raise_inside(KEY, Shutdown)
+        starter.leave = True
+        starter.join(PATIENCE)
+        assert not starter.is_alive()
