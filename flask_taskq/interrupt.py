@@ -8,6 +8,7 @@ while the actor runs, and one that was set but not yet delivered is withdrawn af
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import random
 import sys
@@ -81,22 +82,37 @@ def keep_out_of_forks() -> None:
             )
 
 
-def _set_async_exception(thread_id: int, exception: type[BaseException] | None) -> bool:
-    # PyThreadState_SetAsyncExc(NULL) withdraws an exception that is still pending.
-    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    thread = ctypes.c_ulong(thread_id)
-    raised = ctypes.py_object(exception) if exception is not None else None
-    if _forking and exception is not None:
+def _set_async_exception(thread_id: int, exception: type[BaseException]) -> bool:
+    """Raise an exception in a thread, unless it stands where none may be raised by now."""
+    if _forking:
         return False
-    # No other thread gets a turn between the look and this call.
-    set_exception(thread, raised)
+    set_exception = partial(
+        ctypes.pythonapi.PyThreadState_SetAsyncExc,
+        ctypes.c_ulong(thread_id),
+        ctypes.py_object(exception),
+    )
+    # In one step of C code: no other thread gets a turn between the look and the call. It may
+    # have had one since the look before.
+    steps: list[Callable[[], Any]] = [sys._current_frames, set_exception]
+    frames, _ = map(operator.call, steps)
+    if _is_busy_in(frames.get(thread_id)):
+        _withdraw_exception(thread_id)
+        return False
     return True
 
 
+def _withdraw_exception(thread_id: int) -> None:
+    """Withdraw what is pending for a thread."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
+
+
 def _is_busy(thread_id: int) -> bool:
-    # Its innermost frame says where the exception would be raised: a thread that does not
+    return _is_busy_in(sys._current_frames().get(thread_id))
+
+
+def _is_busy_in(frame: FrameType | None) -> bool:
+    # The innermost frame says where the exception would be raised: a thread that does not
     # have the interpreter's lock stands still, and gets it when it goes on from there.
-    frame = sys._current_frames().get(thread_id)
     if frame is None or _starts_thread(frame):
         return frame is not None
     module = frame.f_globals.get("__name__", "")
@@ -186,7 +202,7 @@ class Gate:
             # Whoever is raising one in here has done so; no other will.
             pass
         if self._sent:
-            _set_async_exception(self.thread_id, None)
+            _withdraw_exception(self.thread_id)
 
     def raise_inside(self, key: object, exception: type[Interrupt]) -> bool:
         """Raise ``exception`` in the thread if it is in the call of this key.
