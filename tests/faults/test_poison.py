@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support.machine_time import machine_seconds
 
+from .harness import is_shared
 from .harness import job
 from .harness import Load
 from .harness import Rig
@@ -22,6 +23,8 @@ def test_a_job_that_crashes_its_process_is_stopped_at_the_third_time(rig: Rig) -
         rig.let_pass(0.3)
         [poison] = web.send(job("poison", expected="failed"))
         rig.wait_until_done([poison])
+        # The first two, and the successors of those that it has crashed.
+        rig.follower.wait_for("ready", 4, where=is_shared)
         rig.let_pass(0.3)
     worker.wait_for_log("died while it ran")
     history = rig.check()
