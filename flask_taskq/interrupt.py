@@ -8,6 +8,7 @@ while the actor runs, and one that was set but not yet delivered is withdrawn af
 from __future__ import annotations
 
 import ctypes
+import gc
 import operator
 import os
 import random
@@ -51,6 +52,7 @@ _TURN: Final = 1e-6
 
 _START: Final = threading.Thread.start.__code__
 
+_looking: Final = threading.Lock()
 _taking_turns: Final = threading.Lock()
 
 _NOTHING: Final = object()
@@ -93,12 +95,35 @@ def _set_async_exception(thread_id: int, exception: type[BaseException]) -> bool
     )
     # In one step of C code: no other thread gets a turn between the look and the call. It may
     # have had one since the look before.
-    steps: list[Callable[[], Any]] = [sys._current_frames, set_exception]
-    frames, _ = map(operator.call, steps)
+    frames = _look(set_exception)
     if _is_busy_in(frames.get(thread_id)):
         _withdraw_exception(thread_id)
         return False
     return True
+
+
+def find_frame(thread_id: int) -> FrameType | None:
+    """The innermost frame of a thread, at this moment."""
+    return _look().get(thread_id)
+
+
+def _look(*steps: Callable[[], Any]) -> dict[int, FrameType]:
+    """The innermost frames of all threads.
+
+    :param steps: of C code, called before another thread gets a turn.
+    """
+    with _looking:
+        # The interpreter locks its list of threads meanwhile. In Python 3.11, garbage that is
+        # collected then may ask for the same list, and the whole process stands still.
+        is_collecting = gc.isenabled()
+        calls: list[Callable[[], Any]] = [gc.disable, sys._current_frames, *steps]
+        try:
+            _, frames, *_ = map(operator.call, calls)
+        finally:
+            if is_collecting:
+                gc.enable()
+    found: dict[int, FrameType] = frames
+    return found
 
 
 def _withdraw_exception(thread_id: int) -> None:
@@ -107,7 +132,7 @@ def _withdraw_exception(thread_id: int) -> None:
 
 
 def _is_busy(thread_id: int) -> bool:
-    return _is_busy_in(sys._current_frames().get(thread_id))
+    return _is_busy_in(find_frame(thread_id))
 
 
 def _is_busy_in(frame: FrameType | None) -> bool:

@@ -31,6 +31,7 @@ from ..errors import TaskQError
 from ..errors import TimeLimitExceeded
 from ..hints import add_hint
 from ..hooks import MessageProxy
+from ..interrupt import find_frame
 from ..interrupt import Gate
 from ..loggers import get_logger
 from ..message import Message
@@ -124,7 +125,7 @@ class Runner:
 
     def _stack(self, run: Run) -> str:
         """Where a run is at this moment."""
-        return format_stack(sys._current_frames().get(self._gate.thread_id))
+        return format_stack(find_frame(self._gate.thread_id))
 
     def _run(self, delivery: Delivery) -> Settlement:
         self._generation = forked.generation
@@ -363,7 +364,7 @@ class AsyncRunner(Runner):
             frames.append(frame)
             if awaited.cr_running:
                 # Whatever it calls holds up the loop.
-                return format_stack(sys._current_frames().get(self._thread_id))
+                return format_stack(find_frame(self._thread_id))
             awaited = awaited.cr_await
         return "".join(line for frame in frames for line in format_stack(frame, 1))
 
