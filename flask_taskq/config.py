@@ -109,22 +109,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         fields = ", ".join(f"{name}={value!r}" for name, value in shown.items())
         return f"{type(self).__name__}({fields})"
 
-    def for_results(self, url: str) -> Settings:
-        """The settings of the engine at ``TASKQ_RESULTS_URL``.
-
-        Its namespace is one that no app can have. The same place may be written in two
-        ways, and a record that moved from there to there would be removed with its only copy.
-        """
-        fields = msgspec.structs.asdict(self)
-        fields.update(broker_url=url, broker_options={}, results_url=None)
-        fields["namespace"] = f"{self.namespace}$results"
-        return _ResultsSettings(**fields)
-
-
-class _ResultsSettings(Settings, frozen=True, kw_only=True):
-    url_key = "TASKQ_RESULTS_URL"
-    option_keys = "TASKQ_RESULTS_URL"
-
 
 def redact_url(url: str) -> str:
     """A broker URL that can be shown: without its password and what is in its query.

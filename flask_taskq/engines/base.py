@@ -28,10 +28,6 @@ from ..record import Progress
 #: How many jobs one housekeeping call touches at most, so that none blocks for long.
 HOUSEKEEPING_LIMIT: Final = 500
 
-#: How many bytes of messages and results one such call reads at most, and the job that
-#: exceeds it: results may be large, and all are in memory at once.
-HOUSEKEEPING_SIZE: Final = 8 * 1024 * 1024
-
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """An encoded message on its way into an engine, with what is needed to store it.
@@ -276,51 +272,6 @@ class Jobs(abc.ABC):
         """
 
 
-class StoredJobs(Jobs):
-    """The records of an engine that keeps them itself, so that final ones can move.
-
-    A record moves by three calls: it is listed where it is, adopted where it goes, and only
-    then given away. Whoever looks for it here first and there afterwards always finds it,
-    and when the calls come to an end in between, they are made again.
-    """
-
-    @abc.abstractmethod
-    def list_final(self) -> list[JobRecord]:
-        """Final records, those first that ended first, as nearly as the engine knows.
-
-        At most :data:`HOUSEKEEPING_LIMIT` of them, and none after the one with which they
-        come to :data:`HOUSEKEEPING_SIZE`, as :func:`weigh` counts.
-        """
-
-    @abc.abstractmethod
-    def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
-        """Keep final records of another engine until they expire, in one atomic step.
-
-        One that is here already is replaced, and one that has expired is passed over.
-
-        :param records: as :meth:`list_final` returned them; none of an id that is alive here.
-        :param as_of: what time it is for the engine that gives them away, in milliseconds
-            since the epoch. The clocks of two storages may differ, and each record is kept
-            for as long as it has left. By default, what time it is here.
-        """
-
-    @abc.abstractmethod
-    def give_away(self, records: Sequence[JobRecord]) -> int:
-        """Remove records that another engine has adopted, in one atomic step.
-
-        Those that have changed since stay. Of the others the id stays taken until the record
-        would have expired, so that sending a message again still changes nothing.
-
-        :param records: as :meth:`list_final` returned them.
-        :return: how many were removed.
-        """
-
-
-def weigh(record: JobRecord) -> int:
-    """How many bytes the message and the result of a job are."""
-    return len(record.message) + len(record.result or b"")
-
-
 class Queues(abc.ABC):
     """An engine's queues."""
 
@@ -466,9 +417,3 @@ class Engine(abc.ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class StoringEngine(Engine):
-    """An engine that keeps records itself."""
-
-    jobs: StoredJobs

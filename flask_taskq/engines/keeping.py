@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from ..clock import END_OF_TIME
 from ..errors import DecodeError
 from ..record import Attempt
 from ..record import JobError
-from ..record import JobRecord
 from ..record import LogLine
 from ..record import Progress
 from .base import Cancelled
@@ -31,10 +28,6 @@ ATTEMPT_TRACEBACK: Final = 4_000
 DAMAGED_ERROR: Final = JobError(
     type="DecodeError", message="the stored error is damaged", code="malformed"
 )
-
-#: How far two clocks may differ, in milliseconds, and be taken for the same: a record that
-#: moves is not to change because one of them cannot be read exactly.
-SAME_TIME: Final = 1_000
 
 #: How many lines of a job's own log its record keeps.
 KEPT_LOG_LINES: Final = 100
@@ -70,26 +63,6 @@ def add_attempt(
 def damaged(job_id: str, error: Exception) -> DecodeError:
     """The error of a record that cannot be read."""
     return DecodeError(f"the stored record of job {job_id} is damaged: {error}")
-
-
-def keep_time_left(
-    records: Iterable[JobRecord], as_of: int | None, now: int
-) -> list[JobRecord]:
-    """Final records of another engine, to be kept here for as long as they have left.
-
-    :param as_of: what time it is there; None if both go by the same clock.
-    :param now: what time it is here.
-    :return: without those whose time is over.
-    """
-    ahead = 0 if as_of is None else now - as_of
-    if abs(ahead) < SAME_TIME:
-        ahead = 0
-    kept = []
-    for record in records:
-        expires_at = min((record.expires_at or 0) + ahead, END_OF_TIME)
-        if expires_at > now:
-            kept.append(msgspec.structs.replace(record, expires_at=expires_at))
-    return kept
 
 
 def add_lines(kept: Sequence[LogLine], lines: Sequence[LogLine]) -> tuple[LogLine, ...]:

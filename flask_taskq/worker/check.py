@@ -10,7 +10,7 @@ from typing import Final
 from typing import TypeVar
 
 from ..clock import Clock
-from ..engines import make_broker_engine
+from ..engines import make_engine
 from ..loggers import get_logger
 from .findings import describe_engine
 from .findings import describe_processes
@@ -89,7 +89,7 @@ def _judge(
     refusal = _find(words, Refused)
     found = _find(words, Configured)
     if found is not None:
-        engine = make_broker_engine(found.settings, clock)
+        engine = make_engine(found.settings, clock)
         reached = "" if refusal or code else ": reached"
         if refusal is not None and refusal.reason == "engine":
             reached = ": not reached"

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from ..clock import Clock
-from ..engines import make_broker_engine
+from ..engines import make_engine
 from ..loggers import get_logger
 from .crew import Crew
 from .findings import describe_processes
@@ -37,8 +37,6 @@ from .link import Refused
 from .link import Serves
 from .link import Word
 from .link import Worn
-from .mover import Mover
-from .mover import start_mover
 from .os_signals import catch_signals
 from .os_signals import SignalReader
 from .spawn import Child
@@ -111,7 +109,6 @@ class Supervisor:
         # The last one is for new children; each has that of its own configuration.
         self._keeper: LeaseKeeper | None = None
         self._keepers: dict[str, LeaseKeeper] = {}
-        self._mover: Mover | None = None
         self._selector = selectors.DefaultSelector()
         # What no child could be told yet; the oldest are dropped should none live for long.
         self._deaths: deque[Died] = deque(maxlen=_MAX_DEATHS)
@@ -239,7 +236,7 @@ class Supervisor:
         if self._keeper is None or word != self._configured:
             # New code may come with another configuration, even with another broker.
             said = self._options
-            engine = make_broker_engine(word.settings, self._clock)
+            engine = make_engine(word.settings, self._clock)
             former = self._keeper
             self._configured = word
             self._keeper = LeaseKeeper(
@@ -249,8 +246,6 @@ class Supervisor:
             processes = describe_processes(said.processes, said.threads, said.processes_reason)
             self._ready_line = describe_start(word, self._queues(), engine, processes)
             self._end_unless_needed(former)
-            self._end_mover()
-            self._mover = start_mover(word.settings, self._clock)
         self._keepers[child.worker_id] = self._keeper
 
     def _queues(self) -> list[str]:
@@ -490,12 +485,7 @@ class Supervisor:
                 # It has not fetched anything yet, and may be busy building its app.
                 child.kill()
 
-    def _end_mover(self) -> None:
-        if self._mover is not None:
-            self._mover.end()
-
     def _close(self) -> None:
-        self._end_mover()
         if self._keeper is not None:
             self._keeper.end()
             self._keeper.join(_LAST_ERRANDS)

@@ -14,19 +14,14 @@ from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from flask_taskq.engines.base import Engine
-from flask_taskq.engines.split import SplitEngine
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.engines import ENGINES
-from tests.support.engines import move_at_once
 
 EngineMaker = Callable[..., Engine]
 
-#: Two engines as one: a broker's, and one for results.
-SPLIT = "sqlite+redis"
 
-
-@pytest.fixture(params=[*ENGINES, SPLIT])
+@pytest.fixture(params=ENGINES)
 def new_engine(request: pytest.FixtureRequest, tmp_path: Path) -> EngineMaker:
     """Makes empty engines of the kind under test: ``new_engine(clock, **settings)``."""
     numbers = itertools.count(1)
@@ -34,14 +29,10 @@ def new_engine(request: pytest.FixtureRequest, tmp_path: Path) -> EngineMaker:
     def make(clock: Clock, **settings: Any) -> Engine:
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
-        broker, *results = [ENGINES[name](folder) for name in request.param.split("+")]
-        keys: dict[str, Any] = {"broker_url": broker}
-        if results:
-            # SQLite alone is tested with a disk that is waited for.
-            keys |= {"results_url": results[0], "broker_options": {"synchronous": "normal"}}
-        engine = make_engine(Settings(**keys, **settings), clock)
+        url = ENGINES[request.param](folder)
+        engine = make_engine(Settings(broker_url=url, **settings), clock)
         engine.connect()
-        return move_at_once(engine) if isinstance(engine, SplitEngine) else engine
+        return engine
 
     return make
 

@@ -89,7 +89,6 @@ class Storage:
     """An engine under test.
 
     :param url: its ``TASKQ_BROKER_URL``, of a new and empty place.
-    :param results_url: its ``TASKQ_RESULTS_URL``, likewise; empty for none.
     :param verify: raises an error if what is stored is damaged.
     :param at_rest: a context in which no process is in the midst of a write. A process that
         is frozen in one may hold up all the others, where the storage is in their hands.
@@ -98,7 +97,6 @@ class Storage:
     url: str
     verify: Callable[[], None]
     at_rest: Callable[[], AbstractContextManager[object]] = nullcontext
-    results_url: str = ""
 
 
 def job(actor: str, *arguments: Any, expected: str = "succeeded") -> Job:
@@ -204,11 +202,9 @@ class Rig:
             "PYTHONPATH": str(ROOT),
             "FAULTS_FOLDER": str(folder),
             "FLASK_TASKQ_BROKER_URL": storage.url,
-            "FLASK_TASKQ_RESULTS_URL": storage.results_url,
             "FLASK_TASKQ_GRACE": str(int(GRACE * 1000)),
         }
-        settings = Settings(broker_url=storage.url, results_url=storage.results_url or None)
-        self.engine = make_engine(settings, Clock())
+        self.engine = make_engine(Settings(broker_url=storage.url), Clock())
         self.earlier: dict[str, JobRecord] = {}
         self._workers: list[WorkerCommand] = []
         self._webs: list[Web] = []

@@ -99,7 +99,6 @@ def app(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]
         monkeypatch.setenv(name, env[name])
     app = Flask("web", instance_path=env["TEST_FOLDER"])
     app.config["TASKQ_BROKER_URL"] = env["FLASK_TASKQ_BROKER_URL"]
-    app.config["TASKQ_RESULTS_URL"] = env.get("FLASK_TASKQ_RESULTS_URL")
     jobs.taskq.init_app(app)
     with app.app_context():
         yield app

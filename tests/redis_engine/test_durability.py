@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from flask_taskq.engines.base import StoringEngine
 from flask_taskq.errors import BrokerConnectionError
 from tests.support.bench import Bench
-from tests.support.bench import done
 from tests.support.redis_server import RedisServer
 
 NEW_BENCH = Callable[..., Bench]
@@ -105,20 +103,6 @@ def test_sending_is_refused_when_the_job_does_not_come_to_the_disk(
     with pytest.raises(BrokerConnectionError):
         bench.send(id="a" * 32)
     assert line.asked >= 1
-
-
-def test_a_record_that_has_moved_is_on_the_disk(
-    line: WaitingLine, new_bench: NEW_BENCH
-) -> None:
-    """It is removed from where it was as soon as this engine says that it has it."""
-    bench = connected(line, new_bench, durability="fsync")
-    bench.settle(done(bench.running()))
-    assert isinstance(bench.engine, StoringEngine)
-    records = bench.engine.jobs.list_final()
-    before = line.asked
-    bench.engine.jobs.adopt(records)
-    assert len(records) == 1
-    assert line.asked == before + 1
 
 
 def test_sending_does_not_wait_for_the_disk_unless_it_is_to(

@@ -9,8 +9,8 @@ from ...config import Settings
 from ...record import JobRecord
 from ...record import Status
 from ..base import Consumer
+from ..base import Engine
 from ..base import Envelope
-from ..base import StoringEngine
 from .consumer import MemoryConsumer
 from .records import MemoryJobs
 from .records import MemoryQueues
@@ -18,7 +18,7 @@ from .store import Store
 from .workers import MemoryWorkers
 
 
-class MemoryEngine(StoringEngine):
+class MemoryEngine(Engine):
     """Jobs in this process: nothing is kept when it ends, no other process sees them."""
 
     is_shared = False

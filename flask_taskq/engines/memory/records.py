@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
 
-from ...record import FINAL
 from ...record import JobRecord
 from ...record import Status
 from ..base import HOUSEKEEPING_LIMIT
-from ..base import HOUSEKEEPING_SIZE
+from ..base import Jobs
 from ..base import Queues
-from ..base import StoredJobs
-from ..base import weigh
-from ..keeping import keep_time_left
 from .store import Store
 from .store import WAITING
 
 
-class MemoryJobs(StoredJobs):
+class MemoryJobs(Jobs):
     def __init__(self, store: Store) -> None:
         self._store = store
 
@@ -60,43 +55,7 @@ class MemoryJobs(StoredJobs):
             removed = list(itertools.islice(over, HOUSEKEEPING_LIMIT))
             for job_id in removed:
                 store.remove(store.table[job_id])
-            now = store.clock.now()
-            free = [job_id for job_id, until in store.given_away.items() if until <= now]
-            for job_id in free:
-                del store.given_away[job_id]
-            return len(removed) + len(free)
-
-    def list_final(self) -> list[JobRecord]:
-        with self._store.changed:
-            final = [job.record for job in self._store.with_status(*FINAL)]
-        final.sort(key=lambda record: record.finished_at or 0)
-        sizes = itertools.accumulate(map(weigh, final), initial=0)
-        chosen = itertools.islice(zip(final, sizes, strict=False), HOUSEKEEPING_LIMIT)
-        return [record for record, before in chosen if before < HOUSEKEEPING_SIZE]
-
-    def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
-        with self._store.changed:
-            for record in records:
-                known = self._store.table.get(record.id)
-                if known is not None:
-                    self._store.remove(known)
-            for record in keep_time_left(records, as_of, self._store.clock.now()):
-                self._store.add(record)
-            self._store.changed.notify_all()
-
-    def give_away(self, records: Sequence[JobRecord]) -> int:
-        removed = 0
-        with self._store.changed:
-            for record in records:
-                job = self._store.table.get(record.id)
-                if job is None or not job.record.status.is_final:
-                    continue
-                if job.record.version == record.version:
-                    self._store.remove(job)
-                    self._store.given_away[record.id] = record.expires_at or 0
-                    removed += 1
-            self._store.changed.notify_all()
-        return removed
+            return len(removed)
 
 
 class MemoryQueues(Queues):

@@ -105,8 +105,6 @@ class Store:
     def clear(self) -> None:
         """Forget all jobs and all workers."""
         self.table: dict[str, StoredJob] = {}
-        # The ids of records that were given away, and until when each is taken.
-        self.given_away: dict[str, int] = {}
         self.leases: dict[str, float] = {}
         self.holders: dict[str, Holder] = {}
         self.order = Order()
@@ -115,7 +113,7 @@ class Store:
         """Add jobs, but those whose ids are known. :return: the time now."""
         now = self.clock.now()
         for envelope in envelopes:
-            if envelope.id not in self.table and envelope.id not in self.given_away:
+            if envelope.id not in self.table:
                 self._insert(envelope, now)
         return now
 

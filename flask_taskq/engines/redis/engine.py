@@ -8,8 +8,8 @@ from ...clock import Clock
 from ...config import Settings
 from ...errors import ConfigurationError
 from ..base import Consumer
+from ..base import Engine
 from ..base import Envelope
-from ..base import StoringEngine
 from .consumer import RedisConsumer
 from .faults import Refused
 from .layout import to_arguments
@@ -20,7 +20,7 @@ from .store import Store
 from .workers import RedisWorkers
 
 
-class RedisEngine(StoringEngine):
+class RedisEngine(Engine):
     """Jobs in Redis or Valkey, for all machines that reach it.
 
     :raises ConfigurationError: the URL or the options are wrong.

@@ -113,51 +113,6 @@ def to_arguments(envelopes: Sequence[Envelope], now: int) -> list[bytes | str]:
     return arguments
 
 
-def to_adopted(record: JobRecord) -> list[bytes | str | int]:
-    """What ``scripts/adopt.lua`` takes of a final record."""
-    flags = _CANCEL_REQUESTED if record.cancel_requested else 0
-    flags |= _HAS_LOGS if record.logs else 0
-    texts = (
-        record.queue.encode(),
-        record.actor.encode(),
-        (record.worker or "").encode(),
-        (record.status_reason or "").encode(),
-        record.message,
-        record.result or b"",
-        msgspec.json.encode(record.error) if record.error else b"",
-        msgspec.json.encode(record.attempts) if record.attempts else b"",
-        msgspec.json.encode(record.progress) if record.progress else b"",
-    )
-    # Its number, its place, and how often it was claimed and put off matter no more.
-    head = _HEAD.pack(
-        0,
-        0,
-        CODES[record.status],
-        _to_number(record.scheduled_for),
-        len(texts[0]),
-        flags,
-        record.priority,
-        record.attempt,
-        _to_number(record.max_attempts),
-        record.crashes,
-        record.suspects,
-        0,
-        0,
-        record.version,
-        record.created_at,
-        record.updated_at,
-        _to_number(record.started_at),
-        _to_number(record.finished_at),
-        _to_number(record.expires_at),
-        _NONE,
-        *map(len, texts[1:]),
-    )
-    kind = "failed" if record.status is Status.FAILED else "result"
-    lines = [msgspec.json.encode(line) for line in record.logs]
-    expires_at = _to_number(record.expires_at)
-    return [record.id, head + b"".join(texts), kind, expires_at, len(lines), *lines]
-
-
 def to_delivery(job_id: str, raw: bytes) -> Delivery:
     """What a worker gets of a record that was claimed for it.
 

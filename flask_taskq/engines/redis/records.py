@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 from ...errors import BrokerConnectionError
 from ...errors import BrokerError
-from ...errors import DecodeError
 from ...record import JobRecord
-from ..base import HOUSEKEEPING_LIMIT
-from ..base import HOUSEKEEPING_SIZE
+from ..base import Jobs
 from ..base import Queues
-from ..base import StoredJobs
-from ..keeping import keep_time_left
 from .layout import has_logs
-from .layout import to_adopted
 from .layout import to_record
-from .script import ADOPT
 from .script import CANCEL
-from .script import GIVE_AWAY
-from .script import LIST_FINAL
 from .script import PRUNE
 from .script import PURGE
 from .script import PURGE_DUE
@@ -34,7 +25,7 @@ FIRST_LOOK: Final = 2.0
 LAST_LOOK: Final = 50.0
 
 
-class RedisJobs(StoredJobs):
+class RedisJobs(Jobs):
     """Records, each a string under its id."""
 
     def __init__(self, store: Store) -> None:
@@ -70,32 +61,9 @@ class RedisJobs(StoredJobs):
     def prune(self) -> int:
         return int(self._store.run(PRUNE, self._store.now()))
 
-    def list_final(self) -> list[JobRecord]:
-        self._store.now()  # whoever adopts them must know what time it is here
-        found = self._store.run(LIST_FINAL, HOUSEKEEPING_LIMIT, HOUSEKEEPING_SIZE)
-        records = []
-        for job_id, raw, lines in found:
-            # One that is damaged stays where it is, until its time is over.
-            with suppress(DecodeError):
-                records.append(to_record(job_id.decode(), raw, lines))
-        return records
-
-    def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
-        now = self._store.now()
-        arguments: list[bytes | str | int] = []
-        for record in keep_time_left(records, as_of, now):
-            arguments += to_adopted(record)
-        if arguments:
-            self._store.run(ADOPT, now, *arguments, is_durable=True)
-
-    def give_away(self, records: Sequence[JobRecord]) -> int:
-        now = self._store.now()
-        known = [word for record in records for word in (record.id, record.version)]
-        return int(self._store.run(GIVE_AWAY, now, *known))
-
     def _read(self, job_id: str, raw: bytes | None) -> JobRecord | None:
         if not raw:
-            return None  # there is none, or it was given away
+            return None
         lines = self._read_log(job_id) if has_logs(raw) else ()
         record = to_record(job_id, raw, lines)
         expires_at = record.expires_at

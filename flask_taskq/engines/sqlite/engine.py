@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ...clock import Clock
 from ...config import Settings
 from ..base import Consumer
+from ..base import Engine
 from ..base import Envelope
-from ..base import StoringEngine
 from .consumer import SQLiteConsumer
 from .records import SQLiteJobs
 from .records import SQLiteQueues
@@ -17,7 +17,7 @@ from .store import Store
 from .workers import SQLiteWorkers
 
 
-class SQLiteEngine(StoringEngine):
+class SQLiteEngine(Engine):
     """Jobs in an SQLite file, for all processes of one machine.
 
     :raises ConfigurationError: the URL or the options are wrong.

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 from typing import Final
 from typing import TypeVar
 
 import msgspec
 
-from ...errors import DecodeError
 from ...record import Attempt
 from ...record import JobError
 from ...record import JobRecord
@@ -20,13 +18,10 @@ from ...record import LogLine
 from ...record import Progress
 from ...record import Status
 from ..base import HOUSEKEEPING_LIMIT
-from ..base import HOUSEKEEPING_SIZE
+from ..base import Jobs
 from ..base import Queues
-from ..base import StoredJobs
-from ..base import weigh
 from ..keeping import damaged
 from ..keeping import DAMAGED_ERROR
-from ..keeping import keep_time_left
 from .store import Store
 from .store import take_places
 
@@ -51,7 +46,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class SQLiteJobs(StoredJobs):
+class SQLiteJobs(Jobs):
     """Records, read without a lock."""
 
     def __init__(self, store: Store) -> None:
@@ -104,45 +99,13 @@ class SQLiteJobs(StoredJobs):
         def prune(connection: sqlite3.Connection) -> int:
             take_places(connection, statements, 0)
             values = (now, HOUSEKEEPING_LIMIT)
-            removed = sum(
-                connection.execute(statement, values).rowcount for statement in statements.prune
-            )
+            removed = connection.execute(statements.prune, values).rowcount
             if connection.execute("PRAGMA freelist_count").fetchone()[0] > SPARE_PAGES:
                 # Each row fetched is a page given back.
                 connection.execute(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})").fetchall()
             return removed
 
         return self._store.write(prune)
-
-    def list_final(self) -> list[JobRecord]:
-        statement = self._store.statements.list_final
-
-        def list_final(connection: sqlite3.Connection) -> list[JobRecord]:
-            records = []
-            size = 0
-            for row in connection.execute(statement, (HOUSEKEEPING_LIMIT,)):
-                try:
-                    records.append(to_record(row))
-                except DecodeError:
-                    continue  # it stays where it is, until its time is over
-                size += weigh(records[-1])
-                if size >= HOUSEKEEPING_SIZE:
-                    break
-            return records
-
-        return self._store.read(list_final)
-
-    def adopt(self, records: Sequence[JobRecord], as_of: int | None = None) -> None:
-        statement = self._store.statements.adopt
-        kept = keep_time_left(records, as_of, self._store.clock.now())
-        rows = [to_row(record) for record in kept]
-        if rows:
-            self._store.write(lambda connection: connection.executemany(statement, rows))
-
-    def give_away(self, records: Sequence[JobRecord]) -> int:
-        statement = self._store.statements.give_away
-        known = [(record.id, record.version) for record in records]
-        return self._store.write(lambda on: on.executemany(statement, known).rowcount)
 
     def _find(self, connection: sqlite3.Connection, job_id: str) -> JobRecord | None:
         values = (job_id, self._store.clock.now())
@@ -247,37 +210,6 @@ def to_record(row: tuple[Any, ...]) -> JobRecord:
         return msgspec.convert(fields, JobRecord)
     except msgspec.ValidationError as found:
         raise damaged(job_id, found) from None
-
-
-def to_row(record: JobRecord) -> tuple[Any, ...]:
-    """The values of a final record in the columns ``statements.RECORD``."""
-    return (
-        record.id,
-        record.queue,
-        record.actor,
-        record.priority,
-        record.status.value,
-        record.message,
-        record.created_at,
-        record.updated_at,
-        record.scheduled_for,
-        record.started_at,
-        record.finished_at,
-        record.expires_at,
-        record.attempt,
-        record.max_attempts,
-        record.crashes,
-        record.suspects,
-        record.cancel_requested,
-        record.status_reason,
-        record.result,
-        msgspec.json.encode(record.error) if record.error else None,
-        msgspec.json.encode(record.attempts) if record.attempts else None,
-        msgspec.json.encode(record.progress) if record.progress else None,
-        msgspec.json.encode(record.logs) if record.logs else None,
-        record.worker,
-        record.version,
-    )
 
 
 def to_attempts(data: bytes | None) -> tuple[Attempt, ...]:

@@ -207,26 +207,9 @@ class Statements:
         # now, id
         self.ask_to_cancel = f"""UPDATE {job} SET cancel_requested = 1, updated_at = ?,
             version = version + 1 WHERE id = ? AND status = 'running'"""
-        # Of a record that was given away only the row is left, which keeps its id from being
-        # used again. Its time has a minus sign, so that it is gone for all other statements,
-        # and at the end of the index that those read who look for what has ended.
-        #
-        # now, limit; and the same for what was given away
-        self.prune = tuple(
-            f"""DELETE FROM {job} WHERE seq IN (SELECT seq FROM {job}
-                WHERE expires_at IS NOT NULL AND expires_at {range_} LIMIT ?)"""
-            for range_ in ("BETWEEN 0 AND ?", "BETWEEN -? AND -1")
-        )
-        # limit
-        self.list_final = f"""SELECT {RECORD} FROM {job}
-            WHERE expires_at IS NOT NULL AND expires_at >= 0 ORDER BY expires_at LIMIT ?"""
-        # as RECORD
-        self.adopt = f"""INSERT OR REPLACE INTO {job} ({RECORD}, seq, place)
-            VALUES ({_marks(len(RECORD.split(",")))}, {next_place}, 0)"""
-        # id, version
-        self.give_away = f"""UPDATE {job} SET expires_at = -expires_at, message = x'',
-            result = NULL, error = NULL, attempts = NULL, progress = NULL, logs = NULL
-            WHERE id = ? AND version = ? AND expires_at >= 0"""
+        # now, limit
+        self.prune = f"""DELETE FROM {job} WHERE seq IN (SELECT seq FROM {job}
+            WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?)"""
         # Two statements, so that each is answered by an index alone.
         self.depths = tuple(
             f"SELECT queue, count(*) FROM {job} WHERE status = '{status}' GROUP BY queue"

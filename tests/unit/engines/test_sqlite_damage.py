@@ -115,20 +115,6 @@ def test_a_damaged_row_keeps_no_isolated_job_waiting(
     assert ids[1] in bench.claim_all("solo", isolated=True)
 
 
-def test_a_damaged_row_keeps_no_other_record_from_moving(
-    bench: Bench, damage: Callable[[str], None]
-) -> None:
-    """The others are listed, and given away."""
-    ids = bench.send_many(3)
-    bench.settle(*map(done, bench.worker().fetch(3, 0)))
-    damage(ids[1])
-
-    listed = bench.engine.jobs.list_final()
-
-    assert {ids[0], ids[2]} <= {record.id for record in listed}
-    assert bench.engine.jobs.give_away(listed) == len(listed)
-
-
 @pytest.mark.parametrize("change", [*DAMAGES, "status = 'asleep'", "version = 'x'"])
 def test_a_damaged_row_is_told_of_by_name(bench: Bench, path: Path, change: str) -> None:
     """Whoever asks for it gets an error of this package, or as much as can be read."""

@@ -12,7 +12,6 @@ import pytest
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
-from flask_taskq.engines.sqlite import SQLiteEngine
 from tests.support.bench import Bench
 from tests.support.bench import done
 
@@ -92,21 +91,6 @@ def test_what_was_asked_of_a_job_is_on_the_disk(
     call(bench, job_id)
     assert set(commits) == {FULL}
     bench.close()
-
-
-def test_a_record_that_has_moved_is_on_the_disk(tmp_path: Path, commits: list[int]) -> None:
-    """It is removed from where it was as soon as this engine says that it has it."""
-    broker, results = new_bench(tmp_path / "jobs"), new_bench(tmp_path / "results")
-    broker.settle(done(broker.running()))
-    assert isinstance(broker.engine, SQLiteEngine)
-    assert isinstance(results.engine, SQLiteEngine)
-    records = broker.engine.jobs.list_final()
-    commits.clear()
-    results.engine.jobs.adopt(records)
-    assert len(records) == 1
-    assert commits == [FULL]
-    broker.close()
-    results.close()
 
 
 def test_outcomes_do_not_wait_for_the_disk(tmp_path: Path, commits: list[int]) -> None:

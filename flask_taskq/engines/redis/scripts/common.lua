@@ -5,7 +5,7 @@
 -- by the server's clock, and come in as arguments. Messages, results and errors are bytes
 -- that are moved and never read.
 --
---   j:<id>             a record, laid out as layout.py says; empty: it was given away
+--   j:<id>             a record, laid out as layout.py says
 --   log:<id>           the last lines of a job's own log
 --   seq                the last number that was given out
 --   ready:<q>:<p>      list of the queued ids of a queue and a priority, in order
@@ -41,7 +41,7 @@ local BOUND = 500 -- jobs that one call looks after at most, besides what it was
 
 -- A server whose memory is full refuses to run a command that may take some, unless its
 -- script has written before. What ends jobs, and so frees memory in the end, must run: all
--- scripts that write begin with this, but those that store new jobs and adopted records.
+-- scripts that write begin with this, but the one that stores new jobs.
 local function begin()
   call('DEL', P .. 'nothing')
 end
