@@ -18,10 +18,10 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from flask_taskq.encoding import encode_message
-from flask_taskq.engines.base import Envelope
 from flask_taskq.job import Job
-from flask_taskq.message import generate_id
+from flask_taskq.jobs.delivery import Envelope
+from flask_taskq.jobs.encoding import encode_message
+from flask_taskq.jobs.message import generate_id
 
 from . import app as bench_app
 from .machine import descendants

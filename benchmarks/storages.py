@@ -25,7 +25,7 @@ from typing import Self
 from redis import Redis
 
 from flask_taskq.engines.sqlite.statements import Statements
-from flask_taskq.message import generate_id
+from flask_taskq.jobs.message import generate_id
 
 #: How many jobs the floor claims and settles in one step: as many as a busy worker.
 BATCH: Final = 256

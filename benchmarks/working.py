@@ -12,9 +12,9 @@ from multiprocessing.connection import Connection
 from typing import Final
 from typing import NamedTuple
 
-from flask_taskq.engines.base import Done
-from flask_taskq.message import generate_id
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Done
+from flask_taskq.jobs.message import generate_id
+from flask_taskq.jobs.record import Status
 
 from . import app as bench_app
 from .bench import Bench

@@ -6,7 +6,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
-from flask_taskq.record import TRANSITIONS
+from flask_taskq.jobs.transitions import TRANSITIONS
 
 project = "flask_taskq"
 copyright = "2026 flask_taskq contributors"
@@ -38,8 +38,9 @@ class Transitions(Directive):
         group += [nodes.colspec(colwidth=1) for _ in self.heads]
         head, body = nodes.thead(), nodes.tbody()
         head += self.row(self.heads)
-        for name, source, target, by, guard in TRANSITIONS:
-            body += self.row([name, source or "", target, by, guard])
+        for row in TRANSITIONS:
+            texts = [row.name, row.source or "", row.target or "", row.by, row.guard]
+            body += self.row(texts)
         group += [head, body]
         table += group
         return [table]

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from .generic import GenericActor
     from .hooks import Middleware
     from .job import Job
-    from .message import Message
+    from .jobs.message import Message
+    from .jobs.record import Status
     from .middleware.current_job import current_job
-    from .record import Status
     from .shared import shared_actor
 
 __all__ = [
@@ -37,9 +37,9 @@ _MODULES = {
     "AsyncActor": "actor",
     "GenericActor": "generic",
     "Job": "job",
-    "Message": "message",
+    "Message": "jobs.message",
     "Middleware": "hooks",
-    "Status": "record",
+    "Status": "jobs.record",
     "TaskQ": "extension",
     "current_job": "middleware.current_job",
     "shared_actor": "shared",

@@ -21,13 +21,13 @@ from typing import TypeVar
 
 from .arguments import Arguments
 from .config import milliseconds
-from .encoding import check_actor_name
-from .encoding import check_queue_name
-from .encoding import decode_value
 from .errors import BadArguments
 from .errors import BadResult
 from .job import Job
-from .message import Message
+from .jobs.encoding import check_actor_name
+from .jobs.encoding import check_queue_name
+from .jobs.encoding import decode_value
+from .jobs.message import Message
 from .options import check_delay
 from .options import check_eta
 from .options import check_priority

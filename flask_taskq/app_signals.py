@@ -12,7 +12,6 @@ from flask import Flask
 
 from . import signals
 from .broker import Broker
-from .encoding import decode_message
 from .errors import LeaseLost
 from .errors import Shutdown
 from .errors import SkipMessage
@@ -20,9 +19,10 @@ from .errors import Snooze
 from .hooks import is_decided
 from .hooks import MessageProxy
 from .hooks import Middleware
+from .jobs.encoding import decode_message
+from .jobs.message import Message
+from .jobs.record import JobRecord
 from .loggers import get_logger
-from .message import Message
-from .record import JobRecord
 
 if TYPE_CHECKING:
     # Every command of the CLI imports this module, and only one needs a worker.

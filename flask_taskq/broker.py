@@ -13,8 +13,11 @@ from collections.abc import Set
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
+from typing import cast
 from typing import Final
 from typing import TypeVar
+
+import msgspec
 
 from .actor import Actor
 from .actor import check_name_is_free
@@ -23,14 +26,8 @@ from .clock import Clock
 from .clock import END_OF_TIME
 from .config import milliseconds
 from .config import Settings
-from .encoding import check_actor_name
-from .encoding import check_queue_name
-from .encoding import decode_value
-from .encoding import encode_message
-from .encoding import JOB_ID
-from .encoding import to_json_types
 from .engines.base import Engine
-from .engines.base import Envelope
+from .engines.base import Enqueued
 from .errors import ActorNotFound
 from .errors import BadArguments
 from .errors import JobNotFound
@@ -39,15 +36,23 @@ from .hooks import HOOKS
 from .hooks import MessageProxy
 from .hooks import Middleware
 from .job import Job
+from .jobs.delivery import Envelope
+from .jobs.encoding import check_actor_name
+from .jobs.encoding import check_queue_name
+from .jobs.encoding import decode_value
+from .jobs.encoding import encode_message
+from .jobs.encoding import JOB_ID
+from .jobs.encoding import to_json_types
+from .jobs.lifecycle import begin
+from .jobs.message import check_message
+from .jobs.message import Message
+from .jobs.message import UNCHECKED
+from .jobs.record import JobRecord
+from .jobs.record import Status
 from .loggers import get_logger
-from .message import check_message
-from .message import Message
-from .message import UNCHECKED
 from .options import check_delay
 from .options import check_eta
 from .options import check_priority
-from .record import JobRecord
-from .record import Status
 
 logger = get_logger(__name__)
 
@@ -355,15 +360,28 @@ class Broker:
             self._seal(message, wait, eta, now) if wait or eta else self._seal(message)
             for message, wait, eta in sent
         ]
+        stored = self.call_engine(self.engine.enqueue, envelopes)
+        for (message, wait, _), one in zip(sent, stored, strict=True):
+            if one.reason != "unique":
+                self.emit_after("enqueue", message, wait)
+        if self.run_at_once is not None:
+            self.run_at_once([one.id for one in stored if one.is_new])
+        return [
+            Job(self._stored_record(envelope, one), self)
+            for envelope, one in zip(envelopes, stored, strict=True)
+        ]
+
+    def _stored_record(self, envelope: Envelope, stored: Enqueued) -> JobRecord:
+        """The record of a job that was sent, read only where it must be."""
         # The machine's clock may be wrong: what is stored goes by the engine's.
-        now = self.call_engine(self.engine.enqueue, envelopes)
-        for message, wait, _ in sent:
-            self.emit_after("enqueue", message, wait)
-        if self.run_at_once is None:
-            return [Job(_first_record(envelope, now), self) for envelope in envelopes]
-        self.run_at_once([envelope.id for envelope in envelopes])
-        records = [self.engine.jobs.get(one.id) or _first_record(one, now) for one in envelopes]
-        return [Job(record, self) for record in records]
+        first = begin(envelope, stored.at)
+        if stored.is_new and self.run_at_once is None:
+            return first
+        record = self.call_engine(self.engine.jobs.get, stored.id)
+        if record is not None:
+            return cast(JobRecord, record)
+        # It is kept no longer.
+        return msgspec.structs.replace(first, id=stored.id, status=stored.status)
 
     def _check(
         self, message: Message, delay: int | timedelta | None, now: int
@@ -564,23 +582,3 @@ def _known(job_id: str, record: JobRecord | None) -> JobRecord:
             f"no job has the id {job_id!r}: it never existed or was kept long enough"
         )
     return record
-
-
-def _first_record(envelope: Envelope, now: int) -> JobRecord:
-    """The record as the engine has just written it, so that no one has to read it.
-
-    :param now: what time it was for the engine.
-    """
-    due_at = envelope.waits_until(now)
-    return JobRecord(
-        id=envelope.id,
-        queue=envelope.queue,
-        actor=envelope.actor,
-        priority=envelope.priority,
-        status=Status.QUEUED if due_at is None else Status.SCHEDULED,
-        message=envelope.message,
-        created_at=now,
-        updated_at=now,
-        scheduled_for=due_at,
-        max_attempts=envelope.max_attempts,
-    )

@@ -20,8 +20,10 @@ import msgspec
 from msgspec import Meta
 
 from .clock import LONGEST
-from .encoding import MOST_BYTES
 from .errors import ConfigurationError
+
+#: The largest message that any configuration allows, in bytes.
+MOST_BYTES: Final = 64 * 1024 * 1024
 
 DEFAULT_URL: Final = "sqlite:///taskq.sqlite3"
 

@@ -11,12 +11,12 @@ import msgspec
 from .broker import Broker
 from .clock import Clock
 from .config import Settings
-from .engines.base import Envelope
-from .engines.base import Retry
 from .engines.memory import MemoryEngine
 from .hooks import Middleware
+from .jobs.delivery import Envelope
+from .jobs.delivery import Retry
+from .jobs.record import JobError
 from .loggers import get_logger
-from .record import JobError
 from .worker.inline import chain_length
 from .worker.inline import InlineWorker
 from .worker.inline import MAX_DEPTH

@@ -33,7 +33,6 @@ from .app_signals import AppSignals
 from .broker import Broker
 from .clock import Clock
 from .config import Settings
-from .encoding import JOB_ID
 from .engines import make_engine
 from .errors import BrokerError
 from .errors import JobNotFound
@@ -48,10 +47,11 @@ from .http import NO_SUCH_JOB
 from .http import refuse_taken_prefix
 from .imports import load_middleware
 from .job import Job
+from .jobs.encoding import JOB_ID
+from .jobs.message import Message
+from .jobs.record import JobRecord
 from .loggers import get_logger
-from .message import Message
 from .middleware.callbacks import find_unknown_callbacks
-from .record import JobRecord
 from .shared import get_shared_actors
 from .shared import OUTSIDE
 from .uncommitted import Uncommitted

@@ -18,7 +18,7 @@ from typing import TypeVar
 from .actor import Actor
 from .extension import TaskQ
 from .job import Job
-from .message import Message
+from .jobs.message import Message
 from .shared import shared_actor
 
 P = ParamSpec("P")

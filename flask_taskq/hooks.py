@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from .clock import Clock
 from .clock import LONGEST
-from .engines.base import Envelope
 from .errors import Cancel
 from .errors import Interrupt
 from .errors import JobCancelled
 from .errors import LeaseLost
 from .errors import Shutdown
 from .errors import Snooze
-from .message import Message
+from .jobs.delivery import Envelope
+from .jobs.message import Message
+from .jobs.record import JobRecord
 from .notes import Notes
-from .record import JobRecord
 
 if TYPE_CHECKING:
     from .broker import Broker

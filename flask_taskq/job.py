@@ -16,14 +16,14 @@ from typing import Self
 from typing import TypeVar
 
 from .config import milliseconds
-from .encoding import decode_message
 from .errors import ResultFailure
 from .errors import ResultMissing
 from .errors import ResultTimeout
-from .message import Message
-from .record import JobRecord
-from .record import Progress
-from .record import Status
+from .jobs.encoding import decode_message
+from .jobs.message import Message
+from .jobs.record import JobRecord
+from .jobs.record import Progress
+from .jobs.record import Status
 
 R_co = TypeVar("R_co", covariant=True)
 

@@ -9,11 +9,11 @@ from typing import Any
 from typing import Final
 from typing import NamedTuple
 
-from .engines.keeping import KEPT_LOG_LINES
-from .engines.keeping import LINE_TEXT
-from .record import LEVELS
-from .record import LogLine
-from .record import Progress
+from .jobs.keeping import KEPT_LOG_LINES
+from .jobs.keeping import LINE_TEXT
+from .jobs.record import LEVELS
+from .jobs.record import LogLine
+from .jobs.record import Progress
 
 _MOST: Final = sys.float_info.max
 

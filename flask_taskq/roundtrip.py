@@ -28,7 +28,7 @@ from typing import Final
 
 import msgspec
 
-from .encoding import MAX_DEPTH
+from .jobs.encoding import MAX_DEPTH
 
 #: What JSON has itself and what holds nothing else.
 SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, NoneType})

@@ -12,8 +12,8 @@ from flask import Flask
 
 from .broker import Broker
 from .hooks import Middleware
+from .jobs.message import Message
 from .loggers import get_logger
-from .message import Message
 
 logger = get_logger(__name__)
 

@@ -25,9 +25,9 @@ from typing import Optional
 import msgspec
 from msgspec import inspect as types
 
-from .encoding import decode_value
-from .encoding import encode_value
 from .errors import BadResult
+from .jobs.encoding import decode_value
+from .jobs.encoding import encode_value
 from .roundtrip import explain_change
 from .roundtrip import explain_difference
 from .roundtrip import SCALARS

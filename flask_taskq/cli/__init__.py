@@ -242,7 +242,7 @@ def _show(name: str, value: str) -> None:
 
 
 def _split_queues(queues: str) -> list[str]:
-    from ..encoding import check_queue_name
+    from ..jobs.encoding import check_queue_name
 
     try:
         return [check_queue_name(name.strip()) for name in queues.split(",")]

@@ -10,8 +10,8 @@ from typing import Self
 from typing import TextIO
 
 from ..http import shown_status
-from ..record import JobRecord
-from ..record import Status
+from ..jobs.record import JobRecord
+from ..jobs.record import Status
 from .listing import show_progress
 
 #: Of the bar itself, in characters.

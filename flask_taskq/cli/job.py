@@ -21,8 +21,8 @@ from ..extension import TaskQ
 from ..http import job_resource
 from ..http import job_url
 from ..imports import import_actors
-from ..record import JobRecord
-from ..record import Status
+from ..jobs.record import JobRecord
+from ..jobs.record import Status
 from .bar import make_bar
 from .listing import list_job
 from .waiting import explain_wait

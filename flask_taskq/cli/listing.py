@@ -13,14 +13,14 @@ from typing import overload
 import msgspec
 
 from ..clock import END_OF_TIME
-from ..encoding import decode_message
 from ..errors import DecodeError
 from ..http import shown_status
-from ..record import Attempt
-from ..record import JobError
-from ..record import JobRecord
-from ..record import LogLine
-from ..record import Progress
+from ..jobs.encoding import decode_message
+from ..jobs.record import Attempt
+from ..jobs.record import JobError
+from ..jobs.record import JobRecord
+from ..jobs.record import LogLine
+from ..jobs.record import Progress
 
 #: Of the column of names, in characters.
 _WIDTH: Final = 12

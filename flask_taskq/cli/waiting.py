@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..broker import Broker
-from ..record import JobRecord
-from ..record import Status
+from ..jobs.record import JobRecord
+from ..jobs.record import Status
 from .listing import show_time
 
 #: What the words of ``status_reason`` mean.

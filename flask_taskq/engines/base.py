@@ -1,8 +1,8 @@
 """The contract between the policies above and the storages below.
 
 An engine keeps messages and records, and makes the transitions of
-:data:`flask_taskq.record.TRANSITIONS`, each in one atomic step. It knows nothing of actors,
-hooks, threads or Flask. ``tests/conformance`` states what every engine owes.
+:data:`flask_taskq.jobs.transitions.TRANSITIONS`, each in one atomic step. It knows nothing of
+actors, hooks, threads or Flask. ``tests/conformance`` states what every engine owes.
 """
 
 from __future__ import annotations
@@ -10,177 +10,64 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 from typing import Final
 from typing import NamedTuple
 from typing import Self
 
-import msgspec
-
 from ..clock import Clock
-from ..clock import END_OF_TIME
 from ..config import Settings
-from ..record import JobError
-from ..record import JobRecord
-from ..record import LogLine
-from ..record import Progress
+from ..jobs.delivery import Delivery
+from ..jobs.delivery import Envelope
+from ..jobs.delivery import Report
+from ..jobs.delivery import Settlement
+from ..jobs.record import JobRecord
+from ..jobs.record import Lane
+from ..jobs.record import Status
+from .listing import Count
+from .listing import Filter
+from .listing import Page
+from .listing import QueueState
+from .listing import WorkerInfo
 
 #: How many jobs one housekeeping call touches at most, so that none blocks for long.
 HOUSEKEEPING_LIMIT: Final = 500
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """An encoded message on its way into an engine, with what is needed to store it.
+class Enqueued(NamedTuple):
+    """What is stored of an envelope.
 
-    Whoever sends it may have a wrong clock: what time it is says the engine.
-
-    :param delay: how many milliseconds it must wait, from when it is stored; None for none.
-    :param due_at: a moment before which it must not run, in milliseconds since the epoch by
-        the engine's clock; None for none. Only one of the two is given.
-    :param created_at: when it was sent, of one that is older than this call; by default, when
-        it is stored.
+    :param id: of the job: the envelope's, or that of the job that holds its unique key.
+    :param status: of that job, now.
+    :param due_at: the moment before which it must not run, None if it may run at once.
+    :param reason: why there is no new job: ``id``, one with the id is known; ``unique``,
+        another job holds the key; None if there is a new job.
+    :param at: what time it was for the engine, in milliseconds since the epoch.
     """
 
     id: str
-    queue: str
-    actor: str
-    priority: int
-    message: bytes
-    delay: int | None = None
-    due_at: int | None = None
-    created_at: int | None = None
-    max_attempts: int | None = None
-
-    def waits_until(self, now: int) -> int | None:
-        """The moment before which it must not run; None if it may run at once.
-
-        :param now: the engine's time, in milliseconds since the epoch.
-        """
-        due_at = self.due_at if self.delay is None else min(now + self.delay, END_OF_TIME)
-        return None if due_at is None or due_at <= now else due_at
-
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One handing-over of a job to a worker.
-
-    ``worker`` and ``claim`` are the fencing token: an engine takes no settlement of a
-    delivery whose token is no longer the record's.
-
-    :param attempt: the number that this run has if it is charged, from 1.
-    :param claim: how often the job has been handed over, this time included.
-    :param created_at: when the job was sent, milliseconds since the epoch by the engine's
-        clock.
-    :param released_since: since when the job has been put off without having begun to run,
-        or None if this worker is the first to see it.
-    :param releases: how often it has been put off since then.
-    :param handle: whatever the engine needs to find the job again.
-    """
-
-    id: str
-    queue: str
-    actor: str
-    priority: int
-    message: bytes
-    worker: str
-    attempt: int
-    claim: int
-    created_at: int
-    crashes: int = 0
-    released_since: int | None = None
-    releases: int = 0
-    handle: Any = None
-
-
-class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """How a delivery ended. One of the classes below.
-
-    All times in it are by the engine's clock: :meth:`Engine.now`.
-
-    :param started_at: when the run began, milliseconds since the epoch; None if it did not.
-    :param follow_ups: new jobs, which are stored in the same step, if this outcome is.
-    :param progress: how far the run has come, if that is not stored yet.
-    :param logs: lines of the run that are not stored yet.
-    """
-
-    delivery: Delivery
-    started_at: int | None = None
-    follow_ups: tuple[Envelope, ...] = ()
-    progress: Progress | None = None
-    logs: tuple[LogLine, ...] = ()
-
-
-class Done(Settlement, frozen=True, kw_only=True):
-    """The actor returned. :param result: its encoded return value."""
-
-    result: bytes
-
-
-class Retry(Settlement, frozen=True, kw_only=True):
-    """The run failed and is charged; another one follows at ``at`` (ms since the epoch)."""
-
-    error: JobError
+    status: Status
+    due_at: int | None
+    reason: str | None
     at: int
 
-
-class Failed(Settlement, frozen=True, kw_only=True):
-    """The run failed and is charged, and none follows."""
-
-    error: JobError
-
-
-class Cancelled(Settlement, frozen=True, kw_only=True):
-    """The run gave the job up and is charged; none follows, and it is no failure.
-
-    :param error: why.
-    """
-
-    error: JobError
-
-
-class Expired(Settlement, frozen=True, kw_only=True):
-    """The job was too old to run: it is not charged, and it ends.
-
-    :param error: how so.
-    """
-
-    error: JobError
-
-
-class GivenBack(Settlement, frozen=True, kw_only=True):
-    """The job goes back uncharged.
-
-    :param at: put it off until then (milliseconds since the epoch); None queues it again
-        in the place it had. With a ``started_at`` the run itself asked for it, and that ends
-        the count of how often the job was put off without having begun to run.
-    :param reason: a word for programs that the record shows while the job waits.
-    """
-
-    at: int | None = None
-    reason: str | None = None
+    @property
+    def is_new(self) -> bool:
+        """Whether this envelope has become a job now."""
+        return self.reason is None
 
 
 class Settled(NamedTuple):
     """What became of a call of :meth:`Consumer.settle_if_held`.
 
-    :param stale: the deliveries whose settlement was refused, because they were no
-        longer held under their token.
+    :param outcomes: for each settlement the status that the job has now, or None if it was
+        refused, because the delivery was no longer held under its token.
     :param deliveries: what was fetched in the same step.
+    :param ready: ids of other jobs that may run since: follow-ups.
     """
 
-    stale: list[Delivery]
+    outcomes: list[Status | None]
     deliveries: list[Delivery]
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run that goes on has to tell.
-
-    :param progress: how far it has come; None if that is stored already.
-    :param logs: lines that are not stored yet.
-    """
-
-    delivery: Delivery
-    progress: Progress | None = None
-    logs: tuple[LogLine, ...] = ()
+    ready: list[str]
 
 
 class Reported(NamedTuple):
@@ -209,10 +96,20 @@ class Consumer(abc.ABC):
         """
 
     @abc.abstractmethod
+    def claim(self, job_ids: Sequence[str]) -> list[Delivery]:
+        """Claim these jobs, in whatever queue and lane they are, if they may run.
+
+        A scheduled job may run when its time has come. A paused queue keeps none back here.
+
+        :return: the deliveries, in the order of the ids; those that may not run are left out.
+        :raises LeaseLost: as :meth:`fetch`.
+        """
+
+    @abc.abstractmethod
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         """Settle what is still held under its token, and claim more, in one atomic step.
 
-        A settlement with an old token changes nothing and is reported, and its follow-ups
+        A settlement with an old token changes nothing and is refused, and its follow-ups
         are not stored. A job whose cancelling was asked for and that would run again is
         cancelled instead, without follow-ups. Progress and lines are stored first, as by
         :meth:`report_if_held`.
@@ -226,7 +123,7 @@ class Consumer(abc.ABC):
         """Store what is still held under its token, in one atomic step; say what to stop.
 
         Lines are added to those that the record has, as
-        :func:`~flask_taskq.engines.keeping.add_lines` says. Where nothing is to be stored
+        :func:`~flask_taskq.jobs.keeping.add_lines` says. Where nothing is to be stored
         it only reads.
         """
 
@@ -265,6 +162,34 @@ class Jobs(abc.ABC):
         """
 
     @abc.abstractmethod
+    def requeue(self, job_id: str) -> JobRecord | None:
+        """Queue a job again that failed or was cancelled, as if it were new.
+
+        Any other job is left as it is, and so is one whose unique key another job holds.
+
+        :return: the record afterwards; None if there is none.
+        """
+
+    @abc.abstractmethod
+    def delete(self, job_id: str) -> JobRecord | None:
+        """Remove a job with its record, unless a worker holds it.
+
+        :return: the record as it was; None if there was none. One that is running is left.
+        """
+
+    @abc.abstractmethod
+    def page(self, wanted: Filter, cursor: str | None = None, limit: int = 50) -> Page:
+        """Some of the jobs that a filter means.
+
+        :param cursor: of the page before; None for the first page.
+        :raises ValueError: the cursor is none.
+        """
+
+    @abc.abstractmethod
+    def counts(self, wanted: Filter) -> dict[Status, Count]:
+        """How many jobs a filter means, for each status that it means."""
+
+    @abc.abstractmethod
     def prune(self) -> int:
         """Remove records whose retention time is over, a bounded number of them.
 
@@ -280,6 +205,26 @@ class Queues(abc.ABC):
         """How many jobs wait (queued or scheduled) in each queue that has any."""
 
     @abc.abstractmethod
+    def states(self) -> list[QueueState]:
+        """The state of each queue in which jobs wait, or that is paused, by name."""
+
+    @abc.abstractmethod
+    def paused(self) -> set[str]:
+        """The queues that are paused."""
+
+    @abc.abstractmethod
+    def pause(self, queue: str) -> None:
+        """Let no worker fetch from this queue. What runs goes on; sending goes on."""
+
+    @abc.abstractmethod
+    def resume(self, queue: str) -> None:
+        """End a :meth:`pause`."""
+
+    @abc.abstractmethod
+    def has_due(self, queues: Sequence[str], lane: Lane) -> bool:
+        """Whether a job of this lane may run now, in one of these queues."""
+
+    @abc.abstractmethod
     def purge(self, queue: str) -> int:
         """Remove every job that waits in this queue, with its record.
 
@@ -287,26 +232,14 @@ class Queues(abc.ABC):
         """
 
 
-class Holder(msgspec.Struct, frozen=True):
-    """The processes that keep a worker's lease: when all are dead, nobody holds its jobs.
-
-    :param host: the machine since it was started, and the namespace that ids of processes
-        are of. Where it is the same, so are the processes that the ids mean.
-    :param processes: id and start time of each, as :mod:`flask_taskq.worker.proof` reads them.
-    """
-
-    host: str
-    processes: tuple[tuple[int, int], ...]
-
-
 class Workers(abc.ABC):
     """The processes that hold jobs, each under a lease measured on the monotonic clock."""
 
     @abc.abstractmethod
-    def register(self, worker: str, holder: Holder | None = None) -> None:
+    def register(self, worker: str, info: WorkerInfo | None = None) -> None:
         """Give this worker a lease of ``TASKQ_LEASE`` milliseconds from now.
 
-        :param holder: the processes that keep the lease, for :meth:`list_holders`.
+        :param info: who it is, for :meth:`all` and :meth:`list_on`; None if that is known.
         """
 
     @abc.abstractmethod
@@ -321,17 +254,18 @@ class Workers(abc.ABC):
         """How many have a lease that holds."""
 
     @abc.abstractmethod
-    def list_holders(self, host: str) -> dict[str, Holder]:
-        """The processes that keep the leases of this host's registered workers.
+    def all(self) -> dict[str, WorkerInfo]:
+        """Those whose lease holds, with what they have said of themselves."""
 
-        Workers of which none were given are left out.
-        """
+    @abc.abstractmethod
+    def list_on(self, host: str) -> dict[str, WorkerInfo]:
+        """The registered workers of this host, whether or not their lease holds."""
 
     @abc.abstractmethod
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         """Take a dead worker's jobs from it, and forget the worker.
 
-        What becomes of them says :func:`~flask_taskq.engines.judgement.judge`.
+        What becomes of them says :func:`~flask_taskq.jobs.lifecycle.judge`.
 
         :param started: ids of the jobs that were running when it died; None if nobody
             knows which of them were.
@@ -345,10 +279,6 @@ class Workers(abc.ABC):
 
         :return: the workers that were reaped.
         """
-
-    @abc.abstractmethod
-    def has_isolated(self, queues: Sequence[str]) -> bool:
-        """Whether a job of these queues is due that may only run alone in a process."""
 
 
 class Engine(abc.ABC):
@@ -385,22 +315,22 @@ class Engine(abc.ABC):
         return self.clock.now()
 
     @abc.abstractmethod
-    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
+    def enqueue(self, envelopes: Sequence[Envelope]) -> list[Enqueued]:
         """Store jobs, all of them or none, in one atomic step.
 
-        An envelope whose id exists already is passed over, so that a call whose outcome
-        is unknown can be repeated.
+        An envelope whose id is known, or whose unique key another job holds, is passed over;
+        so a call whose outcome is unknown can be repeated.
 
-        :return: what time it was for the engine, in milliseconds since the epoch.
+        :return: for each envelope what is stored now.
         """
 
     @abc.abstractmethod
     def consumer(
-        self, queues: Sequence[str], worker: str, *, isolated: bool = False
+        self, queues: Sequence[str], worker: str, lane: Lane = Lane.ORDINARY
     ) -> Consumer:
         """A reading end for a registered worker.
 
-        :param isolated: fetch only the jobs that must run alone; otherwise only the rest.
+        :param lane: fetch only jobs that stand in this one.
         """
 
     @abc.abstractmethod

@@ -14,13 +14,13 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
 from ..broker import Broker
-from ..encoding import JOB_ID
 from ..errors import BrokerError
 from ..errors import DecodeError
 from ..errors import JobNotFound
+from ..jobs.encoding import JOB_ID
+from ..jobs.record import JobRecord
+from ..jobs.record import Status
 from ..loggers import get_logger
-from ..record import JobRecord
-from ..record import Status
 from .resource import job_response
 from .resource import problem_response
 from .resource import result_response

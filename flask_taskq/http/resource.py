@@ -18,8 +18,8 @@ import msgspec
 from flask import Response
 
 from ..clock import END_OF_TIME
-from ..record import JobRecord
-from ..record import Status
+from ..jobs.record import JobRecord
+from ..jobs.record import Status
 
 #: A result over this many bytes is not in the resource; ``result_url`` tells where it is.
 MAX_INLINE_RESULT: Final = 65_536

@@ -13,9 +13,9 @@ from typing import Any
 from typing import Final
 
 from ..broker import Broker
-from ..engines.keeping import LINE_TEXT
 from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..jobs.keeping import LINE_TEXT
 from ..options import check_bool
 
 _OWN: Final = __name__.partition(".")[0]

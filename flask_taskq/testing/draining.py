@@ -14,7 +14,7 @@ from ..engines.memory import MemoryEngine
 from ..errors import ConfigurationError
 from ..extension import TaskQ
 from ..job import Job
-from ..record import Status
+from ..jobs.record import Status
 from ..worker.inline import InlineWorker
 from ..worker.inline import Ran
 from ..worker.inline_loop import inline_loop

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from ..actor import Actor
 from ..config import milliseconds
-from ..encoding import decode_value
-from ..encoding import encode_value
 from ..errors import BadArguments
 from ..job import Job
+from ..jobs.encoding import decode_value
+from ..jobs.encoding import encode_value
 
 #: How much of what is enqueued a failure shows, in jobs, lines of one value, and characters.
 _MAX_JOBS: Final = 5

@@ -30,8 +30,8 @@ from ..generic import GenericActor
 from ..generic import Performs
 from ..generic import PerformsAsync
 from ..job import Job
-from ..record import JobRecord
-from ..record import Status
+from ..jobs.record import JobRecord
+from ..jobs.record import Status
 from ..worker.inline import InlineWorker
 from ..worker.inline import Ran
 from ..worker.inline_loop import inline_loop

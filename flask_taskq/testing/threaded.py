@@ -14,8 +14,9 @@ from flask import Flask
 from ..broker import Broker
 from ..engines.memory import MemoryEngine
 from ..errors import ConfigurationError
-from ..record import JobRecord
-from ..record import Status
+from ..jobs.record import JobRecord
+from ..jobs.record import Lane
+from ..jobs.record import Status
 from ..worker.worker import Worker as WorkerThreads
 from .draining import find_broker
 
@@ -224,7 +225,7 @@ class ThreadedWorker(Worker):
     def _busy(self) -> list[JobRecord]:
         # A job that must run alone in a process waits for one, which no test has.
         jobs = self._engine.store.with_status(Status.RUNNING, Status.QUEUED)
-        return [job.record for job in jobs if not job.isolated]
+        return [job.record for job in jobs if job.record.lane is not Lane.ALONE]
 
 
 def _join(threads: Iterable[threading.Thread], timeout: float) -> None:

@@ -155,7 +155,7 @@ class Crew:
     def __init__(self, processes: int, clock: Clock) -> None:
         self.places = [Place(clock) for _ in range(processes)]
         #: For the child that runs jobs which must run alone; it ends by itself.
-        self.isolated = Place(clock, is_kept=False)
+        self.alone = Place(clock, is_kept=False)
         self._clock = clock
         # The number of the last reload, which each child bears that was started since.
         self.reload = 0
@@ -168,7 +168,7 @@ class Crew:
 
     @property
     def _all_places(self) -> Sequence[Place]:
-        return (*self.places, self.isolated)
+        return (*self.places, self.alone)
 
     def place_of(self, child: Child) -> Place:
         """Where this child is."""

@@ -18,23 +18,25 @@ import msgspec
 
 from ..broker import Broker
 from ..engines.base import Consumer
-from ..engines.base import Delivery
-from ..engines.base import Failed
-from ..engines.base import Retry
-from ..engines.base import Settlement
 from ..engines.memory import MemoryEngine
 from ..errors import Interrupt
 from ..errors import ResultTimeout
 from ..errors import SkipMessage
-from ..record import JobError
-from ..record import JobRecord
-from ..record import Status
+from ..jobs.delivery import Delivery
+from ..jobs.delivery import Failed
+from ..jobs.delivery import Retry
+from ..jobs.delivery import Settlement
+from ..jobs.record import JobError
+from ..jobs.record import JobRecord
+from ..jobs.record import Lane
+from ..jobs.record import Status
 from .inline_loop import inline_loop
 from .run import actors_frames
 from .run import Run
+from .runner import announce
 from .runner import AsyncRunner
-from .runner import emit_outcomes
 from .runner import Runner
+from .runner import tell_stored
 from .worker import generate_worker_id
 
 #: How often a job runs at most for whoever waits for it, or has sent it.
@@ -161,9 +163,9 @@ class InlineWorker:
         self, worker: str, only: str | None, queues: Collection[str] | None
     ) -> tuple[Consumer, Delivery] | None:
         names = sorted(self._broker.get_declared_queues() if queues is None else queues)
-        for isolated in (False, True):
-            consumer = self._engine.consumer(names, worker, isolated=isolated, only=only)
-            deliveries = consumer.fetch(1, timeout=0)
+        for lane in Lane:
+            consumer = self._engine.consumer(names, worker, lane)
+            deliveries = consumer.fetch(1, 0) if only is None else consumer.claim([only])
             if deliveries:
                 return consumer, deliveries[0]
         return None
@@ -173,9 +175,9 @@ class InlineWorker:
     ) -> Ran:
         if isinstance(settlement, Retry) and not self._pauses:
             settlement = msgspec.structs.replace(settlement, at=self._broker.engine.now())
-        emit_outcomes(self._broker, "before", [settlement])
-        if not consumer.settle_if_held([settlement]).stale:
-            emit_outcomes(self._broker, "after", [settlement])
+        announce(self._broker, [settlement])
+        outcomes, _, _ = consumer.settle_if_held([settlement])
+        tell_stored(self._broker, [settlement], outcomes)
         # Not by the broker: a record may be past its retention as soon as it is final.
         record = self._engine.store.table[settlement.delivery.id].record
         ran = Ran(settlement, record, error)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ..clock import Clock
-from ..engines.base import Holder
 from ..engines.base import Workers
+from ..engines.listing import WorkerInfo
 from ..errors import BrokerError
 from ..loggers import get_logger
 from .slots import SlotTable
@@ -27,7 +28,7 @@ class Lease:
 
     :param worker: the name under which the worker registers.
     :param duration: how long a lease is, in milliseconds.
-    :param holder: the processes that renew it, if they are known.
+    :param describe: says who the worker is.
     """
 
     def __init__(
@@ -37,19 +38,19 @@ class Lease:
         duration: int,
         clock: Clock,
         slots: SlotTable,
-        holder: Holder | None = None,
+        describe: Callable[[], WorkerInfo] = WorkerInfo,
     ) -> None:
         self._workers = workers
         self._worker = worker
         self._duration = duration
         self._clock = clock
         self._slots = slots
-        self._holder = holder
+        self._describe = describe
 
     def begin(self) -> None:
         """Take a lease, the first one or another after one was lost."""
         began = self._clock.monotonic()
-        self._workers.register(self._worker, self._holder)
+        self._workers.register(self._worker, self._describe())
         self._slots.renewed_at = began
 
     def renew(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 from ..clock import Clock
 from ..engines.base import Engine
 from ..errors import TaskQError
+from ..jobs.record import Lane
 from ..loggers import get_logger
 from .proof import find_host
 from .proof import is_dead
@@ -19,7 +20,8 @@ from .slots import SlotTable
 
 logger = get_logger(__name__)
 
-#: How often, in milliseconds, leases of other workers and isolated jobs are looked for.
+#: How often, in milliseconds, leases of other workers are looked at, and jobs that must run
+#: alone.
 _LOOK_AROUND: Final = 1_000
 
 #: How long a process has, in milliseconds, to act itself when a job is over its hard limit.
@@ -39,7 +41,7 @@ class LeaseKeeper:
 
     :param engine: an engine of its own, which it closes at its end.
     :param queues: the queues that this supervisor's workers serve.
-    :param on_isolated: called when a job is due that must run alone in a process.
+    :param on_alone: called when a job is due that must run alone in a process.
     :param on_overdue: called with a worker and the jobs for which its process should have
         been replaced, and which it does nothing about.
     """
@@ -49,14 +51,14 @@ class LeaseKeeper:
         engine: Engine,
         clock: Clock,
         queues: Sequence[str],
-        on_isolated: Callable[[], None],
+        on_alone: Callable[[], None],
         on_overdue: Callable[[str, list[str]], None],
     ) -> None:
         self._engine = engine
         self._clock = clock
         #: May be replaced while it runs.
         self.queues = queues
-        self._on_isolated = on_isolated
+        self._on_alone = on_alone
         self._on_overdue = on_overdue
         self._watched: dict[str, SlotTable] = {}
         self._lock = threading.Lock()
@@ -77,7 +79,7 @@ class LeaseKeeper:
             self._renew: now,
             self._take_from_dead: now,
             self._reap: now,
-            self._look_for_isolated: now,
+            self._look_for_alone: now,
             self._check_limits: now,
             self._prune: now,
         }
@@ -201,17 +203,17 @@ class LeaseKeeper:
         # the dead wait for up to two intervals.
         return min(_LOOK_AROUND, self._lease / 10)
 
-    def _look_for_isolated(self) -> float:
-        if self._engine.workers.has_isolated(self.queues):
-            self._on_isolated()
+    def _look_for_alone(self) -> float:
+        if self._engine.queues.has_due(self.queues, Lane.ALONE):
+            self._on_alone()
         return _LOOK_AROUND
 
     def _take_from_dead(self) -> float:
         # Those of this machine need not be waited for until their lease is over.
         host = find_host()
-        holders = {} if host is None else self._engine.workers.list_holders(host)
-        for worker, holder in holders.items():
-            if is_dead(holder):
+        infos = {} if host is None else self._engine.workers.list_on(host)
+        for worker, info in infos.items():
+            if is_dead(info):
                 self._hand_back(worker, None, "it was killed together with its supervisor")
                 logger.warning(
                     "worker %s is dead with its supervisor: its jobs are free", worker

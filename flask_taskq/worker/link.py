@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from ..config import Settings
+from ..jobs.record import Lane
 
 _CHUNK: Final = 65_536
 
@@ -34,7 +35,7 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     :param connect_timeout: milliseconds to reach the engine in; 0 for no limit.
     :param max_jobs: about how many runs of jobs make it worn; None for no limit.
     :param max_memory: how many bytes of resident memory do; None for no limit.
-    :param isolated: whether it is there for one job that must run alone.
+    :param lane: whose jobs it runs.
     :param check: build the app, say what is found, and end.
     """
 
@@ -47,7 +48,7 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: int
     max_jobs: int | None = None
     max_memory: int | None = None
-    isolated: bool = False
+    lane: Lane = Lane.ORDINARY
     check: bool = False
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from typing import Final
 
-from ..engines.base import Delivery
+from ..jobs.delivery import Delivery
 from ..loggers import get_logger
 from . import forked
 

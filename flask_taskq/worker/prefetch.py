@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..clock import Clock
-from ..engines.base import Delivery
+from ..jobs.delivery import Delivery
 
 #: A worker asks for as many jobs as it finished in this time (milliseconds) ...
 _WINDOW: Final = 30

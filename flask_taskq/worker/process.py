@@ -13,6 +13,7 @@ from typing import NoReturn
 from typing import Protocol
 
 from ..broker import Broker
+from ..jobs.record import Lane
 from ..loggers import get_logger
 from .link import ChildSpec
 from .link import Died
@@ -39,7 +40,7 @@ _TICK: Final = 1.0
 #: How often a process that is to end looks whether its jobs have, in seconds.
 _PATIENCE: Final = 0.2
 
-#: How long a process for isolated jobs waits for another one, in seconds.
+#: How long a process for jobs that run alone waits for another one, in seconds.
 _IDLE_TIME: Final = 5.0
 
 
@@ -90,7 +91,7 @@ def serve(broker: Broker, link: Link, spec: ChildSpec, log: Log) -> None:
         worker_threads=spec.threads,
         worker_id=spec.worker_id,
         slots_fd=spec.slots,
-        isolated=spec.isolated,
+        lane=spec.lane,
         on_worn=lambda reason: link.send(Worn(reason, urgent=True)),
         on_queues=lambda queues: link.send(Serves(queues)),
     )
@@ -100,7 +101,7 @@ def serve(broker: Broker, link: Link, spec: ChildSpec, log: Log) -> None:
     worker.start(announce=lambda: link.send(Ready()))
     # In a thread of its own, as it may have to wait for the engine and orders must not.
     threading.Thread(target=_look_after, args=(worker, link, log), daemon=True).start()
-    order = _wait_for_order(worker, link, spec.isolated, wear)
+    order = _wait_for_order(worker, link, spec.lane is Lane.ALONE, wear)
     threading.Thread(target=_keep_listening, args=(worker, link), daemon=True).start()
     if isinstance(order, Quit):
         worker.hurry()
@@ -141,20 +142,20 @@ def _end_cut_off(worker: Worker) -> NoReturn:
     os._exit(1)
 
 
-def _wait_for_order(worker: Worker, link: Link, isolated: bool, wear: Wear) -> Drain | Quit:
+def _wait_for_order(worker: Worker, link: Link, is_alone: bool, wear: Wear) -> Drain | Quit:
     """Wait until it is time to end, because of an order or because nobody is left to give one.
 
     An order without haste is followed here until no job is left, or until a stricter one.
     """
     is_leaving = False
     while link.is_open:
-        order = _listen(worker, link, _look_again_in(is_leaving, isolated, wear))
+        order = _listen(worker, link, _look_again_in(is_leaving, is_alone, wear))
         if order == Drain(None):
             is_leaving = True
             worker.stop_fetching()
         elif order is not None:
             return order
-        if (is_leaving or isolated) and worker.is_idle:
+        if (is_leaving or is_alone) and worker.is_idle:
             return Drain(None)
         if not is_leaving and (worn := wear.look()) is not None:
             link.send(worn)
@@ -163,10 +164,10 @@ def _wait_for_order(worker: Worker, link: Link, isolated: bool, wear: Wear) -> D
     return Drain(None)
 
 
-def _look_again_in(is_leaving: bool, isolated: bool, wear: Wear) -> float | None:
+def _look_again_in(is_leaving: bool, is_alone: bool, wear: Wear) -> float | None:
     if is_leaving:
         return _PATIENCE
-    if isolated:
+    if is_alone:
         return _IDLE_TIME
     return _TICK if wear.has_limits else None
 

@@ -11,11 +11,14 @@ knows what its processes were running when they died.
 from __future__ import annotations
 
 import os
+import platform
+from collections.abc import Iterable
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from ..engines.base import Holder
+from ..engines.listing import WorkerInfo
 
 _PROC = Path("/proc")
 
@@ -43,26 +46,38 @@ def find_host() -> str | None:
     return f"{boot} {ids} {times}"
 
 
-def find_holder(*, has_supervisor: bool) -> Holder | None:
-    """The processes that keep the lease of a worker in this one; None if nothing is known.
+def describe_worker(
+    queues: Iterable[str] = (), started_at: int = 0, *, has_supervisor: bool
+) -> WorkerInfo:
+    """What a worker in this process says of itself.
 
     :param has_supervisor: whether the parent of this process renews its lease.
+    :return: without a host and processes where their death could not be proven.
     """
     host = find_host()
     pids = [os.getpid(), os.getppid()] if has_supervisor else [os.getpid()]
-    processes = [(pid, _read(pid)) for pid in pids]
-    if host is None:
-        return None
-    known = tuple((pid, one.started) for pid, one in processes if one is not None)
-    return Holder(host, known) if len(known) == len(pids) else None
+    found = [(pid, _read(pid)) for pid in pids]
+    known = tuple((pid, one.started) for pid, one in found if one is not None)
+    is_known = host is not None and len(known) == len(pids)
+    return WorkerInfo(
+        host=host if host is not None and is_known else "",
+        processes=known if is_known else (),
+        hostname=platform.node(),
+        pid=os.getpid(),
+        queues=tuple(sorted(queues)),
+        version=metadata.version("flask_taskq"),
+        started_at=started_at,
+    )
 
 
-def is_dead(holder: Holder) -> bool:
-    """Whether all of these processes have ended for certain.
+def is_dead(info: WorkerInfo) -> bool:
+    """Whether all processes that keep a worker's lease have ended for certain.
 
-    :param holder: of the host that :func:`find_host` names.
+    :param info: of the host that :func:`find_host` names.
     """
-    return all(_has_ended(pid, started) for pid, started in holder.processes)
+    return bool(info.processes) and all(
+        _has_ended(pid, started) for pid, started in info.processes
+    )
 
 
 def _has_ended(pid: int, started: int) -> bool:

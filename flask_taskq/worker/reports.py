@@ -9,12 +9,12 @@ from typing import TypeVar
 import msgspec
 
 from ..engines.base import Consumer
-from ..engines.base import Delivery
-from ..engines.base import Report
 from ..engines.base import Reported
-from ..engines.base import Settlement
-from ..engines.keeping import KEPT_LOG_LINES
 from ..hooks import MessageProxy
+from ..jobs.delivery import Delivery
+from ..jobs.delivery import Report
+from ..jobs.delivery import Settlement
+from ..jobs.keeping import KEPT_LOG_LINES
 from ..notes import Notes
 
 Told = TypeVar("Told", bound=Report | Settlement)

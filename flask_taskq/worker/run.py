@@ -19,15 +19,6 @@ from ..actor import Actor
 from ..clock import Clock
 from ..clock import END_OF_TIME
 from ..config import milliseconds
-from ..engines.base import Cancelled
-from ..engines.base import Delivery
-from ..engines.base import Done
-from ..engines.base import Expired
-from ..engines.base import Failed
-from ..engines.base import GivenBack
-from ..engines.base import Retry
-from ..engines.base import Settlement
-from ..engines.keeping import cut_text
 from ..errors import BadArguments
 from ..errors import Cancel
 from ..errors import Interrupt
@@ -40,8 +31,18 @@ from ..errors import Snooze
 from ..errors import TimeLimitExceeded
 from ..hooks import is_decided
 from ..hooks import MessageProxy
+from ..jobs.delivery import Cancelled
+from ..jobs.delivery import Delivery
+from ..jobs.delivery import Done
+from ..jobs.delivery import Expired
+from ..jobs.delivery import Failed
+from ..jobs.delivery import GivenBack
+from ..jobs.delivery import Retry
+from ..jobs.delivery import Settlement
+from ..jobs.keeping import cut_text
+from ..jobs.record import JobError
+from ..jobs.record import Status
 from ..loggers import get_logger
-from ..record import JobError
 
 logger = get_logger("flask_taskq.jobs")
 
@@ -155,36 +156,66 @@ def classify(run: Run, now: Callable[[], int]) -> Settlement:
     return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
 
 
-def log_outcome(run: Run, settlement: Settlement, clock: Clock) -> None:
-    """The line about a run that has ended."""
-    # Arguments and results may be secrets: no line here has any.
-    level, outcome = _OUTCOMES[type(settlement)]
+class OutcomeLine:
+    """The line about a run that has ended, to be logged when its outcome is stored.
+
+    :param settlement: what was asked for.
+    :param duration: how long the run took, in milliseconds.
+    """
+
+    def __init__(self, run: Run, settlement: Settlement, duration: float) -> None:
+        self._level, self._outcome = _OUTCOMES[type(settlement)]
+        self._delivery = run.delivery
+        self._actor_name = run.actor.actor_name
+        self._duration = duration
+        self._exc_info: Any = None
+        self._runs_again = settlement.runs_again
+        if isinstance(settlement, (Failed, Retry)):
+            self._describe_failure(run, settlement)
+        elif isinstance(settlement, GivenBack) and settlement.at is not None:
+            self._outcome = f"put off: {settlement.reason}"
+        elif isinstance(settlement, Cancelled):
+            self._outcome = f"{settlement.error.code} by {settlement.error.type}"
+
+    def _describe_failure(self, run: Run, settlement: Failed | Retry) -> None:
+        again = f"runs again in {run.message.retry_delay} ms"
+        if isinstance(settlement, Failed) and _is_expected(run):
+            self._level = logging.INFO
+            self._outcome = f"failed with the expected {type(run.exception).__name__}"
+        elif isinstance(run.exception, RetryError) and isinstance(settlement, Retry):
+            self._level, self._outcome = logging.INFO, again
+        else:
+            self._exc_info = _exc_info(run)
+            if isinstance(settlement, Retry):
+                self._outcome = f"failed, {again}"
+
+    def log(self, outcome: Status) -> None:
+        """Log it. :param outcome: the status that was stored."""
+        level, text = self._level, self._outcome
+        if outcome is Status.CANCELLED and self._runs_again:
+            level, text = logging.INFO, "cancelled, as somebody asked while it ran"
+        # Arguments and results may be secrets: no line here has any.
+        logger.log(
+            level,
+            "job %s %s: actor=%s attempt=%d duration=%.1fms",
+            self._delivery.id,
+            text,
+            self._actor_name,
+            self._delivery.attempt,
+            self._duration,
+            exc_info=self._exc_info,
+            extra=log_fields(self._delivery),
+        )
+        # The frames of a traceback refer to all that the job had.
+        self._exc_info = None
+
+
+def describe_outcome(run: Run, settlement: Settlement, clock: Clock) -> OutcomeLine | None:
+    """The line about a run that has ended; None if nobody would see it."""
+    level, _ = _OUTCOMES[type(settlement)]
     if not logger.isEnabledFor(level):
-        return
-    shows_error = isinstance(settlement, (Failed, Retry))
-    if isinstance(settlement, Failed) and _is_expected(run):
-        level, shows_error = logging.INFO, False
-        outcome = f"failed with the expected {type(run.exception).__name__}"
-    elif isinstance(settlement, Retry):
-        outcome = f"failed, runs again in {run.message.retry_delay} ms"
-        if isinstance(run.exception, RetryError):
-            level, shows_error = logging.INFO, False
-            outcome = f"runs again in {run.message.retry_delay} ms"
-    elif isinstance(settlement, GivenBack) and settlement.at is not None:
-        outcome = f"put off: {settlement.reason}"
-    elif isinstance(settlement, Cancelled):
-        outcome = f"{settlement.error.code} by {settlement.error.type}"
-    logger.log(
-        level,
-        "job %s %s: actor=%s attempt=%d duration=%.1fms",
-        run.delivery.id,
-        outcome,
-        run.actor.actor_name,
-        run.delivery.attempt,
-        clock.monotonic() - run.began,
-        exc_info=_exc_info(run) if shows_error else None,
-        extra=log_fields(run.delivery),
-    )
+        return None
+    return OutcomeLine(run, settlement, clock.monotonic() - run.began)
 
 
 def _is_expected(run: Run) -> bool:

@@ -12,14 +12,10 @@ from contextvars import copy_context
 from typing import Any
 from typing import Final
 
+import msgspec
+
 from ..actor import Actor
 from ..broker import Broker
-from ..encoding import decode_message
-from ..encoding import encode_value
-from ..engines.base import Delivery
-from ..engines.base import Failed
-from ..engines.base import GivenBack
-from ..engines.base import Settlement
 from ..errors import ActorNotFound
 from ..errors import BadArguments
 from ..errors import BadResult
@@ -33,18 +29,25 @@ from ..hints import add_hint
 from ..hooks import MessageProxy
 from ..interrupt import find_frame
 from ..interrupt import Gate
+from ..jobs.delivery import Delivery
+from ..jobs.delivery import Failed
+from ..jobs.delivery import GivenBack
+from ..jobs.delivery import Settlement
+from ..jobs.encoding import decode_message
+from ..jobs.encoding import encode_value
+from ..jobs.message import Message
+from ..jobs.message import UNCHECKED
+from ..jobs.record import JobError
+from ..jobs.record import Status
 from ..loggers import get_logger
-from ..message import Message
-from ..message import UNCHECKED
-from ..record import JobError
 from . import forked
 from .reports import add_news
 from .run import classify
 from .run import cut
+from .run import describe_outcome
 from .run import format_stack
 from .run import is_cancelled
 from .run import log_fields
-from .run import log_outcome
 from .run import Run
 from .run import text_of
 
@@ -272,10 +275,12 @@ class Runner:
             forked.end()  # a hook has forked it, or a context
         settlement = classify(run, self._now)
         try:
-            log_outcome(run, settlement, self._clock)
+            line = describe_outcome(run, settlement, self._clock)
         except self._catches:
             # What an app's logging raises does not change how the job has ended.
-            pass
+            line = None
+        if line is not None:
+            settlement = msgspec.structs.replace(settlement, line=line)
         # The traceback refers to frames that refer to the run.
         run.exception = None
         notes = run.message.notes
@@ -374,40 +379,98 @@ class AsyncRunner(Runner):
             self._task.cancel()
 
 
-def emit_outcomes(
+def announce(
     broker: Broker,
-    when: str,
     settlements: Sequence[Settlement],
     catches: tuple[type[BaseException], ...] = (Exception,),
 ) -> None:
-    """Run the ``ack`` and ``nack`` hooks of outcomes, and ``after_enqueue`` of follow-ups.
+    """Run the ``before_ack`` and ``before_nack`` hooks of outcomes that are to be stored.
 
-    :param when: ``before`` or ``after`` they were stored.
     :param catches: what hooks raise that is logged and ignored.
     """
-    if when == "after" and broker.has_hook("after_enqueue"):
+    if broker.has_hook("before_ack") or broker.has_hook("before_nack"):
         for settlement in settlements:
+            _emit_outcome(broker, "before", settlement, catches)
+
+
+def tell_stored(
+    broker: Broker,
+    settlements: Sequence[Settlement],
+    outcomes: Sequence[Status | None],
+    catches: tuple[type[BaseException], ...] = (Exception,),
+) -> None:
+    """Tell everybody who wants to know what was stored, and not what was asked for.
+
+    :param outcomes: of each settlement the status that its job has now, or None if it was
+        refused.
+    :param catches: what hooks and the app's logging raise that is ignored. Nothing may keep
+        an outcome from being stored.
+    """
+    wants_follow_ups = broker.has_hook("after_enqueue")
+    wants_outcomes = broker.has_hook("after_ack") or broker.has_hook("after_nack")
+    generation = forked.generation
+    for settlement, outcome in zip(settlements, outcomes, strict=True):
+        delivery = settlement.delivery
+        if outcome is None:
+            logger.warning(
+                "job %s: the settlement came too late and was refused; the job had been"
+                " taken from worker %s",
+                delivery.id,
+                delivery.worker,
+                extra=log_fields(delivery),
+            )
+            continue
+        if settlement.line is not None:
+            try:
+                settlement.line.log(outcome)
+            except catches:
+                pass
+        is_stopped = outcome is Status.CANCELLED and settlement.runs_again
+        if is_stopped:
+            _tell_cancelled(broker, delivery.id, catches)
+        elif settlement.follow_ups and wants_follow_ups:
             for envelope in settlement.follow_ups:
                 message = decode_message(envelope.message)
                 broker.emit_outcome(catches, "enqueue", message, None)
-    is_wanted = {name: broker.has_hook(f"{when}_{name}") for name in ("ack", "nack")}
-    if not any(is_wanted.values()):
-        return
-    generation = forked.generation
-    for settlement in settlements:
-        signal = "nack" if isinstance(settlement, Failed) else "ack"
-        if is_wanted[signal] and not isinstance(settlement, GivenBack):
-            try:
-                proxy = _message_of(settlement)
-                if when == "before":
-                    broker.emit_before(signal, proxy)
-                else:
-                    broker.emit_outcome(catches, signal, proxy)
-            except catches as error:
-                # Nothing may keep an outcome from being stored.
-                logger.error("job %s: %s", settlement.delivery.id, text_of(error))
+        if wants_outcomes:
+            _emit_outcome(broker, "after", settlement, catches)
     if forked.generation != generation:
         forked.end()
+
+
+def _emit_outcome(
+    broker: Broker,
+    when: str,
+    settlement: Settlement,
+    catches: tuple[type[BaseException], ...],
+) -> None:
+    signal = "nack" if isinstance(settlement, Failed) else "ack"
+    if isinstance(settlement, GivenBack) or not broker.has_hook(f"{when}_{signal}"):
+        return
+    generation = forked.generation
+    try:
+        proxy = _message_of(settlement)
+        if when == "before":
+            broker.emit_before(signal, proxy)
+        else:
+            broker.emit_outcome(catches, signal, proxy)
+    except catches as error:
+        logger.error("job %s: %s", settlement.delivery.id, text_of(error))
+    if forked.generation != generation:
+        forked.end()
+
+
+def _tell_cancelled(
+    broker: Broker, job_id: str, catches: tuple[type[BaseException], ...]
+) -> None:
+    # Somebody cancelled it while it ran, and was told that it would end as it ends.
+    if broker.has_hook("after_cancel"):
+        try:
+            record = broker.engine.jobs.get(job_id)
+            if record is not None:
+                broker.emit_outcome(catches, "cancel", record)
+        except catches as error:
+            logger.error("job %s: %s", job_id, text_of(error))
 
 
 def _message_of(settlement: Settlement) -> MessageProxy:

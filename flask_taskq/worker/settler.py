@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Sequence
 from enum import Enum
 from queue import Empty
 from queue import SimpleQueue
@@ -14,15 +13,15 @@ from typing import Final
 
 from ..broker import Broker
 from ..engines.base import Consumer
-from ..engines.base import Delivery
-from ..engines.base import Failed
-from ..engines.base import GivenBack
-from ..engines.base import Settlement
 from ..errors import BrokerError
 from ..errors import JobCancelled
 from ..errors import LeaseLost
+from ..jobs.delivery import Delivery
+from ..jobs.delivery import Failed
+from ..jobs.delivery import GivenBack
+from ..jobs.delivery import Settlement
+from ..jobs.record import JobError
 from ..loggers import get_logger
-from ..record import JobError
 from .backoff import Backoff
 from .backoff import log_failure
 from .prefetch import Prefetch
@@ -30,7 +29,8 @@ from .reports import Reporter
 from .run import cut
 from .run import Run
 from .run import text_of
-from .runner import emit_outcomes
+from .runner import announce
+from .runner import tell_stored
 from .watch import Watch
 
 logger = get_logger(__name__)
@@ -174,10 +174,10 @@ class Settler:
         limit = self._prefetch.ask_along(finished, len(batch))
         if not self._may_fetch():
             limit = 0
-        emit_outcomes(self._broker, "before", batch, (BaseException,))
+        announce(self._broker, batch, (BaseException,))
         self.is_settling = True
         try:
-            stale, deliveries = self._consumer.settle_if_held(batch, limit)
+            outcomes, deliveries, _ = self._consumer.settle_if_held(batch, limit)
         except Exception as error:
             log_failure("settle", error)
             backoff.wait(error)
@@ -187,15 +187,7 @@ class Settler:
         self._prefetch.let_go(settlement.delivery for settlement in batch)
         self._on_settled(deliveries)
         self.is_settling = False
-        for delivery in stale:
-            logger.warning(
-                "job %s: the settlement came too late and was refused; the job had been"
-                " taken from worker %s",
-                delivery.id,
-                delivery.worker,
-            )
-        stored = _without(stale, batch) if stale else batch
-        emit_outcomes(self._broker, "after", stored, (BaseException,))
+        tell_stored(self._broker, batch, outcomes, (BaseException,))
         return []
 
     def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:
@@ -210,14 +202,6 @@ class Settler:
             return batch
         del self._odd[delivery.id]
         return [defective(delivery, error)]
-
-
-def _without(stale: Iterable[Delivery], batch: Sequence[Settlement]) -> list[Settlement]:
-    """The settlements that were stored. Of two of one delivery the later one is stale."""
-    left = list(batch)
-    for delivery in stale:
-        left.remove([one for one in left if one.delivery == delivery][-1])
-    return left
 
 
 def defective(delivery: Delivery, error: BaseException) -> Failed:

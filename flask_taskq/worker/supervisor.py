@@ -19,6 +19,7 @@ import msgspec
 
 from ..clock import Clock
 from ..engines import make_engine
+from ..jobs.record import Lane
 from ..loggers import get_logger
 from .crew import Crew
 from .findings import describe_processes
@@ -147,24 +148,26 @@ class Supervisor:
     def _start_due(self) -> None:
         for place in self._crew.due():
             try:
-                child = self._spawn(isolated=place is self._crew.isolated)
+                child = self._spawn(
+                    lane=Lane.ALONE if place is self._crew.alone else Lane.ORDINARY
+                )
             except OSError as error:
                 logger.error("a process cannot be started: %s", error)
                 place.call_later(failed=True)
             else:
                 place.enter(child)
 
-    def _spawn(self, *, isolated: bool = False) -> Child:
-        options = self._options
+    def _spawn(self, lane: Lane) -> Child:
+        options, is_alone = self._options, lane is Lane.ALONE
         spec = ChildSpec(
             worker_id=generate_worker_id(),
-            threads=1 if isolated else options.threads,
-            queues=self._queues() if isolated else options.queues,
+            threads=1 if is_alone else options.threads,
+            queues=self._queues() if is_alone else options.queues,
             grace=options.grace,
             connect_timeout=options.connect_timeout,
-            max_jobs=None if isolated else options.max_jobs,
-            max_memory=None if isolated else options.max_memory,
-            isolated=isolated,
+            max_jobs=None if is_alone else options.max_jobs,
+            max_memory=None if is_alone else options.max_memory,
+            lane=lane,
         )
         child = spawn(options.command, spec)
         child.reload = self._crew.reload
@@ -240,7 +243,7 @@ class Supervisor:
             former = self._keeper
             self._configured = word
             self._keeper = LeaseKeeper(
-                engine, self._clock, self._queues(), self._call_isolated, self._note_overdue
+                engine, self._clock, self._queues(), self._call_alone, self._note_overdue
             )
             self._keeper.start()
             processes = describe_processes(said.processes, said.threads, said.processes_reason)
@@ -329,10 +332,10 @@ class Supervisor:
         self._exit_code = exit_code
         self._tell_all(Quit(), _QUIT_TIME)
 
-    def _call_isolated(self) -> None:
+    def _call_alone(self) -> None:
         # Called by the lease keeper's thread; a signal to itself is what wakes the loop.
-        if self._crew.isolated.is_empty:
-            self._crew.isolated.call()
+        if self._crew.alone.is_empty:
+            self._crew.alone.call()
             os.kill(os.getpid(), signal.SIGCHLD)
 
     def _note_overdue(self, worker: str, jobs: list[str]) -> None:

@@ -23,15 +23,17 @@ from typing import Any
 from typing import Final
 
 from ..broker import Broker
-from ..engines.base import Delivery
-from ..engines.base import GivenBack
-from ..engines.base import Settlement
+from ..engines.listing import WorkerInfo
 from ..errors import Interrupt
 from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
 from ..hooks import MessageProxy
 from ..interrupt import keep_out_of_forks
+from ..jobs.delivery import Delivery
+from ..jobs.delivery import GivenBack
+from ..jobs.delivery import Settlement
+from ..jobs.record import Lane
 from ..loggers import get_logger
 from ..loggers import keep_enabled
 from .backoff import Backoff
@@ -39,7 +41,7 @@ from .backoff import log_failure
 from .lease import Lease
 from .loop import Loop
 from .prefetch import Prefetch
-from .proof import find_holder
+from .proof import describe_worker
 from .relay import EngineRelay
 from .reports import add_news
 from .run import Run
@@ -93,7 +95,8 @@ class Worker:
         actors, of which there are ``TASKQ_ASYNC_CONCURRENCY`` at once.
     :param worker_id: the name under which it is registered.
     :param slots_fd: a file for the table of what it runs; None for memory of its own.
-    :param isolated: run only the jobs that must run alone, one at a time.
+    :param lane: run only jobs that stand in this one; of those that must run alone one at
+        a time.
     :param on_worn: called with the reason when this process should be replaced, because a
         job does not end; None leaves it as it is.
     :param on_queues: called with the queues that actors which were declared late have brought.
@@ -107,7 +110,7 @@ class Worker:
         worker_threads: int = 8,
         worker_id: str | None = None,
         slots_fd: int | None = None,
-        isolated: bool = False,
+        lane: Lane = Lane.ORDINARY,
         on_worn: Callable[[str], None] | None = None,
         on_queues: Callable[[list[str]], None] = lambda queues: None,
     ) -> None:
@@ -121,20 +124,22 @@ class Worker:
         self._on_queues = on_queues
         # With how many actors its queues are complete; None if they were given.
         self._known_actors = len(broker.actors) if queues is None else None
-        self._consumer = broker.engine.consumer(self.queues, self.id, isolated=isolated)
-        coroutines = 1 if isolated else broker.settings.async_concurrency
+        self._consumer = broker.engine.consumer(self.queues, self.id, lane)
+        coroutines = 1 if lane is Lane.ALONE else broker.settings.async_concurrency
         # The table of slots, which another process reads, keeps the size that it gets here: a
         # loop that was begun for the first async actor only when that is declared had none.
         if not any(one.is_async for one in broker.actors.values()):
             coroutines = 0
         self.slots = SlotTable(worker_threads + coroutines, slots_fd)
+        self._has_supervisor = slots_fd is not None
+        self._started_at: int | None = None
         self._lease = Lease(
             self._workers,
             self.id,
             broker.settings.lease,
             broker.clock,
             self.slots,
-            find_holder(has_supervisor=slots_fd is not None),
+            self._describe,
         )
         self._runners = [
             Runner(broker, on_start=partial(self._note_limits, slot))
@@ -546,6 +551,13 @@ class Worker:
         with self._runners_ended:
             self._runners_left += difference
             self._runners_ended.notify_all()
+
+    def _describe(self) -> WorkerInfo:
+        if self._started_at is None:
+            self._started_at = self.broker.engine.now()
+        return describe_worker(
+            self.queues, self._started_at, has_supervisor=self._has_supervisor
+        )
 
     def _note_limits(self, slot: Slot, run: Run) -> None:
         if run.kill_at != math.inf:

@@ -22,8 +22,8 @@ from flask_taskq import Status
 from flask_taskq.broker import Broker
 from flask_taskq.clock import Clock
 from flask_taskq.hooks import MessageProxy
+from flask_taskq.jobs.record import JobRecord
 from flask_taskq.middleware import DEFAULT
-from flask_taskq.record import JobRecord
 from flask_taskq.worker.worker import Worker
 from tests.support.apps import declare
 

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from flask_taskq.clock import Clock
-from flask_taskq.engines.base import END_OF_TIME
-from flask_taskq.record import JobRecord
-from flask_taskq.record import Status
+from flask_taskq.clock import END_OF_TIME
+from flask_taskq.jobs.record import JobRecord
+from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
 

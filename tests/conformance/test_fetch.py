@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.judgement import ISOLATION_DELAY
 from flask_taskq.errors import LeaseLost
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Delivery
+from flask_taskq.jobs.lifecycle import ISOLATION_DELAY
+from flask_taskq.jobs.record import Lane
+from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed
@@ -315,7 +316,7 @@ def test_a_queue_can_be_added_for_jobs_that_run_alone(bench: Bench) -> None:
         bench.claim("w1", queues=["late"])
         bench.engine.workers.hand_back("w1", [job_id], "killed by signal 9")
     bench.clock.advance(ISOLATION_DELAY)
-    consumer = bench.worker("w2", isolated=True)
+    consumer = bench.worker("w2", lane=Lane.ALONE)
     assert consumer.fetch(1, 0) == []
 
     consumer.add_queue("late")

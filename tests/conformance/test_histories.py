@@ -19,18 +19,19 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from flask_taskq.config import Settings
 from flask_taskq.engines.base import Consumer
-from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.base import Engine
-from flask_taskq.engines.base import Envelope
-from flask_taskq.engines.base import Report
-from flask_taskq.engines.base import Settlement
-from flask_taskq.engines.keeping import KEPT_LOG_LINES
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.errors import LeaseLost
-from flask_taskq.record import JobRecord
-from flask_taskq.record import LogLine
-from flask_taskq.record import Progress
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Delivery
+from flask_taskq.jobs.delivery import Envelope
+from flask_taskq.jobs.delivery import Report
+from flask_taskq.jobs.delivery import Settlement
+from flask_taskq.jobs.keeping import KEPT_LOG_LINES
+from flask_taskq.jobs.record import JobRecord
+from flask_taskq.jobs.record import Lane
+from flask_taskq.jobs.record import LogLine
+from flask_taskq.jobs.record import Progress
+from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import cancelled
 from tests.support.bench import done
@@ -42,9 +43,14 @@ from tests.support.bench import retry
 LEASE = 3_000
 SETTINGS = {"lease": LEASE, "result_ttl": 5_000, "failed_ttl": 9_000, "max_crashes": 3}
 
-#: Worker -> the queue that it reads, and whether it runs isolated jobs. Each has one queue:
+#: Worker -> the queue that it reads, and the lane that it serves. Each has one queue:
 #: which of several an engine turns to first is its own business.
-WORKERS = {"w1": ("a", False), "w2": ("a", False), "w3": ("b", False), "solo": ("a", True)}
+WORKERS = {
+    "w1": ("a", Lane.ORDINARY),
+    "w2": ("a", Lane.ORDINARY),
+    "w3": ("b", Lane.ORDINARY),
+    "solo": ("a", Lane.ALONE),
+}
 
 priorities = st.sampled_from([-1, 0, 0, 5])
 workers = st.sampled_from(sorted(WORKERS))
@@ -102,10 +108,10 @@ class Histories(RuleBasedStateMachine):
         self.crashes: dict[str, int] = {}
 
     def make_consumers(self, name: str) -> tuple[Consumer, Consumer]:
-        queue, isolated = WORKERS[name]
+        queue, lane = WORKERS[name]
         return (
-            self.tested.consumer([queue], name, isolated=isolated),
-            self.model.consumer([queue], name, isolated=isolated),
+            self.tested.consumer([queue], name, lane),
+            self.model.consumer([queue], name, lane),
         )
 
     def teardown(self) -> None:
@@ -208,12 +214,10 @@ class Histories(RuleBasedStateMachine):
                 strict=True,
             )
         )
-        assert list(map(token, tested.stale)) == list(map(token, model.stale))
+        assert (tested.outcomes, tested.ready) == (model.outcomes, model.ready)
         tokens = [token(pair.model) for pair in pairs]
-        for place, (held, kind) in enumerate(zip(tokens, kinds, strict=False)):
-            # Of several with one token only the first can have been taken.
-            is_taken = tokens.count(held) > list(map(token, model.stale)).count(held)
-            if is_taken and held not in tokens[:place] and kind not in UNCHARGED:
+        for held, kind, outcome in zip(tokens, kinds, model.outcomes, strict=False):
+            if outcome is not None and kind not in UNCHARGED:
                 self.charged[held[0]] = self.charged.get(held[0], 0) + 1
         return self.delivered(tested.deliveries, model.deliveries)
 
@@ -367,8 +371,8 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def look_after(self) -> None:
         self.both(lambda engine: engine.jobs.prune())
-        self.both(lambda engine: engine.workers.has_isolated(["a"]))
-        self.both(lambda engine: engine.workers.has_isolated(["a", "b"]))
+        self.both(lambda engine: engine.queues.has_due(["a"], Lane.ALONE))
+        self.both(lambda engine: engine.queues.has_due(["a", "b"], Lane.ALONE))
 
     @rule(queue=st.sampled_from(["a", "b"]), is_meant=rare)
     def purge(self, queue: str, is_meant: bool) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.base import Report
-from flask_taskq.engines.keeping import KEPT_LOG_LINES
-from flask_taskq.engines.keeping import LINE_TEXT
-from flask_taskq.record import LogLine
-from flask_taskq.record import Progress
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Delivery
+from flask_taskq.jobs.delivery import Report
+from flask_taskq.jobs.keeping import KEPT_LOG_LINES
+from flask_taskq.jobs.keeping import LINE_TEXT
+from flask_taskq.jobs.record import LogLine
+from flask_taskq.jobs.record import Progress
+from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import cancelled
 from tests.support.bench import done
@@ -266,7 +266,7 @@ def test_a_late_outcome_stores_nothing_of_what_it_brings(bench: Bench) -> None:
         done(good, progress=ALL, logs=lines("good")),
     )
 
-    assert settled.stale == [late]
+    assert settled.outcomes == [None]
     assert bench.record(late.id) == before
     assert bench.record(good.id).progress == ALL
     assert texts(bench, good.id) == ["good"]
@@ -280,7 +280,7 @@ def test_of_two_outcomes_of_one_run_the_first_has_told(bench: Bench) -> None:
         done(delivery, logs=lines("first")), failed(delivery, logs=lines("second"))
     )
 
-    assert settled.stale == [delivery]
+    assert settled.outcomes == [None]
     assert texts(bench, delivery.id) == ["first"]
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from flask_taskq.clock import END_OF_TIME
 from flask_taskq.clock import LONGEST
-from flask_taskq.engines.base import Failed
-from flask_taskq.engines.base import Retry
-from flask_taskq.engines.keeping import ATTEMPT_TEXT
-from flask_taskq.engines.keeping import ATTEMPT_TRACEBACK
-from flask_taskq.engines.keeping import KEPT_ATTEMPTS
-from flask_taskq.record import JobError
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Failed
+from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.keeping import ATTEMPT_TEXT
+from flask_taskq.jobs.keeping import ATTEMPT_TRACEBACK
+from flask_taskq.jobs.keeping import KEPT_ATTEMPTS
+from flask_taskq.jobs.record import JobError
+from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import cancelled
 from tests.support.bench import done
@@ -330,7 +330,7 @@ def test_the_lease_being_over_does_not_spoil_a_settlement(bench: Bench, kind: st
 
     settled = bench.settle(settlements(bench)[kind](delivery))
 
-    assert settled.stale == []
+    assert None not in settled.outcomes
     assert bench.status(delivery.id) is not Status.RUNNING
 
 
@@ -344,7 +344,7 @@ def test_a_second_settlement_is_refused(bench: Bench, kind: str) -> None:
 
     settled = bench.settle(settlements(bench)[kind](delivery))
 
-    assert settled.stale == [delivery]
+    assert settled.outcomes == [None]
     assert bench.record(delivery.id) == before
 
 
@@ -358,7 +358,7 @@ def test_a_settlement_after_the_job_was_taken_away_is_refused(bench: Bench, kind
 
     settled = bench.settle(settlements(bench)[kind](delivery))
 
-    assert settled.stale == [delivery]
+    assert settled.outcomes == [None]
     assert bench.record(delivery.id) == before
 
 
@@ -369,10 +369,10 @@ def test_a_settlement_while_the_job_runs_elsewhere_is_refused(bench: Bench, kind
     bench.engine.workers.hand_back("w1", [], "killed by signal 9")
     new = bench.claim("w2")
 
-    assert bench.settle(settlements(bench)[kind](old)).stale == [old]
+    assert bench.settle(settlements(bench)[kind](old)).outcomes == [None]
 
     assert bench.record(old.id).worker == "w2"
-    assert bench.settle(done(new, b"second"), name="w2").stale == []
+    assert None not in bench.settle(done(new, b"second"), name="w2").outcomes
     assert bench.record(old.id).result == b"second"
 
 
@@ -383,10 +383,10 @@ def test_a_token_of_an_earlier_claim_of_the_same_worker_is_old(bench: Bench, kin
     bench.settle(given_back(old))
     new = bench.claim("w1")
 
-    assert bench.settle(settlements(bench)[kind](old)).stale == [old]
+    assert bench.settle(settlements(bench)[kind](old)).outcomes == [None]
 
     assert bench.status(old.id) is Status.RUNNING
-    assert bench.settle(done(new)).stale == []
+    assert None not in bench.settle(done(new)).outcomes
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -396,7 +396,7 @@ def test_a_settlement_of_a_job_that_is_gone_is_refused(bench: Bench, kind: str) 
     bench.settle(given_back(delivery))
     bench.engine.queues.purge("default")
 
-    assert bench.settle(settlements(bench)[kind](delivery)).stale == [delivery]
+    assert bench.settle(settlements(bench)[kind](delivery)).outcomes == [None]
     assert bench.engine.jobs.get(delivery.id) is None
 
 
@@ -408,7 +408,13 @@ def test_a_mixed_batch_tells_exactly_which_were_refused(bench: Bench) -> None:
 
     settled = bench.settle(failed(d), done(a), failed(b), retry(c, at=0), done(e))
 
-    assert settled.stale == [d, b]
+    assert settled.outcomes == [
+        None,
+        Status.SUCCEEDED,
+        None,
+        Status.SCHEDULED,
+        Status.SUCCEEDED,
+    ]
     statuses = [bench.status(delivery.id) for delivery in (a, b, c, d, e)]
     assert statuses == ["succeeded", "succeeded", "scheduled", "queued", "succeeded"]
 
@@ -419,7 +425,7 @@ def test_of_two_settlements_in_one_batch_the_first_counts(bench: Bench) -> None:
 
     settled = bench.settle(done(delivery, b"first"), failed(delivery))
 
-    assert settled.stale == [delivery]
+    assert settled.outcomes == [None]
     assert bench.record(delivery.id).result == b"first"
 
 
@@ -492,8 +498,8 @@ def test_what_comes_with_a_settlement_is_a_delivery_like_any_other(bench: Bench)
     deliveries = bench.worker().fetch(1, 0)
     for _ in ids:
         [delivery] = deliveries
-        stale, deliveries = bench.settle(done(delivery), then_fetch=1)
-        assert stale == []
+        outcomes, deliveries, _ = bench.settle(done(delivery), then_fetch=1)
+        assert outcomes == [Status.SUCCEEDED]
 
     assert {bench.status(job_id) for job_id in ids} == {Status.SUCCEEDED}
     assert deliveries == []
@@ -538,7 +544,7 @@ def test_a_follow_up_of_a_refused_settlement_is_not_stored(bench: Bench) -> None
         done(old, follow_ups=(envelopes[0],)), done(other, follow_ups=(envelopes[1],))
     )
 
-    assert settled.stale == [old]
+    assert settled.outcomes == [None]
     assert bench.engine.jobs.get(envelopes[0].id) is None
     assert bench.status(envelopes[1].id) is Status.QUEUED
 
@@ -560,7 +566,7 @@ def test_a_follow_up_that_exists_is_passed_over(bench: Bench) -> None:
     bench.settle(done(bench.running(), follow_ups=(envelope,)))
     first = bench.claim()
 
-    assert bench.settle(done(first, follow_ups=(envelope,))).stale == []
+    assert None not in bench.settle(done(first, follow_ups=(envelope,))).outcomes
 
     assert bench.status(envelope.id) is Status.SUCCEEDED
 
@@ -598,7 +604,7 @@ def test_the_longest_retention_is_no_trouble(new_bench: Callable[..., Bench]) ->
     """It ends long before the last moment that can be stored."""
     bench = new_bench(result_ttl=LONGEST, failed_ttl=LONGEST)
     for settlement in (done(bench.running()), failed(bench.running())):
-        assert bench.settle(settlement).stale == []
+        assert None not in bench.settle(settlement).outcomes
         record = bench.record(settlement.delivery.id)
         assert record.expires_at == bench.clock.now() + LONGEST
 
@@ -607,7 +613,7 @@ def test_a_job_can_wait_until_the_end_of_time(bench: Bench) -> None:
     """The last moment that can be written as a date is one like any other."""
     delivery = bench.running()
 
-    assert bench.settle(retry(delivery, at=END_OF_TIME)).stale == []
+    assert None not in bench.settle(retry(delivery, at=END_OF_TIME)).outcomes
 
     record = bench.record(delivery.id)
     assert (record.status, record.scheduled_for) == (Status.SCHEDULED, END_OF_TIME)
@@ -639,7 +645,7 @@ def test_a_record_is_kept_until_the_end_of_dates_at_most(
     bench.engine.jobs.cancel(fourth.id)
 
     ends = (done(first), failed(second), given_back(fourth), given_back(third))
-    assert bench.settle(*ends).stale == []
+    assert None not in bench.settle(*ends).outcomes
 
     statuses = [bench.status(job_id) for job_id in ids]
     ended = [Status.SUCCEEDED, Status.FAILED, Status.QUEUED, Status.CANCELLED]

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_taskq.engines.base import Holder
-from flask_taskq.engines.judgement import ISOLATION_DELAY
-from flask_taskq.engines.judgement import MAX_SUSPECTS
+from flask_taskq.engines.listing import WorkerInfo
 from flask_taskq.errors import LeaseLost
-from flask_taskq.record import Status
+from flask_taskq.jobs.lifecycle import ISOLATION_DELAY
+from flask_taskq.jobs.lifecycle import MAX_SUSPECTS
+from flask_taskq.jobs.record import Lane
+from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import given_back
@@ -159,14 +160,14 @@ def test_after_its_second_crash_a_job_waits_to_be_alone(bench: Bench) -> None:
     assert record.status_reason == "worker_lost"
     bench.clock.advance(ISOLATION_DELAY)
     assert bench.claim_all("w2") == []
-    assert bench.claim_all("solo", isolated=True) == [job_id]
+    assert bench.claim_all("solo", lane=Lane.ALONE) == [job_id]
 
 
 def test_an_isolated_consumer_gets_nothing_else(bench: Bench) -> None:
     """Ordinary jobs are left to the others."""
     job_id = bench.send()
 
-    assert bench.claim_all("solo", isolated=True) == []
+    assert bench.claim_all("solo", lane=Lane.ALONE) == []
     assert bench.claim_all("w1") == [job_id]
 
 
@@ -174,7 +175,7 @@ def test_the_last_crash_fails_the_job(bench: Bench) -> None:
     """The record says that the worker was lost, and how."""
     job_id = crash_twice(bench)
     bench.clock.advance(ISOLATION_DELAY)
-    bench.claim("solo", isolated=True)
+    bench.claim("solo", lane=Lane.ALONE)
 
     assert crash(bench, job_id, "solo") == [job_id]
 
@@ -211,13 +212,13 @@ def test_a_job_that_was_isolated_stays_so(bench: Bench) -> None:
     """Given back or retried, it still runs alone."""
     job_id = crash_twice(bench)
     bench.clock.advance(ISOLATION_DELAY)
-    bench.settle(given_back(bench.claim("solo", isolated=True)))
+    bench.settle(given_back(bench.claim("solo", lane=Lane.ALONE)))
     assert bench.claim_all("w2") == []
 
-    again = bench.claim("solo", isolated=True)
+    again = bench.claim("solo", lane=Lane.ALONE)
     bench.settle(retry(again, at=bench.clock.now()))
     assert bench.claim_all("w2") == []
-    assert bench.claim_all("solo", isolated=True) == [job_id]
+    assert bench.claim_all("solo", lane=Lane.ALONE) == [job_id]
 
 
 @pytest.mark.parametrize("is_seen", [True, False])
@@ -227,7 +228,7 @@ def test_a_job_that_was_isolated_stays_so_without_its_worker(
     """Whether its worker was seen to die before the job began, or vanished."""
     job_id = crash_twice(bench)
     bench.clock.advance(ISOLATION_DELAY)
-    bench.claim("solo", isolated=True)
+    bench.claim("solo", lane=Lane.ALONE)
 
     if is_seen:
         bench.engine.workers.hand_back("solo", [], CAUSE)
@@ -236,7 +237,7 @@ def test_a_job_that_was_isolated_stays_so_without_its_worker(
         bench.engine.workers.reap()
 
     assert bench.claim_all("w2") == []
-    assert bench.claim_all("solo", isolated=True) == [job_id]
+    assert bench.claim_all("solo", lane=Lane.ALONE) == [job_id]
 
 
 def test_a_worker_handed_back_is_forgotten(bench: Bench) -> None:
@@ -268,7 +269,7 @@ def test_handing_back_leaves_the_jobs_of_others(bench: Bench) -> None:
 
     assert bench.status(other.id) is Status.RUNNING
     assert bench.record(other.id).crashes == 0
-    assert bench.settle(done(other), name="w2").stale == []
+    assert None not in bench.settle(done(other), name="w2").outcomes
 
 
 def test_handing_back_leaves_what_was_settled(bench: Bench) -> None:
@@ -347,7 +348,7 @@ def test_an_isolated_job_is_announced_when_it_is_due(bench: Bench) -> None:
     assert has_isolated(["a"])
     assert has_isolated(["b", "a"])
     assert not has_isolated(["b"])
-    assert bench.claim_all("solo", queues=["a"], isolated=True) == [job_id]
+    assert bench.claim_all("solo", queues=["a"], lane=Lane.ALONE) == [job_id]
     assert not has_isolated(["a"])
 
 
@@ -357,7 +358,7 @@ def test_ordinary_jobs_are_not_announced_as_isolated(bench: Bench) -> None:
     bench.send()
     bench.send(delay=0)
 
-    assert not bench.engine.workers.has_isolated(["default"])
+    assert not bench.engine.queues.has_due(["default"], Lane.ALONE)
 
 
 def test_an_isolated_job_that_was_cancelled_is_not_announced(bench: Bench) -> None:
@@ -366,32 +367,32 @@ def test_an_isolated_job_that_was_cancelled_is_not_announced(bench: Bench) -> No
     bench.clock.advance(ISOLATION_DELAY)
     bench.engine.jobs.cancel(job_id)
 
-    assert not bench.engine.workers.has_isolated(["default"])
+    assert not bench.engine.queues.has_due(["default"], Lane.ALONE)
 
 
-HOLDER = Holder("here", ((100, 7), (99, 5)))
+HOLDER = WorkerInfo(host="here", processes=((100, 7), (99, 5)))
 
 
 def test_holders_of_a_host_are_listed(bench: Bench) -> None:
     """Those of registered workers that were given, and of no other host."""
     workers = bench.engine.workers
     workers.register("w1", HOLDER)
-    workers.register("w2", Holder("here too", ((100, 7),)))
+    workers.register("w2", WorkerInfo(host="here too", processes=((100, 7),)))
     workers.register("w3")
 
-    assert workers.list_holders("here") == {"w1": HOLDER}
-    assert workers.list_holders("her") == {}
+    assert workers.list_on("here") == {"w1": HOLDER}
+    assert workers.list_on("her") == {}
 
 
 def test_the_holder_of_a_worker_is_the_last_that_it_named(bench: Bench) -> None:
     """Renewing its lease changes nothing about that."""
     workers = bench.engine.workers
-    other = Holder("here", ((101, 8),))
+    other = WorkerInfo(host="here", processes=((101, 8),))
     workers.register("w1", HOLDER)
     workers.register("w1", other)
     workers.renew(["w1"])
 
-    assert workers.list_holders("here") == {"w1": other}
+    assert workers.list_on("here") == {"w1": other}
 
 
 @pytest.mark.parametrize("is_seen", [True, False])
@@ -405,9 +406,9 @@ def test_the_holder_of_a_worker_is_forgotten_with_it(bench: Bench, is_seen: bool
         bench.clock.advance(bench.engine.settings.lease)
         assert workers.reap() == ["w1"]
 
-    assert workers.list_holders("here") == {}
+    assert workers.list_on("here") == {}
     workers.register("w1")
-    assert workers.list_holders("here") == {}
+    assert workers.list_on("here") == {}
 
 
 def test_jobs_of_which_nobody_knows_whether_they_had_started_are_suspects(

@@ -9,13 +9,14 @@ from typing import Any
 from typing import cast
 
 from flask_taskq.engines.base import Consumer
-from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.base import Engine
-from flask_taskq.engines.base import Report
 from flask_taskq.engines.base import Reported
-from flask_taskq.engines.base import Retry
 from flask_taskq.engines.base import Settled
-from flask_taskq.engines.base import Settlement
+from flask_taskq.jobs.delivery import Delivery
+from flask_taskq.jobs.delivery import Report
+from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.delivery import Settlement
+from flask_taskq.jobs.record import Lane
 
 from .event_log import append
 from .points import die_meanwhile
@@ -38,8 +39,8 @@ def put_around(engine: Engine, wrap: Callable[[Consumer], Around]) -> None:
     """Let every consumer of an engine be inside of another one."""
     make = engine.consumer
 
-    def consumer(queues: Sequence[str], worker: str, *, isolated: bool = False) -> Consumer:
-        return cast(Consumer, wrap(make(queues, worker, isolated=isolated)))
+    def consumer(queues: Sequence[str], worker: str, lane: Lane = Lane.ORDINARY) -> Consumer:
+        return cast(Consumer, wrap(make(queues, worker, lane)))
 
     engine.consumer = consumer  # type: ignore[method-assign]
 
@@ -61,10 +62,9 @@ class Watched(Around):
         settled = self._inner.settle_if_held(settlements, then_fetch)
         if dying_in is not None:
             threading.Event().wait()
-        stale = {one.id for one in settled.stale}
-        for settlement in settlements:
+        for settlement, outcome in zip(settlements, settled.outcomes, strict=True):
             job = settlement.delivery.id
-            event = "late" if job in stale else "settled"
+            event = "late" if outcome is None else "settled"
             append(FOLDER, event, job=job, outcome=type(settlement).__name__)
         reach("after-flush")
         self._note_claims(settled.deliveries)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 
-from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.base import Done
 from flask_taskq.engines.base import Engine
 from flask_taskq.engines.base import Settled
-from flask_taskq.engines.base import Settlement
 from flask_taskq.engines.sqlite import SQLiteEngine
+from flask_taskq.jobs.delivery import Delivery
+from flask_taskq.jobs.delivery import Done
+from flask_taskq.jobs.delivery import Settlement
 
 from .consumers import Around
 from .consumers import put_around

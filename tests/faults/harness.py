@@ -25,7 +25,7 @@ from typing import Any
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
-from flask_taskq.record import JobRecord
+from flask_taskq.jobs.record import JobRecord
 from tests.processes.harness import is_stopped
 from tests.processes.harness import processes_of_session
 from tests.processes.harness import WorkerCommand

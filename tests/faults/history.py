@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from flask_taskq import Status
-from flask_taskq.record import JobRecord
+from flask_taskq.jobs.record import JobRecord
 
 from .event_log import Event
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from flask_taskq import Status
-from flask_taskq.record import JobError
-from flask_taskq.record import JobRecord
+from flask_taskq.jobs.record import JobError
+from flask_taskq.jobs.record import JobRecord
 
 from .event_log import Event
 from .history import find_blamed

@@ -17,7 +17,7 @@ from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from flask_taskq.hooks import Middleware
 from flask_taskq.job import Job
-from flask_taskq.record import JobRecord
+from flask_taskq.jobs.record import JobRecord
 from flask_taskq.worker.worker import Worker
 from tests.support.engines import ENGINES
 

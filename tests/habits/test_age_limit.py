@@ -8,8 +8,8 @@ from datetime import UTC
 import pytest
 
 from flask_taskq import Status
-from flask_taskq.encoding import decode_message
 from flask_taskq.errors import ResultFailure
+from flask_taskq.jobs.encoding import decode_message
 from flask_taskq.middleware import DEFAULT
 from flask_taskq.middleware.age_limit import AgeLimit
 from tests.support.apps import declare

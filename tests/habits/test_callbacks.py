@@ -7,11 +7,11 @@ import pytest
 
 from flask_taskq import Middleware
 from flask_taskq import Status
-from flask_taskq.encoding import decode_message
 from flask_taskq.errors import Cancel
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import SkipMessage
 from flask_taskq.errors import Snooze
+from flask_taskq.jobs.encoding import decode_message
 from flask_taskq.middleware import DEFAULT
 from flask_taskq.middleware.callbacks import Callbacks
 from flask_taskq.middleware.retries import Retries

@@ -9,11 +9,11 @@ import pytest
 from flask_taskq import current_job
 from flask_taskq import Status
 from flask_taskq.clock import Clock
-from flask_taskq.engines.base import GivenBack
 from flask_taskq.errors import JobCancelled
 from flask_taskq.errors import LeaseLost
 from flask_taskq.errors import ResultFailure
 from flask_taskq.errors import TimeLimitExceeded
+from flask_taskq.jobs.delivery import GivenBack
 from tests.support.apps import declare
 from tests.support.apps import Watcher
 

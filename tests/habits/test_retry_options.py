@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq.clock import END_OF_TIME
-from flask_taskq.engines.base import Retry as RetrySettlement
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import Cancel
 from flask_taskq.errors import ResultFailure
 from flask_taskq.errors import Retry
 from flask_taskq.errors import Snooze
+from flask_taskq.jobs.delivery import Retry as RetrySettlement
 from flask_taskq.middleware.retries import Retries
 from flask_taskq.testing.clock import ManualClock
 from tests.support.apps import declare

@@ -9,7 +9,7 @@ import pytest
 
 from flask_taskq import Status
 from flask_taskq.errors import ActorNotFound
-from flask_taskq.message import Message
+from flask_taskq.jobs.message import Message
 from flask_taskq.worker.runner import Runner
 from tests.support.apps import declare
 from tests.support.apps import Line

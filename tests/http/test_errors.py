@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from flask_taskq import TaskQ
-from flask_taskq.engines.base import Cancelled
-from flask_taskq.engines.base import Expired
-from flask_taskq.engines.base import Failed
 from flask_taskq.errors import Cancel
 from flask_taskq.errors import ResultFailure
 from flask_taskq.http.resource import ERROR_TITLES
-from flask_taskq.record import JobError
+from flask_taskq.jobs.delivery import Cancelled
+from flask_taskq.jobs.delivery import Expired
+from flask_taskq.jobs.delivery import Failed
+from flask_taskq.jobs.record import JobError
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
 from tests.support.apps import once

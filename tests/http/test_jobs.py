@@ -11,12 +11,12 @@ from flask import Flask
 
 from flask_taskq import current_job
 from flask_taskq import TaskQ
-from flask_taskq.engines.base import Report
 from flask_taskq.errors import Cancel
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.http.resource import MAX_INLINE_RESULT
-from flask_taskq.message import generate_id
-from flask_taskq.record import Progress
+from flask_taskq.jobs.delivery import Report
+from flask_taskq.jobs.message import generate_id
+from flask_taskq.jobs.record import Progress
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
 from tests.support.apps import messages

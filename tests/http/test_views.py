@@ -24,7 +24,7 @@ from flask_taskq.errors import JobNotFound
 from flask_taskq.errors import Retry
 from flask_taskq.errors import TaskQError
 from flask_taskq.http.resource import MAX_INLINE_RESULT
-from flask_taskq.message import generate_id
+from flask_taskq.jobs.message import generate_id
 from flask_taskq.testing import drain
 from tests.support.apps import make_app
 from tests.support.apps import messages

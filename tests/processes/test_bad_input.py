@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from flask_taskq import Status
 from flask_taskq import TaskQ
-from flask_taskq.encoding import encode_message
-from flask_taskq.engines.base import Envelope
-from flask_taskq.message import generate_id
-from flask_taskq.message import Message
-from flask_taskq.message import UNCHECKED
+from flask_taskq.jobs.delivery import Envelope
+from flask_taskq.jobs.encoding import encode_message
+from flask_taskq.jobs.message import generate_id
+from flask_taskq.jobs.message import Message
+from flask_taskq.jobs.message import UNCHECKED
 
 from .harness import PATIENCE
 from .harness import Recorder

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from flask_taskq.engines.base import Holder
-from flask_taskq.engines.base import Report
-from flask_taskq.engines.judgement import ISOLATION_DELAY
+from flask_taskq.engines.listing import WorkerInfo
 from flask_taskq.errors import DecodeError
-from flask_taskq.record import LogLine
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Report
+from flask_taskq.jobs.lifecycle import ISOLATION_DELAY
+from flask_taskq.jobs.record import Lane
+from flask_taskq.jobs.record import LogLine
+from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
@@ -95,7 +96,8 @@ def test_a_damaged_record_does_not_harm_its_neighbours(
     good = [delivery for delivery in deliveries if delivery.id != ids[1]]
     bad = [delivery for delivery in deliveries if delivery.id == ids[1]]
     assert [delivery.id for delivery in good] == [ids[0], ids[2]]
-    assert bench.settle(*map(done, good), *map(failed, bad)).stale in ([], bad)
+    outcomes = bench.settle(*map(done, good), *map(failed, bad)).outcomes
+    assert None not in outcomes[: len(good)]
     assert bench.status(ids[0]) is bench.status(ids[2]) is Status.SUCCEEDED
 
 
@@ -143,8 +145,8 @@ def test_a_damaged_record_keeps_no_isolated_job_waiting(
     damage(ids[0])
     clock.advance(ISOLATION_DELAY)
 
-    assert bench.engine.workers.has_isolated(["default"])
-    assert ids[1] in bench.claim_all("solo", isolated=True)
+    assert bench.engine.queues.has_due(["default"], Lane.ALONE)
+    assert ids[1] in bench.claim_all("solo", lane=Lane.ALONE)
 
 
 def test_a_damaged_record_keeps_no_other_from_being_pruned(
@@ -191,7 +193,7 @@ def test_a_job_whose_log_is_something_else_ends_without_lines(
         client.set(f"{{taskq}}:log:{one.id}", "x")
 
     bench.worker().report_if_held([Report(delivery=one, logs=(line,))])
-    assert bench.settle(done(one, logs=(line,)), done(other, logs=(line,))).stale == []
+    assert None not in bench.settle(done(one, logs=(line,)), done(other, logs=(line,))).outcomes
 
     assert bench.record(one.id).logs == ()
     assert bench.record(other.id).logs == (line,)
@@ -202,9 +204,9 @@ def test_holders_of_a_worker_that_an_older_release_has_reaped_are_forgotten(
 ) -> None:
     """It knew nothing of them, and has left them behind."""
     workers = bench.engine.workers
-    workers.register("w1", Holder("here", ((1, 2),)))
+    workers.register("w1", WorkerInfo(host="here", processes=((1, 2),)))
     with server.connect() as client:
         client.hdel("{taskq}:leases", "w1")
 
-        assert workers.list_holders("here") == {}
+        assert workers.list_on("here") == {}
         assert not client.exists("{taskq}:holders")

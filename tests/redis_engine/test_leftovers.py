@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_taskq.engines.judgement import ISOLATION_DELAY
+from flask_taskq.jobs.lifecycle import ISOLATION_DELAY
+from flask_taskq.jobs.record import Lane
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
@@ -75,7 +76,7 @@ def test_nothing_is_left_of_jobs_that_came_back_and_were_cancelled(bench: Bench)
         bench.worker("w1").fetch(4, 0)
         bench.engine.workers.hand_back("w1", ids[:2], "killed by signal 9")
     bench.clock.advance(ISOLATION_DELAY)
-    bench.engine.workers.has_isolated(["default"])
+    bench.engine.queues.has_due(["default"], Lane.ALONE)
     assert bench.claim_all("w2") == ids[2:]
     bench.engine.workers.hand_back("w2", [], "stopped")
     for job_id in ids:

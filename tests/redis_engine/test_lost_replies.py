@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_taskq.engines.base import Report
 from flask_taskq.engines.redis import script
-from flask_taskq.record import LogLine
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Report
+from flask_taskq.jobs.record import LogLine
+from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed
@@ -63,7 +63,7 @@ def test_jobs_that_were_fetched_arrive(bench: Bench, line: LossyLine, replies: i
     assert line.is_done
     assert [delivery.id for delivery in deliveries] == ids[:2]
     assert [delivery.claim for delivery in deliveries] == [1, 1]
-    assert bench.settle(*map(done, deliveries)).stale == []
+    assert None not in bench.settle(*map(done, deliveries)).outcomes
     assert bench.claim_all() == ids[2:]
 
 
@@ -105,9 +105,9 @@ def test_jobs_that_were_fetched_arrive_though_nobody_asks_for_more(
         assert short.settle() == ([], [])
     short.engine.workers.register("w1")
 
-    stale, [again] = short.settle(done(delivery))
+    outcomes, [again], _ = short.settle(done(delivery))
 
-    assert (stale, again.id, again.claim) == ([], second, 1)
+    assert (outcomes, again.id, again.claim) == ([Status.SUCCEEDED], second, 1)
     assert short.status(first) is Status.SUCCEEDED
 
 
@@ -124,7 +124,7 @@ def test_a_settlement_that_was_stored_is_not_stale(
     settled = bench.settle(*settlements, then_fetch=2)
 
     assert line.is_done
-    assert settled.stale == []
+    assert None not in settled.outcomes
     assert [delivery.id for delivery in settled.deliveries] == ids[3:]
     assert [bench.status(job_id) for job_id in ids[:3]] == ["succeeded", "failed", "scheduled"]
 
@@ -138,7 +138,7 @@ def test_a_settlement_that_is_really_stale_stays_so(bench: Bench, line: LossyLin
     settled = bench.settle(done(old), done(good), failed(good), name="w2")
 
     assert line.is_done
-    assert settled.stale == [old, good]
+    assert settled.outcomes == [None, Status.SUCCEEDED, None]
     assert bench.status(good.id) is Status.SUCCEEDED
 
 

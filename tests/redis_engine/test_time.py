@@ -15,7 +15,7 @@ from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from flask_taskq.errors import LeaseLost
 from flask_taskq.errors import Retry
-from flask_taskq.record import Status
+from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.apps import declare
 from tests.support.apps import Line
@@ -239,7 +239,7 @@ def test_a_lease_that_is_renewed_while_it_is_judged_holds(
     assert mine.engine.workers.renew(["w1"]) == []
 
     assert other.engine.workers.reap() == []
-    assert mine.settle(done(delivery)).stale == []
+    assert None not in mine.settle(done(delivery)).outcomes
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.redis.consumer import RedisConsumer
+from flask_taskq.jobs.delivery import Delivery
 from tests.support.bench import Bench
 from tests.support.redis_server import RedisServer
 

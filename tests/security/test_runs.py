@@ -20,16 +20,16 @@ from flask_taskq import TaskQ
 from flask_taskq.actor import Actor
 from flask_taskq.clock import Clock
 from flask_taskq.config import redact_url
-from flask_taskq.encoding import ACTOR_NAME
-from flask_taskq.encoding import JOB_ID
-from flask_taskq.encoding import QUEUE_NAME
 from flask_taskq.errors import JobNotFound
 from flask_taskq.errors import ResultFailure
 from flask_taskq.job import Job
-from flask_taskq.message import generate_id
-from flask_taskq.record import JobError
-from flask_taskq.record import JobRecord
-from flask_taskq.record import Status
+from flask_taskq.jobs.encoding import ACTOR_NAME
+from flask_taskq.jobs.encoding import JOB_ID
+from flask_taskq.jobs.encoding import QUEUE_NAME
+from flask_taskq.jobs.message import generate_id
+from flask_taskq.jobs.record import JobError
+from flask_taskq.jobs.record import JobRecord
+from flask_taskq.jobs.record import Status
 from flask_taskq.testing import drain
 from tests.support.apps import declare
 from tests.support.apps import Line
@@ -252,7 +252,7 @@ def test_ids_do_not_repeat_and_use_every_bit():
 
 def test_ids_of_two_processes_differ():
     """Also when one was forked from the other: the system keeps no state in a process."""
-    code = "from flask_taskq.message import generate_id; print(generate_id())"
+    code = "from flask_taskq.jobs.message import generate_id; print(generate_id())"
     ids = {
         subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True

@@ -13,13 +13,13 @@ import pytest
 
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
-from flask_taskq.encoding import decode_message
 from flask_taskq.engines import make_engine
 from flask_taskq.errors import DecodeError
 from flask_taskq.errors import ResultFailure
-from flask_taskq.message import Message
-from flask_taskq.record import JobError
-from flask_taskq.record import LogLine
+from flask_taskq.jobs.encoding import decode_message
+from flask_taskq.jobs.message import Message
+from flask_taskq.jobs.record import JobError
+from flask_taskq.jobs.record import LogLine
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed
@@ -132,7 +132,7 @@ def test_damaged_notes_of_a_run_do_not_keep_an_outcome_from_being_stored(tmp_pat
     assert (record.progress, record.logs) == (None, ())
 
     line = LogLine(1, "info", "on", 1)
-    assert bench.settle(done(delivery, logs=(line,))).stale == []
+    assert None not in bench.settle(done(delivery, logs=(line,))).outcomes
 
     assert bench.record(delivery.id).logs == (line,)
     bench.close()
@@ -150,7 +150,7 @@ def test_a_damaged_history_does_not_keep_an_outcome_from_being_stored(tmp_path, 
     delivery = bench.claim()
     assert bench.record(delivery.id).attempts == ()
 
-    assert bench.settle(failed(delivery)).stale == []
+    assert None not in bench.settle(failed(delivery)).outcomes
 
     assert [attempt.number for attempt in bench.record(delivery.id).attempts] == [2]
     bench.close()

@@ -9,16 +9,16 @@ import pytest
 from flask_taskq.cli.bar import Bar
 from flask_taskq.cli.listing import list_job
 from flask_taskq.cli.listing import list_row
-from flask_taskq.encoding import encode_message
+from flask_taskq.jobs.encoding import encode_message
+from flask_taskq.jobs.message import Message
+from flask_taskq.jobs.record import Attempt
+from flask_taskq.jobs.record import JobError
+from flask_taskq.jobs.record import JobRecord
+from flask_taskq.jobs.record import LogLine
+from flask_taskq.jobs.record import Progress
+from flask_taskq.jobs.record import Status
 from flask_taskq.loggers import get_logger
 from flask_taskq.logs import TextFormatter
-from flask_taskq.message import Message
-from flask_taskq.record import Attempt
-from flask_taskq.record import JobError
-from flask_taskq.record import JobRecord
-from flask_taskq.record import LogLine
-from flask_taskq.record import Progress
-from flask_taskq.record import Status
 
 FORGERY = "\x1b[2J\x1b]0;title\x07\r\nstatus      succeeded\u202e\u2028\x9b\x85"
 

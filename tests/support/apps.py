@@ -17,14 +17,14 @@ from flask_taskq.actor import Actor
 from flask_taskq.broker import Broker
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
-from flask_taskq.encoding import encode_message
-from flask_taskq.engines.base import Envelope
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.hooks import HOOKS
 from flask_taskq.job import Job
-from flask_taskq.message import Message
+from flask_taskq.jobs.delivery import Envelope
+from flask_taskq.jobs.encoding import encode_message
+from flask_taskq.jobs.message import Message
+from flask_taskq.jobs.record import JobRecord
 from flask_taskq.middleware.retries import Retries
-from flask_taskq.record import JobRecord
 from flask_taskq.worker.runner import Runner
 
 
@@ -86,7 +86,7 @@ class Line:
         consumer = self.engine.consumer(queues, self.worker)
         [delivery] = consumer.fetch(1, 0)
         settlement = self.runner.run(delivery)
-        assert consumer.settle_if_held([settlement]).stale == []
+        assert None not in consumer.settle_if_held([settlement]).outcomes
         return settlement
 
     def run(self, job: Job[Any]) -> JobRecord:

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from flask_taskq.clock import Clock
-from flask_taskq.engines.base import Cancelled
 from flask_taskq.engines.base import Consumer
-from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.base import Done
 from flask_taskq.engines.base import Engine
-from flask_taskq.engines.base import Envelope
-from flask_taskq.engines.base import Expired
-from flask_taskq.engines.base import Failed
-from flask_taskq.engines.base import GivenBack
-from flask_taskq.engines.base import Retry
-from flask_taskq.record import JobError
-from flask_taskq.record import JobRecord
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Cancelled
+from flask_taskq.jobs.delivery import Delivery
+from flask_taskq.jobs.delivery import Done
+from flask_taskq.jobs.delivery import Envelope
+from flask_taskq.jobs.delivery import Expired
+from flask_taskq.jobs.delivery import Failed
+from flask_taskq.jobs.delivery import GivenBack
+from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.record import JobError
+from flask_taskq.jobs.record import JobRecord
+from flask_taskq.jobs.record import Lane
+from flask_taskq.jobs.record import Status
 
 ERROR = JobError(type="ValueError", message="no", traceback="Traceback ...")
 
@@ -72,13 +73,13 @@ class Bench:
         return self.record(job_id).status
 
     def worker(
-        self, name: str = "w1", queues: Sequence[str] = ("default",), isolated: bool = False
+        self, name: str = "w1", queues: Sequence[str] = ("default",), lane: Lane = Lane.ORDINARY
     ) -> Consumer:
         """A consumer of a worker that has a fresh lease; one object for the same words."""
         self.engine.workers.register(name)
-        key = (name, tuple(queues), isolated)
+        key = (name, tuple(queues), lane)
         if key not in self._consumers:
-            consumer = self.engine.consumer(queues, name, isolated=isolated)
+            consumer = self.engine.consumer(queues, name, lane)
             self._consumers[key] = consumer
         return self._consumers[key]
 
@@ -101,7 +102,7 @@ class Bench:
 
     def settle(self, *settlements: Any, then_fetch: int = 0, name: str = "w1") -> Any:
         """Settle through a worker's consumer, without giving it a new lease."""
-        key = (name, ("default",), False)
+        key = (name, ("default",), Lane.ORDINARY)
         if key not in self._consumers:
             self._consumers[key] = self.engine.consumer(["default"], name)
         return self._consumers[key].settle_if_held(settlements, then_fetch)

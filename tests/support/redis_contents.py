@@ -7,8 +7,8 @@ from collections import Counter
 import redis
 
 from flask_taskq.engines.redis.layout import to_record
-from flask_taskq.record import JobRecord
-from flask_taskq.record import Status
+from flask_taskq.jobs.record import JobRecord
+from flask_taskq.jobs.record import Status
 
 PREFIX = "{taskq}:"
 WAITING = (Status.QUEUED, Status.SCHEDULED)

@@ -10,7 +10,7 @@ import pytest
 from flask_taskq import Status
 from flask_taskq.errors import Cancel
 from flask_taskq.errors import SkipMessage
-from flask_taskq.message import Message
+from flask_taskq.jobs.message import Message
 from flask_taskq.testing import drain
 from flask_taskq.testing import JobFailed
 from tests.support.apps import once

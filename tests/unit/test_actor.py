@@ -7,10 +7,10 @@ import pytest
 
 from flask_taskq import Message
 from flask_taskq.actor import Actor
-from flask_taskq.encoding import decode_message
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import PayloadTooLarge
 from flask_taskq.errors import TaskQError
+from flask_taskq.jobs.encoding import decode_message
 from tests.support.apps import declare
 from tests.support.apps import make_broker
 

@@ -10,12 +10,12 @@ import pytest
 
 from flask_taskq import current_job
 from flask_taskq import Status
-from flask_taskq.encoding import JOB_ID
 from flask_taskq.errors import JobNotFound
 from flask_taskq.errors import ResultFailure
 from flask_taskq.errors import ResultMissing
 from flask_taskq.errors import ResultTimeout
 from flask_taskq.job import Job
+from flask_taskq.jobs.encoding import JOB_ID
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker

@@ -13,12 +13,12 @@ import pytest
 from flask_taskq import current_job
 from flask_taskq import Message
 from flask_taskq import Status
-from flask_taskq.engines.keeping import KEPT_LOG_LINES
-from flask_taskq.engines.keeping import LINE_TEXT
 from flask_taskq.hooks import MessageProxy
-from flask_taskq.record import LEVELS
-from flask_taskq.record import LogLine
-from flask_taskq.record import Progress
+from flask_taskq.jobs.keeping import KEPT_LOG_LINES
+from flask_taskq.jobs.keeping import LINE_TEXT
+from flask_taskq.jobs.record import LEVELS
+from flask_taskq.jobs.record import LogLine
+from flask_taskq.jobs.record import Progress
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker

@@ -22,9 +22,9 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.local import LocalProxy
 
 from flask_taskq import Status
-from flask_taskq.encoding import decode_value
-from flask_taskq.encoding import encode_value
 from flask_taskq.errors import BadArguments
+from flask_taskq.jobs.encoding import decode_value
+from flask_taskq.jobs.encoding import encode_value
 from flask_taskq.roundtrip import explain_change
 from tests.support.apps import declare
 from tests.support.apps import Line

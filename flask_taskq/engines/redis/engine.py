@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from ...clock import Clock
 from ...config import Settings
 from ...errors import ConfigurationError
+from ...jobs.delivery import Envelope
 from ..base import Consumer
 from ..base import Engine
-from ..base import Envelope
 from .consumer import RedisConsumer
 from .faults import Refused
 from .layout import to_arguments

@@ -13,16 +13,16 @@ from typing import TypeVar
 
 import msgspec
 
-from ...record import Attempt
-from ...record import JobError
-from ...record import JobRecord
-from ...record import LogLine
-from ...record import Progress
-from ...record import Status
-from ..base import Delivery
-from ..base import Envelope
-from ..keeping import damaged
-from ..keeping import DAMAGED_ERROR
+from ...jobs.delivery import Delivery
+from ...jobs.delivery import Envelope
+from ...jobs.keeping import damaged
+from ...jobs.keeping import DAMAGED_ERROR
+from ...jobs.record import Attempt
+from ...jobs.record import JobError
+from ...jobs.record import JobRecord
+from ...jobs.record import LogLine
+from ...jobs.record import Progress
+from ...jobs.record import Status
 
 #: What a sender writes; before it the server puts the job's number and its place.
 _SENT: Final = struct.Struct("<BdHBbIiHHIIIddddddHHHIIIII")

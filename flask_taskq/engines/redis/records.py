@@ -8,7 +8,7 @@ from typing import Final
 
 from ...errors import BrokerConnectionError
 from ...errors import BrokerError
-from ...record import JobRecord
+from ...jobs.record import JobRecord
 from ..base import Jobs
 from ..base import Queues
 from .layout import has_logs

@@ -12,11 +12,11 @@ import msgspec
 
 from ...errors import BrokerConnectionError
 from ...errors import BrokerError
+from ...jobs.lifecycle import judge
+from ...jobs.lifecycle import Verdict
 from ...loggers import get_logger
 from ..base import Holder
 from ..base import Workers
-from ..judgement import judge
-from ..judgement import Verdict
 from .layout import CODES
 from .layout import to_counts
 from .script import CONDEMN

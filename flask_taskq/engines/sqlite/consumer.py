@@ -13,20 +13,20 @@ from typing import NamedTuple
 import msgspec
 
 from ...errors import LeaseLost
-from ..base import Cancelled
+from ...jobs.delivery import Cancelled
+from ...jobs.delivery import Delivery
+from ...jobs.delivery import Done
+from ...jobs.delivery import Expired
+from ...jobs.delivery import Failed
+from ...jobs.delivery import GivenBack
+from ...jobs.delivery import Report
+from ...jobs.delivery import Retry
+from ...jobs.delivery import Settlement
+from ...jobs.keeping import add_attempt
 from ..base import Consumer
-from ..base import Delivery
-from ..base import Done
-from ..base import Expired
-from ..base import Failed
-from ..base import GivenBack
 from ..base import HOUSEKEEPING_LIMIT
-from ..base import Report
 from ..base import Reported
-from ..base import Retry
 from ..base import Settled
-from ..base import Settlement
-from ..keeping import add_attempt
 from .database import Handle
 from .database import LogLostError
 from .database import Version

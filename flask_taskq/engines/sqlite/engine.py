@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ...clock import Clock
 from ...config import Settings
+from ...jobs.delivery import Envelope
 from ..base import Consumer
 from ..base import Engine
-from ..base import Envelope
 from .consumer import SQLiteConsumer
 from .records import SQLiteJobs
 from .records import SQLiteQueues

@@ -11,17 +11,17 @@ from typing import TypeVar
 
 import msgspec
 
-from ...record import Attempt
-from ...record import JobError
-from ...record import JobRecord
-from ...record import LogLine
-from ...record import Progress
-from ...record import Status
+from ...jobs.keeping import damaged
+from ...jobs.keeping import DAMAGED_ERROR
+from ...jobs.record import Attempt
+from ...jobs.record import JobError
+from ...jobs.record import JobRecord
+from ...jobs.record import LogLine
+from ...jobs.record import Progress
+from ...jobs.record import Status
 from ..base import HOUSEKEEPING_LIMIT
 from ..base import Jobs
 from ..base import Queues
-from ..keeping import damaged
-from ..keeping import DAMAGED_ERROR
 from .store import Store
 from .store import take_places
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..base import Delivery
-from ..base import Report
+from ...jobs.delivery import Delivery
+from ...jobs.delivery import Report
+from ...jobs.delivery import Settlement
+from ...jobs.keeping import add_lines
+from ...jobs.keeping import cut_progress
 from ..base import Reported
-from ..base import Settlement
-from ..keeping import add_lines
-from ..keeping import cut_progress
 from .records import to_logs
 from .statements import Statements
 

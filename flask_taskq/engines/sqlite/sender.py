@@ -17,8 +17,8 @@ from typing import Final
 from typing import TypeVar
 
 from ...errors import BrokerConnectionError
-from ...record import Status
-from ..base import Envelope
+from ...jobs.delivery import Envelope
+from ...jobs.record import Status
 from .database import Database
 from .database import Handle
 from .database import LogLostError

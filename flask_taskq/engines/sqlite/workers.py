@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ...record import Status
+from ...jobs.lifecycle import judge
+from ...jobs.record import Status
 from ..base import Holder
 from ..base import Workers
-from ..judgement import judge
 from .store import Store
 
 _processes_decoder = msgspec.json.Decoder(tuple[tuple[int, int], ...])

@@ -19,9 +19,8 @@ import pytest
 
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
-from flask_taskq.engines.base import Envelope
-from flask_taskq.engines.base import Holder
 from flask_taskq.engines.base import HOUSEKEEPING_LIMIT
+from flask_taskq.engines.listing import WorkerInfo
 from flask_taskq.engines.sqlite import SQLiteEngine
 from flask_taskq.engines.sqlite.database import Database
 from flask_taskq.engines.sqlite.sender import PATIENCE
@@ -29,7 +28,9 @@ from flask_taskq.errors import BrokerConnectionError
 from flask_taskq.errors import BrokerFull
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.errors import LeaseLost
-from flask_taskq.record import Status
+from flask_taskq.jobs.delivery import Envelope
+from flask_taskq.jobs.record import Lane
+from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
@@ -127,7 +128,7 @@ def test_reading_does_not_wait_for_a_lock(bench: Bench, path: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         assert bench.status(job_id) is Status.QUEUED
         assert bench.engine.queues.depths() == {"default": 1}
-        assert bench.engine.workers.has_isolated(["default"]) is False
+        assert bench.engine.queues.has_due(["default"], Lane.ALONE) is False
 
 
 def test_a_file_that_is_deleted_is_noticed_once(bench: Bench, path: Path) -> None:
@@ -243,7 +244,7 @@ def test_a_batch_that_breaks_off_leaves_nothing_half_done(
     assert bench.status(delivery.id) is Status.RUNNING
     assert bench.status(waiting) is Status.QUEUED
     settled = consumer.settle_if_held([done(delivery)], 1)
-    assert settled.stale == []
+    assert None not in settled.outcomes
     assert [again.id for again in settled.deliveries] == [waiting]
 
 
@@ -256,14 +257,14 @@ def test_a_file_of_a_release_that_knew_no_holders_can_be_used(path: Path) -> Non
         connection.execute("DROP TABLE taskq_holder")
 
     bench = Bench(new_engine(path))
-    holder = Holder("here", ((1, 2),))
+    holder = WorkerInfo(host="here", processes=((1, 2),))
     bench.engine.workers.register("w2", holder)
     with outsider(path) as connection:
         connection.execute("DELETE FROM taskq_worker WHERE id = 'w2'")
 
-    assert bench.engine.workers.list_holders("here") == {}
+    assert bench.engine.workers.list_on("here") == {}
     bench.engine.workers.register("w3", holder)
-    assert bench.engine.workers.list_holders("here") == {"w3": holder}
+    assert bench.engine.workers.list_on("here") == {"w3": holder}
     bench.close()
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
-from flask_taskq.engines.judgement import ISOLATION_DELAY
 from flask_taskq.errors import DecodeError
-from flask_taskq.record import Status
+from flask_taskq.jobs.lifecycle import ISOLATION_DELAY
+from flask_taskq.jobs.record import Lane
+from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
@@ -76,7 +77,7 @@ def test_a_damaged_row_does_not_harm_its_neighbours(
     good = [delivery for delivery in deliveries if delivery.id != ids[1]]
     bad = [delivery for delivery in deliveries if delivery.id == ids[1]]
     assert {delivery.id for delivery in good} == {ids[0], ids[2]}
-    assert bench.settle(*map(done, good), *map(failed, bad)).stale == []
+    assert None not in bench.settle(*map(done, good), *map(failed, bad)).outcomes
     assert bench.status(ids[0]) is bench.status(ids[2]) is Status.SUCCEEDED
 
 
@@ -111,8 +112,8 @@ def test_a_damaged_row_keeps_no_isolated_job_waiting(
     damage(ids[0])
     bench.clock.advance(ISOLATION_DELAY)
 
-    assert bench.engine.workers.has_isolated(["default"])
-    assert ids[1] in bench.claim_all("solo", isolated=True)
+    assert bench.engine.queues.has_due(["default"], Lane.ALONE)
+    assert ids[1] in bench.claim_all("solo", lane=Lane.ALONE)
 
 
 @pytest.mark.parametrize("change", [*DAMAGES, "status = 'asleep'", "version = 'x'"])

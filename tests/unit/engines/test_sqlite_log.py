@@ -21,7 +21,7 @@ from flask_taskq.config import Settings
 from flask_taskq.engines.sqlite import SQLiteEngine
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.errors import ConnectionFailed
-from flask_taskq.record import Status
+from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.moment import Moment
@@ -31,7 +31,7 @@ OTHER = """
 import os, sys
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
-from flask_taskq.engines.base import Envelope
+from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.engines.sqlite import SQLiteEngine
 
 engine = SQLiteEngine(Settings(broker_url="sqlite:///" + sys.argv[1]), Clock())
@@ -282,7 +282,7 @@ def test_a_worker_goes_on_when_the_log_is_taken_away(
     first = bench.send(id="a" * 32)
     [delivery] = consumer.fetch(1, 0)
     take_away(path, gone)
-    assert consumer.settle_if_held([done(delivery)]).stale == []
+    assert None not in consumer.settle_if_held([done(delivery)]).outcomes
     other = new_other()
     other.send(*ids("b"))
 
@@ -312,7 +312,7 @@ def test_a_settlement_into_a_log_that_others_do_not_read_is_refused(
         consumer.settle_if_held([done(delivery, Moment(b"1", replace))])  # type: ignore[arg-type]
 
     assert bench.status("a" * 32) is Status.RUNNING
-    assert consumer.settle_if_held([done(delivery)]).stale == []
+    assert None not in consumer.settle_if_held([done(delivery)]).outcomes
     assert bench.status("a" * 32) is Status.SUCCEEDED
     assert bench.status("b" * 32) is Status.QUEUED
 
@@ -331,7 +331,7 @@ def test_a_claim_that_was_stored_after_all_arrives(path: Path, bench: Bench) -> 
         [delivery] = consumer.fetch(1, 0)
 
         assert delivery.id == "a" * 32
-        assert consumer.settle_if_held([done(delivery)]).stale == []
+        assert None not in consumer.settle_if_held([done(delivery)]).outcomes
     assert bench.status("a" * 32) is Status.SUCCEEDED
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
-from flask_taskq.engines.base import Report
 from flask_taskq.engines.sqlite import SQLiteEngine
 from flask_taskq.errors import ConnectionClosed
-from flask_taskq.record import Progress
+from flask_taskq.jobs.delivery import Report
+from flask_taskq.jobs.record import Progress
 from tests.support.bench import Bench
 from tests.support.bench import done
 

@@ -15,8 +15,8 @@ import pytest
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines.base import Consumer
-from flask_taskq.engines.base import Delivery
 from flask_taskq.engines.sqlite import SQLiteEngine
+from flask_taskq.jobs.delivery import Delivery
 from tests.support.bench import Bench
 from tests.support.bench import done
 

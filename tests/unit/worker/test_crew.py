@@ -198,13 +198,13 @@ def test_who_leaves_cannot_be_expelled(place, clock):
 
 def test_nobody_is_due_where_children_end_by_themselves(crew, clock):
     """Until it is called again; one that did not even start is tried again."""
-    crew.isolated.call()
-    child = settle(crew.isolated, clock)
-    crew.isolated.bury(child)
-    assert crew.isolated.is_empty
-    crew.isolated.bury(start(crew.isolated))
-    assert pause(crew.isolated, clock) == 1000
-    assert not crew.isolated.is_empty
+    crew.alone.call()
+    child = settle(crew.alone, clock)
+    crew.alone.bury(child)
+    assert crew.alone.is_empty
+    crew.alone.bury(start(crew.alone))
+    assert pause(crew.alone, clock) == 1000
+    assert not crew.alone.is_empty
 
 
 # A crew

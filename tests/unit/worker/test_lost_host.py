@@ -11,7 +11,7 @@ import pytest
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from flask_taskq.engines.base import Engine
-from flask_taskq.record import Status
+from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
 from flask_taskq.worker.lease_keeper import LeaseKeeper
 from tests.support.bench import Bench

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flask_taskq.engines.base import Delivery
+from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.worker.prefetch import Prefetch
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flask_taskq.engines.base import Holder
+from flask_taskq.engines.listing import WorkerInfo
 from flask_taskq.worker.proof import find_holder
 from flask_taskq.worker.proof import find_host
 from flask_taskq.worker.proof import is_dead
@@ -31,7 +31,7 @@ sys.stdin.read()
 
 def start(
     *prefix: str, has_supervisor: bool = False
-) -> tuple[subprocess.Popen[str], Holder | None]:
+) -> tuple[subprocess.Popen[str], WorkerInfo | None]:
     """A process that lives until its input ends, and what it takes itself for."""
     process = subprocess.Popen(
         [*prefix, sys.executable, "-c", TELL, str(has_supervisor)],
@@ -41,11 +41,11 @@ def start(
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    return process, msgspec.json.decode(line, type=Holder | None)
+    return process, msgspec.json.decode(line, type=WorkerInfo | None)
 
 
 @pytest.fixture
-def other() -> Iterator[tuple[subprocess.Popen[str], Holder]]:
+def other() -> Iterator[tuple[subprocess.Popen[str], WorkerInfo]]:
     """Another process, below this one."""
     process, holder = start()
     assert holder is not None
@@ -54,7 +54,9 @@ def other() -> Iterator[tuple[subprocess.Popen[str], Holder]]:
     process.communicate()
 
 
-def test_a_process_that_runs_is_not_dead(other: tuple[subprocess.Popen[str], Holder]) -> None:
+def test_a_process_that_runs_is_not_dead(
+    other: tuple[subprocess.Popen[str], WorkerInfo],
+) -> None:
     """Nor is this one."""
     mine = find_holder(has_supervisor=False)
     assert mine is not None
@@ -64,7 +66,7 @@ def test_a_process_that_runs_is_not_dead(other: tuple[subprocess.Popen[str], Hol
 
 
 def test_a_process_that_is_stopped_is_not_dead(
-    other: tuple[subprocess.Popen[str], Holder],
+    other: tuple[subprocess.Popen[str], WorkerInfo],
 ) -> None:
     """It may go on, and its jobs with it."""
     process, holder = other
@@ -74,7 +76,7 @@ def test_a_process_that_is_stopped_is_not_dead(
 
 
 def test_a_process_that_was_killed_is_dead(
-    other: tuple[subprocess.Popen[str], Holder],
+    other: tuple[subprocess.Popen[str], WorkerInfo],
 ) -> None:
     """Before its parent has waited for it, and afterwards."""
     process, holder = other
@@ -86,11 +88,11 @@ def test_a_process_that_was_killed_is_dead(
 
 
 def test_another_process_with_its_id_does_not_keep_it_alive(
-    other: tuple[subprocess.Popen[str], Holder],
+    other: tuple[subprocess.Popen[str], WorkerInfo],
 ) -> None:
     """It has started at another time."""
     [(pid, started)] = other[1].processes
-    assert is_dead(Holder(other[1].host, ((pid, started - 1),)))
+    assert is_dead(WorkerInfo(host=other[1].host, processes=((pid, started - 1),)))
 
 
 def test_a_worker_is_not_dead_while_its_supervisor_lives() -> None:
@@ -104,7 +106,7 @@ def test_a_worker_is_not_dead_while_its_supervisor_lives() -> None:
 
 
 def test_a_process_that_is_only_hidden_is_not_dead(
-    other: tuple[subprocess.Popen[str], Holder], monkeypatch: pytest.MonkeyPatch
+    other: tuple[subprocess.Popen[str], WorkerInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """/proc can be mounted so that it shows nobody the processes of other users."""
     read = Path.read_text

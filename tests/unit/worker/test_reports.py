@@ -9,11 +9,11 @@ import pytest
 
 from flask_taskq import Message
 from flask_taskq.config import Settings
-from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.keeping import KEPT_LOG_LINES
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.hooks import MessageProxy
+from flask_taskq.jobs.delivery import Delivery
+from flask_taskq.jobs.keeping import KEPT_LOG_LINES
 from flask_taskq.worker.reports import add_news
 from flask_taskq.worker.reports import Reporter
 from tests.support.bench import Bench

@@ -17,17 +17,17 @@ import pytest
 from flask_taskq import Message
 from flask_taskq import Middleware
 from flask_taskq import Status
-from flask_taskq.encoding import encode_message
-from flask_taskq.engines.base import Done
-from flask_taskq.engines.base import Failed
-from flask_taskq.engines.base import GivenBack
-from flask_taskq.engines.base import Retry
 from flask_taskq.errors import LeaseLost
 from flask_taskq.errors import Retry as RetryError
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import SkipMessage
 from flask_taskq.errors import Snooze
-from flask_taskq.message import generate_id
+from flask_taskq.jobs.delivery import Done
+from flask_taskq.jobs.delivery import Failed
+from flask_taskq.jobs.delivery import GivenBack
+from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.encoding import encode_message
+from flask_taskq.jobs.message import generate_id
 from flask_taskq.worker.runner import Runner
 from tests.support.apps import declare
 from tests.support.apps import Line

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from flask_taskq.message import generate_id
+from flask_taskq.jobs.message import generate_id
 from flask_taskq.worker.slots import SlotTable
 from flask_taskq.worker.slots import StartedJob
 

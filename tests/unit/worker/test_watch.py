@@ -5,11 +5,11 @@ import threading
 import pytest
 
 from flask_taskq.clock import Clock
-from flask_taskq.engines.base import Delivery
 from flask_taskq.errors import JobCancelled
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.hooks import MessageProxy
+from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.worker.run import is_cancelled
 from flask_taskq.worker.run import Run
 from flask_taskq.worker.watch import Watch

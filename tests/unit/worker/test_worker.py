@@ -14,13 +14,13 @@ from flask_taskq import current_job
 from flask_taskq import Message
 from flask_taskq import Status
 from flask_taskq.clock import Clock
-from flask_taskq.engines.base import Delivery
-from flask_taskq.engines.base import Done
-from flask_taskq.engines.base import GivenBack
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.errors import MiddlewareError
 from flask_taskq.errors import Shutdown
 from flask_taskq.hooks import Middleware
+from flask_taskq.jobs.delivery import Delivery
+from flask_taskq.jobs.delivery import Done
+from flask_taskq.jobs.delivery import GivenBack
 from flask_taskq.worker.worker import Worker
 from tests.support.apps import declare
 from tests.support.apps import Line
@@ -458,7 +458,7 @@ def test_a_settlement_after_a_lost_lease_changes_nothing(start, broker, watcher)
 
     def noting(*args):
         outcome = settle(*args)
-        if outcome.stale:
+        if None in outcome.outcomes:
             refused.set()
         return outcome
 

@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from ..errors import DecodeError
-from ..record import Attempt
-from ..record import JobError
-from ..record import LogLine
-from ..record import Progress
-from .base import Cancelled
-from .base import Failed
-from .base import Retry
+from .delivery import Cancelled
+from .delivery import Failed
+from .delivery import Retry
+from .record import Attempt
+from .record import JobError
+from .record import LogLine
+from .record import Progress
 
 #: How many attempts a record keeps: all of a job with the default of three retries, and one
 #: more. One that is retried for ever must not grow with each run.

@@ -14,17 +14,17 @@ import pytest
 from hypothesis import example
 from hypothesis import given
 
-from flask_taskq.encoding import check_actor_name
-from flask_taskq.encoding import check_queue_name
-from flask_taskq.encoding import decode_message
-from flask_taskq.encoding import decode_value
-from flask_taskq.encoding import encode_message
-from flask_taskq.encoding import encode_value
-from flask_taskq.encoding import MAX_DEPTH
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import DecodeError
 from flask_taskq.errors import PayloadTooLarge
-from flask_taskq.message import Message
+from flask_taskq.jobs.encoding import check_actor_name
+from flask_taskq.jobs.encoding import check_queue_name
+from flask_taskq.jobs.encoding import decode_message
+from flask_taskq.jobs.encoding import decode_value
+from flask_taskq.jobs.encoding import encode_message
+from flask_taskq.jobs.encoding import encode_value
+from flask_taskq.jobs.encoding import MAX_DEPTH
+from flask_taskq.jobs.message import Message
 
 LIMIT = 262_144
 

@@ -9,8 +9,8 @@ from datetime import UTC
 import pytest
 
 from flask_taskq.clock import Clock
-from flask_taskq.message import generate_id
-from flask_taskq.message import Message
+from flask_taskq.jobs.message import generate_id
+from flask_taskq.jobs.message import Message
 
 
 def make(**fields) -> Message:

@@ -1,10 +1,9 @@
-"""The life of a job: its record, its statuses, and the one table of transitions."""
+"""What is known of a job: its record, and the statuses of its life."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Final
-from typing import NamedTuple
 
 import msgspec
 
@@ -30,48 +29,11 @@ class Status(StrEnum):
 FINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
-class Transition(NamedTuple):
-    """One row of the table of transitions.
+class Lane(StrEnum):
+    """Which of the two lines of a queue a job stands in."""
 
-    :param name: what happens.
-    :param source: the status before, None for a job that does not exist yet.
-    :param target: the status after.
-    :param by: who may do it.
-    :param guard: what must hold besides the source; otherwise nothing is changed.
-    """
-
-    name: str
-    source: Status | None
-    target: Status
-    by: str
-    guard: str
-
-
-_TOKEN = "the delivery's token is the current one"
-_OVER = "the holder's process died or its lease ran out"
-_ASKED = "cancelling was asked for and the job would run again"
-
-#: Every change of a status that any engine makes. There are no others.
-TRANSITIONS: Final = (
-    Transition("enqueue", None, Status.QUEUED, "sender", "the id is new, the job is due"),
-    Transition("enqueue", None, Status.SCHEDULED, "sender", "the id is new, not yet due"),
-    Transition("promote", Status.SCHEDULED, Status.QUEUED, "worker", "the job is due"),
-    Transition("claim", Status.QUEUED, Status.RUNNING, "worker", "its lease is alive"),
-    Transition("succeed", Status.RUNNING, Status.SUCCEEDED, "holder", _TOKEN),
-    Transition("retry", Status.RUNNING, Status.SCHEDULED, "holder", _TOKEN),
-    Transition("fail", Status.RUNNING, Status.FAILED, "holder", _TOKEN),
-    Transition("give up", Status.RUNNING, Status.CANCELLED, "holder", _TOKEN),
-    Transition("expire", Status.RUNNING, Status.EXPIRED, "holder", _TOKEN),
-    Transition("give back", Status.RUNNING, Status.QUEUED, "holder", _TOKEN),
-    Transition("put off", Status.RUNNING, Status.SCHEDULED, "holder", _TOKEN),
-    Transition("reclaim", Status.RUNNING, Status.QUEUED, "supervisor", _OVER),
-    Transition("isolate", Status.RUNNING, Status.SCHEDULED, "supervisor", _OVER),
-    Transition("bury", Status.RUNNING, Status.FAILED, "supervisor", _OVER),
-    Transition("cancel", Status.SCHEDULED, Status.CANCELLED, "anyone", "none"),
-    Transition("cancel", Status.QUEUED, Status.CANCELLED, "anyone", "none"),
-    Transition("stop", Status.RUNNING, Status.CANCELLED, "holder", f"{_ASKED}, {_TOKEN}"),
-    Transition("stop", Status.RUNNING, Status.CANCELLED, "supervisor", f"{_ASKED}, {_OVER}"),
-)
+    ORDINARY = "ordinary"
+    ALONE = "alone"  #: it may only run in a process that runs nothing else
 
 
 class JobError(msgspec.Struct, frozen=True):
@@ -170,6 +132,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         succeeded is not among them: it is the record's own ``attempt`` and times.
     :param progress: of the current or last run; None if it has told of none.
     :param logs: the last lines of the job's own log, over all runs, the oldest first.
+    :param lane: the line of its queue that it stands in.
+    :param claim: how often it was handed over to a worker.
+    :param releases: how often it was put off since then without having begun to run.
+    :param released_since: when it was put off first, of these times.
+    :param unique_key: no other job that is not over has the same.
     """
 
     id: str
@@ -197,3 +164,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     logs: tuple[LogLine, ...] = ()
     worker: str | None = None
     version: int = 1
+    lane: Lane = Lane.ORDINARY
+    claim: int = 0
+    releases: int = 0
+    released_since: int | None = None
+    unique_key: str | None = None

@@ -16,13 +16,11 @@ from typing import Final
 
 import msgspec
 
-from .errors import BadArguments
-from .errors import DecodeError
-from .errors import PayloadTooLarge
+from ..config import MOST_BYTES
+from ..errors import BadArguments
+from ..errors import DecodeError
+from ..errors import PayloadTooLarge
 from .message import Message
-
-#: The largest message that any configuration allows, in bytes.
-MOST_BYTES: Final = 64 * 1024 * 1024
 
 #: How deep lists and objects may be nested in a message or a result.
 MAX_DEPTH: Final = 100

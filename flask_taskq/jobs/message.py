@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from .clock import Clock
-from .errors import BadArguments
+from ..clock import Clock
+from ..errors import BadArguments
 
 #: The option of a message whose sender did not know the actor, and so checked no argument.
 UNCHECKED: Final = "unchecked"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from flask_taskq.record import FINAL
-from flask_taskq.record import JobError
-from flask_taskq.record import JobRecord
-from flask_taskq.record import Status
-from flask_taskq.record import TRANSITIONS
+from flask_taskq.jobs.lifecycle import Change
+from flask_taskq.jobs.record import FINAL
+from flask_taskq.jobs.record import JobError
+from flask_taskq.jobs.record import JobRecord
+from flask_taskq.jobs.record import Status
+from flask_taskq.jobs.transitions import Transition
+from flask_taskq.jobs.transitions import TRANSITIONS
 
 WORDS = "scheduled queued blocked running succeeded failed cancelled expired"
 
@@ -19,7 +21,7 @@ def reachable(start: Status | None) -> set[Status]:
     found: set[Status] = set()
     edge = {start}
     while edge:
-        step = {row.target for row in TRANSITIONS if row.source in edge}
+        step = {row.target for row in TRANSITIONS if row.source in edge and row.target}
         edge = step - found
         found |= step
     return found
@@ -39,9 +41,12 @@ def test_a_status_knows_whether_it_is_final(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", sorted(FINAL))
-def test_nothing_leads_out_of_a_final_status(status: Status) -> None:
-    """A life that is over is over."""
-    assert reachable(status) == set()
+def test_only_an_operator_leads_out_of_a_final_status(status: Status) -> None:
+    """A life that is over is over, unless somebody wants it otherwise."""
+    ways = {row.name for row in TRANSITIONS if row.source is status and row.by == "operator"}
+
+    assert len(ways) == sum(row.source is status for row in TRANSITIONS)
+    assert ("requeue" in ways) is (status in (Status.FAILED, Status.CANCELLED))
 
 
 @pytest.mark.parametrize("status", sorted(reachable(None) - FINAL))
@@ -79,6 +84,17 @@ def test_whatever_a_holder_does_needs_its_token() -> None:
 
     assert rows
     assert all("token" in row.guard and row.source is Status.RUNNING for row in rows)
+
+
+@pytest.mark.parametrize("row", TRANSITIONS, ids=lambda row: f"{row.name}-{row.target}")
+def test_effects_are_on_fields_of_a_record(row: Transition) -> None:
+    """Each is set or reset, and not both; what is set, a change can bring."""
+    fields, brought = set(JobRecord.__struct_fields__), set(Change.__struct_fields__)
+    sets, resets = set(row.effects.sets), set(row.effects.resets)
+
+    assert sets | resets <= fields
+    assert sets & resets == set()
+    assert sets <= brought
 
 
 def test_no_row_stands_twice() -> None:
