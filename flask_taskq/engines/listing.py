@@ -163,6 +163,8 @@ def find_page(
     from_section, after = (None, None) if cursor is None else read_cursor(cursor)
     records: list[JobRecord] = []
     looked = 0
+    passes_over = wanted.queue is not None or wanted.actor is not None
+    at_once = READ_AT_ONCE if passes_over else min(limit, READ_AT_ONCE)
     for name, read in sections:
         if from_section is not None and name != from_section:
             if not _is_behind(name, from_section):
@@ -170,7 +172,7 @@ def find_page(
             after = None  # that section is gone
         from_section = None
         while True:
-            entries = read(after, READ_AT_ONCE)
+            entries = read(after, at_once)
             for key, record in entries:
                 after = key
                 if record is not None and wanted.fits(record):
@@ -178,7 +180,7 @@ def find_page(
                     if len(records) == limit:
                         return Page(records, write_cursor(name, after))
             looked += len(entries)
-            if len(entries) < READ_AT_ONCE:
+            if len(entries) < at_once:
                 break
             if looked >= WINDOW and after is not None:
                 return Page(records, write_cursor(name, after))

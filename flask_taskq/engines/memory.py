@@ -34,6 +34,7 @@ from ..jobs.lifecycle import Retention
 from ..jobs.record import JobRecord
 from ..jobs.record import Lane
 from ..jobs.record import Status
+from . import listing
 from .base import Consumer
 from .base import Engine
 from .base import Enqueued
@@ -54,7 +55,6 @@ from .listing import Page
 from .listing import QueueState
 from .listing import Section
 from .listing import wanted_final
-from .listing import WINDOW
 from .listing import WorkerInfo
 
 WAITING: Final = (Status.QUEUED, Status.SCHEDULED)
@@ -432,11 +432,13 @@ class MemoryJobs(Jobs):
             for status in Status:
                 if wanted.has(status):
                     turns = self._store.turns[status]
-                    looked_at = [self._store.find(turn[-1]) for turn in turns[-WINDOW:]]
+                    looked_at = [
+                        self._store.find(turn[-1]) for turn in turns[-listing.WINDOW :]
+                    ]
                     number = sum(
                         job is not None and wanted.fits(job.record) for job in looked_at
                     )
-                    counts[status] = Count(number, len(turns) <= WINDOW)
+                    counts[status] = Count(number, len(turns) <= listing.WINDOW)
         return counts
 
     def prune(self) -> int:

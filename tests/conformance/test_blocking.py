@@ -252,3 +252,13 @@ def test_two_workers_in_a_hurry_share_the_jobs(live: Bench) -> None:
     draining = [in_thread(drain, consumer) for consumer in consumers]
 
     assert sorted(sum((future.result(NET_SECONDS) for future in draining), [])) == ids
+
+
+def test_a_waiting_consumer_hears_of_a_resume(live: Bench) -> None:
+    """It need not look again by itself."""
+    live.engine.queues.pause("default")
+    job_id = live.send()
+    waiting = in_thread(live.worker().fetch, 1, NET)
+    live.engine.queues.resume("default")
+
+    assert [delivery.id for delivery in waiting.result(NET_SECONDS)] == [job_id]

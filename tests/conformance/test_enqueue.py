@@ -82,11 +82,35 @@ def test_a_job_does_not_wait_longer_than_dates_can_say(bench: Bench) -> None:
 def test_enqueueing_tells_the_time_of_the_engine(bench: Bench) -> None:
     """So that the sender knows what stands in the new record."""
     envelope = bench.envelope(delay=1_000)
-    now = bench.engine.enqueue([envelope])
+    [stored] = bench.engine.enqueue([envelope])
 
     record = bench.record(envelope.id)
-    assert now == record.created_at == bench.clock.now()
-    assert envelope.waits_until(now) == record.scheduled_for
+    assert stored.at == record.created_at == bench.clock.now()
+    assert stored == (envelope.id, Status.SCHEDULED, record.scheduled_for, None, stored.at)
+
+
+def test_enqueueing_again_tells_what_the_job_is_now(bench: Bench) -> None:
+    """Whoever sends a message a second time learns that it is no new one."""
+    first, second = bench.envelope(), bench.envelope()
+    bench.engine.enqueue([first])
+    bench.settle(done(bench.claim()))
+
+    again, new = bench.engine.enqueue([first, second])
+
+    assert (again.id, again.status, again.reason) == (first.id, Status.SUCCEEDED, "id")
+    assert not again.is_new
+    assert (new.id, new.status, new.is_new) == (second.id, Status.QUEUED, True)
+
+
+def test_of_two_messages_with_one_id_in_a_call_the_first_is_stored(bench: Bench) -> None:
+    """As if they had come one after the other."""
+    one = bench.envelope(message=b"1")
+    other = bench.envelope(id=one.id, message=b"2", priority=3)
+
+    stored = bench.engine.enqueue([one, other])
+
+    assert [each.reason for each in stored] == [None, "id"]
+    assert bench.record(one.id).message == b"1"
 
 
 def test_a_job_that_was_sent_long_ago_keeps_that_time(bench: Bench) -> None:

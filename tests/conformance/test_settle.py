@@ -51,7 +51,8 @@ def test_a_job_that_is_done_has_succeeded(bench: Bench) -> None:
     began = bench.clock.now()
     bench.clock.advance(250)
 
-    assert bench.settle(done(delivery, b'"yes"', started_at=began + 50)) == ([], [])
+    settled = bench.settle(done(delivery, b'"yes"', started_at=began + 50))
+    assert settled == ([Status.SUCCEEDED], [], [])
 
     record = bench.record(delivery.id)
     assert (record.status, record.result, record.error) == (Status.SUCCEEDED, b'"yes"', None)
@@ -425,7 +426,7 @@ def test_of_two_settlements_in_one_batch_the_first_counts(bench: Bench) -> None:
 
     settled = bench.settle(done(delivery, b"first"), failed(delivery))
 
-    assert settled.outcomes == [None]
+    assert settled.outcomes == [Status.SUCCEEDED, None]
     assert bench.record(delivery.id).result == b"first"
 
 
@@ -487,7 +488,7 @@ def test_settling_after_the_lease_counts_but_brings_nothing(bench: Bench) -> Non
 
     settled = bench.settle(done(delivery), then_fetch=1)
 
-    assert settled == ([], [])
+    assert settled == ([Status.SUCCEEDED], [], [])
     assert bench.status(delivery.id) is Status.SUCCEEDED
     assert bench.status(waiting) is Status.QUEUED
 
@@ -512,7 +513,7 @@ def test_a_thousand_settlements_fit_in_one_call(bench: Bench) -> None:
 
     settled = bench.settle(*map(done, deliveries))
 
-    assert settled == ([], [])
+    assert settled == ([Status.SUCCEEDED] * len(deliveries), [], [])
     assert all(bench.status(job_id) is Status.SUCCEEDED for job_id in ids)
 
 
@@ -544,7 +545,8 @@ def test_a_follow_up_of_a_refused_settlement_is_not_stored(bench: Bench) -> None
         done(old, follow_ups=(envelopes[0],)), done(other, follow_ups=(envelopes[1],))
     )
 
-    assert settled.outcomes == [None]
+    assert settled.outcomes == [None, Status.SUCCEEDED]
+    assert settled.ready == [envelopes[1].id]
     assert bench.engine.jobs.get(envelopes[0].id) is None
     assert bench.status(envelopes[1].id) is Status.QUEUED
 

@@ -340,7 +340,10 @@ def test_a_suspect_is_given_up_in_the_end(bench: Bench) -> None:
 
 def test_an_isolated_job_is_announced_when_it_is_due(bench: Bench) -> None:
     """A supervisor can tell when a process of its own is wanted."""
-    has_isolated = bench.engine.workers.has_isolated
+
+    def has_isolated(queues: list[str]) -> bool:
+        return bench.engine.queues.has_due(queues, Lane.ALONE)
+
     job_id = crash_twice(bench, queue="a")
 
     assert not has_isolated(["a"])

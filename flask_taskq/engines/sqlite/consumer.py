@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,31 +14,33 @@ from typing import NamedTuple
 import msgspec
 
 from ...errors import LeaseLost
-from ...jobs.delivery import Cancelled
+from ...jobs import lifecycle
 from ...jobs.delivery import Delivery
-from ...jobs.delivery import Done
-from ...jobs.delivery import Expired
-from ...jobs.delivery import Failed
-from ...jobs.delivery import GivenBack
 from ...jobs.delivery import Report
-from ...jobs.delivery import Retry
 from ...jobs.delivery import Settlement
-from ...jobs.keeping import add_attempt
+from ...jobs.record import Lane
+from ...jobs.record import Status
+from ...jobs.transitions import Transition
 from ..base import Consumer
 from ..base import HOUSEKEEPING_LIMIT
 from ..base import Reported
 from ..base import Settled
+from ..sql.changes import Steps
+from ..sql.changes import to_values
+from ..sql.changes import Values
+from ..sql.rows import Row
+from ..sql.rows import to_attempts
+from ..sql.rows import to_delivery
+from ..sql.rows import token_of
+from .changing import insert_new
+from .changing import run
+from .changing import tell
+from .changing import tells
+from .changing import values_of
 from .database import Handle
 from .database import LogLostError
 from .database import Version
 from .doorbell import Listener
-from .records import to_attempts
-from .reports import sort_out
-from .reports import tell
-from .reports import tells
-from .reports import token_of
-from .sender import Row
-from .sender import to_row
 from .store import Store
 from .store import take_places
 from .workers import is_alive
@@ -52,8 +55,6 @@ LOOKS: Final = ((1_000, 2), (3_000, 10), (10_000, 50))
 #: After this time everything is looked at again, whether or not anything has changed.
 LOOK_AGAIN: Final = 1_000
 
-Values = tuple[Any, ...]
-
 
 class _Seen(NamedTuple):
     """What a look at the file has shown."""
@@ -64,13 +65,19 @@ class _Seen(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """A settlement as a statement, and the one for a job that was to be cancelled."""
+    """A settlement as statements, and what they need.
 
-    delivery: Delivery
-    statement: str
-    values: Values
-    otherwise: tuple[str, Values] | None = None
-    follow_ups: Sequence[Row] = ()
+    :param steps: what is done while nobody has asked for the job's end, or whatever was asked.
+    :param otherwise: what is done in place of that if it was asked for.
+    """
+
+    settlement: Settlement
+    row: Transition
+    steps: Steps
+    values: dict[str, Any]
+    token: Values
+    stopped: Transition | None
+    otherwise: Steps | None
 
 
 class _NotAllHeldError(Exception):
@@ -81,13 +88,11 @@ class SQLiteConsumer(Consumer):
     """Claims and settles over a connection of its own, whose commits do not wait for the
     disk: what a power cut takes back is done again."""
 
-    def __init__(
-        self, store: Store, queues: Sequence[str], worker: str, isolated: bool
-    ) -> None:
+    def __init__(self, store: Store, queues: Sequence[str], worker: str, lane: Lane) -> None:
         self._store = store
         self._queues = list(queues)
         self._worker = worker
-        self._isolated = isolated
+        self._lane = lane
         self._handle = Handle(store.database, synchronous="normal")
         self._listener = Listener(store.doorbell)
         self._look_statement = ""
@@ -122,42 +127,43 @@ class SQLiteConsumer(Consumer):
                 until_due = left if seen.next_due is None else seen.next_due - now
                 unheard = self._wait(min(left, until_due, LOOK_AGAIN), seen.version)
 
+    def claim(self, job_ids: Sequence[str]) -> list[Delivery]:
+        def claim(connection: sqlite3.Connection) -> list[Delivery]:
+            self._check_lease(self._lease(connection))
+            now = self._store.clock.now()
+            self._promote(connection, now)
+            statements = self._store.statements
+            values = to_values(lifecycle.claim(self._worker, now), now, 0)
+            claimed: list[Row] = []
+            for job_id in job_ids:
+                given = statements.claim.values(values, (job_id,))
+                claimed += connection.execute(statements.claim_one, given).fetchall()
+            return self._deliver(connection, claimed)
+
+        return self._claim_surely(claim)
+
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         now = self._store.clock.now()
         steps = [self._step(settlement, now) for settlement in settlements]
-        follows = any([settlement.follow_ups for settlement in settlements])
-        telling = [settlement for settlement in settlements if tells(settlement)]
-        if follows:
-            steps = [
-                step._replace(follow_ups=[to_row(one, now) for one in settlement.follow_ups])
-                for step, settlement in zip(steps, settlements, strict=True)
-            ]
 
-        def settle_together(connection: sqlite3.Connection) -> Settled:
-            for settlement in telling:
-                tell(connection, self._store.statements, settlement, now)
-            self._settle_together(connection, steps)
-            if follows:
-                rows = [row for step in steps for row in step.follow_ups]
-                connection.executemany(self._store.statements.insert, rows)
-            return then(connection, [])
-
-        def settle_one_by_one(connection: sqlite3.Connection) -> Settled:
-            held = []
-            for settlement, step in zip(settlements, steps, strict=True):
-                if tells(settlement):
-                    tell(connection, self._store.statements, settlement, now)
-                held.append(self._settle_one(connection, step))
-            stale = [
-                step.delivery for step, is_held in zip(steps, held, strict=True) if not is_held
-            ]
-            return then(connection, stale)
-
-        def then(connection: sqlite3.Connection, stale: list[Delivery]) -> Settled:
+        def then(connection: sqlite3.Connection, outcomes: list[Status | None]) -> Settled:
+            ready = self._follow(connection, settlements, steps, outcomes, now)
             deliveries = []
             if then_fetch and self._is_alive(connection):
                 deliveries = self._claim(connection, then_fetch)
-            return Settled(stale, deliveries)
+            return Settled(outcomes, deliveries, ready)
+
+        def settle_together(connection: sqlite3.Connection) -> Settled:
+            self._tell(connection, settlements, now)
+            self._settle_together(connection, steps)
+            return then(connection, [step.row.target for step in steps])
+
+        def settle_one_by_one(connection: sqlite3.Connection) -> Settled:
+            outcomes = []
+            for step in steps:
+                self._tell(connection, [step.settlement], now)
+                outcomes.append(self._settle_one(connection, step))
+            return then(connection, outcomes)
 
         try:
             try:
@@ -170,25 +176,30 @@ class SQLiteConsumer(Consumer):
             if isinstance(error.result, Settled):
                 self._uncertain += error.result.deliveries
             raise
-        if follows or any(isinstance(one, (Retry, GivenBack)) for one in settlements):
+        if settled.ready or any(one.runs_again or one.follow_ups for one in settlements):
             self._store.doorbell.ring()
             self._listener.wake()
         return settled
 
     def report_if_held(self, reports: Sequence[Report]) -> Reported:
-        statements = self._store.statements
-        telling = [report for report in reports if tells(report)]
-
         def look(connection: sqlite3.Connection) -> Reported:
-            return sort_out(connection, statements, reports)
+            stale, cancelled = [], []
+            for report in reports:
+                token = token_of(report.delivery)
+                row = connection.execute(self._store.statements.is_asked, token).fetchone()
+                if row is None:
+                    stale.append(report.delivery)
+                elif row[0]:
+                    cancelled.append(report.delivery)
+            return Reported(stale, cancelled)
 
         def keep(connection: sqlite3.Connection) -> Reported:
-            now = self._store.clock.now()
-            for report in telling:
-                tell(connection, statements, report, now)
+            self._tell(connection, reports, self._store.clock.now())
             return look(connection)
 
-        return self._handle.write(keep) if telling else self._handle.read(look)
+        if any(map(tells, reports)):
+            return self._handle.write(keep)
+        return self._handle.read(look)
 
     def add_queue(self, queue: str) -> None:
         self._queues.append(queue)
@@ -209,7 +220,7 @@ class SQLiteConsumer(Consumer):
         if len(queues) != self._looks_at:
             self._look_statement = self._store.statements.look(len(queues))
             self._looks_at = len(queues)
-        values = (self._worker, self._worker, *queues, self._isolated)
+        values = (self._worker, self._worker, *queues, self._lane.value)
         row = connection.execute(self._look_statement, values).fetchone()
         lease_until, lease, next_due, is_ready = row
         self._check_lease(None if lease is None else (lease_until, lease))
@@ -245,6 +256,11 @@ class SQLiteConsumer(Consumer):
             self._check_lease(self._lease(connection))
             return self._claim(connection, limit)
 
+        return self._claim_surely(claim)
+
+    def _claim_surely(
+        self, claim: Callable[[sqlite3.Connection], list[Delivery]]
+    ) -> list[Delivery]:
         try:
             return self._handle.write(claim)
         except LogLostError as error:
@@ -254,7 +270,7 @@ class SQLiteConsumer(Consumer):
 
     def _find_out(self) -> list[Delivery]:
         """The uncertain claims that are stored: nobody else would run those jobs."""
-        statement = self._store.statements.is_cancelled
+        statement = self._store.statements.is_asked
         uncertain, self._uncertain = self._uncertain, []
 
         def find(connection: sqlite3.Connection) -> list[Delivery]:
@@ -285,140 +301,111 @@ class SQLiteConsumer(Consumer):
             raise LeaseLost(f"worker {self._worker} has no lease any more")
 
     def _claim(self, connection: sqlite3.Connection, limit: int) -> list[Delivery]:
+        statements = self._store.statements
         now = self._store.clock.now()
         self._promote(connection, now)
-        rows: list[Values] = []
+        paused = {queue for (queue,) in connection.execute(statements.paused)}
+        values = to_values(lifecycle.claim(self._worker, now), now, 0)
+        rows: list[Row] = []
         for queue in self._queues:
-            values = (self._worker, now, now, queue, self._isolated, limit - len(rows))
-            rows += connection.execute(self._store.statements.claim, values).fetchall()
-            if len(rows) >= limit:
-                break
+            if queue not in paused:
+                guard = (queue, self._lane.value, limit - len(rows))
+                given = statements.claim.values(values, guard)
+                rows += connection.execute(statements.claim_next, given).fetchall()
+                if len(rows) >= limit:
+                    break
         # Whoever came first now comes last, so that a full queue starves no other.
         self._queues.extend([self._queues.pop(0)] if self._queues else ())
-        # The statement returns them in any order. The columns begin with priority, place
-        # and the row's number, so that no two compare further than that.
+        # The statement returns them in any order.
         with suppress(TypeError):  # a row is damaged: its turn may be any
-            rows.sort()
-        return [self._deliver(row) for row in rows]
+            rows.sort(key=_turn)
+        return self._deliver(connection, rows)
 
     def _promote(self, connection: sqlite3.Connection, now: int) -> None:
         statements = self._store.statements
         due = connection.execute(statements.due, (now, HOUSEKEEPING_LIMIT)).fetchall()
         if due:
             place = take_places(connection, statements, len(due))
-            rows = [(place + n, now, seq) for n, (seq,) in enumerate(due)]
-            connection.executemany(statements.promote, rows)
+            rows = [
+                statements.promote.values({"now": now, "place": place + n}, row)
+                for n, row in enumerate(due)
+            ]
+            connection.executemany(statements.promote_text, rows)
 
-    def _deliver(self, row: Values) -> Delivery:
-        (
-            priority,
-            _place,
-            seq,
-            job_id,
-            queue,
-            actor,
-            message,
-            attempt,
-            claim,
-            created_at,
-            crashes,
-            released_since,
-            releases,
-            attempts,
-        ) = row
-        if type(message) is not bytes or not type(created_at) is type(crashes) is int:
-            message, created_at, crashes = b"", 0, 0  # damaged: the job fails
-        return Delivery(
-            id=job_id,
-            queue=queue,
-            actor=actor,
-            priority=priority,
-            message=message,
-            worker=self._worker,
-            attempt=attempt,
-            claim=claim,
-            created_at=created_at,
-            crashes=crashes,
-            released_since=released_since,
-            releases=releases,
-            handle=(seq, attempts),
-        )
+    def _deliver(self, connection: sqlite3.Connection, claimed: list[Row]) -> list[Delivery]:
+        if not claimed:
+            return []
+        statements = self._store.statements
+        numbers = msgspec.json.encode([row[0] for row in claimed]).decode()
+        jobs = {row[0]: row for row in connection.execute(statements.claimed_jobs, (numbers,))}
+        return [to_delivery(row, jobs[row[0]], self._worker) for row in claimed]
 
     # --- Settling ---
 
-    def _settle_together(self, connection: sqlite3.Connection, steps: list[_Step]) -> None:
-        together: dict[str, list[Values]] = defaultdict(list)
-        for step in steps:
-            together[step.statement].append(step.values)
-        settled = 0
-        for statement, values in together.items():
-            settled += connection.executemany(statement, values).rowcount
-        if settled != len(steps):
-            raise _NotAllHeldError
+    def _tell(
+        self,
+        connection: sqlite3.Connection,
+        all_told: Sequence[Settlement] | Sequence[Report],
+        now: int,
+    ) -> None:
+        for told in all_told:
+            if tells(told):
+                tell(connection, self._store.statements, told, now)
 
-    def _settle_one(self, connection: sqlite3.Connection, step: _Step) -> bool:
-        done = connection.execute(step.statement, step.values).rowcount == 1
-        if done and step.follow_ups:
-            connection.executemany(self._store.statements.insert, step.follow_ups)
-        if not done and step.otherwise is not None:
-            done = connection.execute(*step.otherwise).rowcount == 1
-        return done
+    def _settle_together(self, connection: sqlite3.Connection, steps: list[_Step]) -> None:
+        together: dict[Steps, list[_Step]] = defaultdict(list)
+        for step in steps:
+            together[step.steps].append(step)
+        for (first, second, job), some in together.items():
+            rows = [first.values(step.values, step.token) for step in some]
+            if connection.executemany(first.text, rows).rowcount != len(some):
+                raise _NotAllHeldError
+            if second is not None:
+                connection.executemany(second, [step.token for step in some])
+            if job is not None:
+                changed = [job.values(step.values, step.token[:1]) for step in some]
+                connection.executemany(job.text, changed)
+
+    def _settle_one(self, connection: sqlite3.Connection, step: _Step) -> Status | None:
+        seq = step.token[0]
+        if run(connection, step.steps, step.values, step.token, seq):
+            return step.row.target
+        if step.otherwise is not None and step.stopped is not None:
+            if run(connection, step.otherwise, step.values, step.token, seq):
+                return step.stopped.target
+        return None
 
     def _step(self, settlement: Settlement, now: int) -> _Step:
-        statements = self._store.statements
-        delivery = settlement.delivery
-        started_at = settlement.started_at
-        attempts = delivery.handle[1]
+        store, delivery = self._store, settlement.delivery
+        attempts = to_attempts(delivery.handle.attempts)
+        change = lifecycle.settle(settlement, attempts, now)
+        row, stopped = change.transition, change.otherwise
+        ends_as = row if stopped is None else stopped
+        values = values_of(change, ends_as, now, store.retention)
         token = token_of(delivery)
-        final = (now, now, self._store.expires_at(now), *token)
-        values: Values
-        again: Values
-        match settlement:
-            case Done():
-                values = (settlement.result, started_at, *final)
-                return _Step(delivery, statements.succeed, values)
-            case Failed():
-                end = (now, now, self._store.expires_at(now, failed=True), *token)
-                values = (*_charged(settlement, attempts, now), *end)
-                return _Step(delivery, statements.fail, values)
-            case Cancelled():
-                values = (*_charged(settlement, attempts, now), *final)
-                return _Step(delivery, statements.give_up, values)
-            case Expired():
-                values = (msgspec.json.encode(settlement.error), *final)
-                return _Step(delivery, statements.expire, values)
-            case Retry():
-                charged = _charged(settlement, attempts, now)
-                again = (settlement.at, *charged, now, *token)
-                stop = (statements.stop_retry, (*charged, *final))
-                return _Step(delivery, statements.retry, again, stop)
-            case GivenBack(at=None):
-                again = (settlement.reason, now, *token)
-                return _Step(
-                    delivery, statements.give_back, again, (statements.stop_uncharged, final)
+        if stopped is None:
+            return _Step(settlement, row, store.changes.fenced[row], values, token, None, None)
+        steps, otherwise = store.changes.unless_asked[row], store.changes.if_asked[stopped]
+        return _Step(settlement, row, steps, values, token, stopped, otherwise)
+
+    def _follow(
+        self,
+        connection: sqlite3.Connection,
+        settlements: Sequence[Settlement],
+        steps: Sequence[_Step],
+        outcomes: Sequence[Status | None],
+        now: int,
+    ) -> list[str]:
+        """Store what follows outcomes that are stored. :return: what may run of it."""
+        ready: list[str] = []
+        for settlement, step, outcome in zip(settlements, steps, outcomes, strict=True):
+            if settlement.follow_ups and outcome is step.row.target:
+                stored = insert_new(
+                    connection, self._store.statements, settlement.follow_ups, now
                 )
-            case GivenBack(started_at=None):
-                again = (settlement.at, settlement.reason, now, now, *token)
-                return _Step(
-                    delivery, statements.put_off, again, (statements.stop_uncharged, final)
-                )
-            case GivenBack():
-                again = (settlement.at, settlement.reason, now, *token)
-                return _Step(
-                    delivery, statements.snooze, again, (statements.stop_uncharged, final)
-                )
-            case _:
-                raise TypeError(f"{type(settlement).__name__} is no settlement")
+                ready += [one.id for one in stored if one.is_new and one.due_at is None]
+        return ready
 
 
-def _charged(
-    settlement: Retry | Failed | Cancelled, attempts: bytes | None, now: int
-) -> Values:
-    """What a run that ended with an error leaves in its row.
-
-    :param attempts: the attempts in the row, as they were when the job was claimed. The
-        token holds only as long as nobody has changed them.
-    """
-    kept = add_attempt(to_attempts(attempts), settlement, now)
-    encode = msgspec.json.encode
-    return encode(settlement.error), encode(kept), settlement.started_at
+def _turn(row: Row) -> tuple[Any, ...]:
+    return row[2], row[3], row[0]  # priority, place, number

@@ -21,6 +21,7 @@ from ...errors import ConfigurationError
 from ...errors import ConnectionClosed
 from ...errors import ConnectionFailed
 from ...loggers import get_logger
+from ..sql.statements import Statements
 from . import forks
 from . import guard
 from .faults import is_cut_short
@@ -37,8 +38,8 @@ from .files import Opened
 from .files import prepare
 from .files import remove_leftovers
 from .files import Watch
-from .statements import SCHEMA_VERSION
-from .statements import Statements
+from .tables import find_tables
+from .tables import prepare_tables
 
 logger = get_logger(__name__)
 
@@ -94,7 +95,8 @@ class Database:
     def __init__(self, location: Location, namespace: str) -> None:
         self.path = location.path
         self.options = location.options
-        self.statements = Statements(namespace)
+        self.tables = find_tables(namespace)
+        self.statements = Statements(self.tables)
         self._prepared = False
 
     def open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Watch]:
@@ -224,7 +226,7 @@ class Database:
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_SIZE}")
         connection.execute("PRAGMA foreign_keys = off")
-        self._check_schema(connection)
+        prepare_tables(connection, self.tables, self.path)
         if query_only:
             connection.execute("PRAGMA query_only = on")
         patience = min(self.options.busy_timeout, TRY_AGAIN)
@@ -246,32 +248,6 @@ class Database:
                 f"{self.path} cannot have a write-ahead log (its journal mode stays {mode});"
                 " put it on another filesystem"
             )
-
-    def _check_schema(self, connection: sqlite3.Connection) -> None:
-        version = self._schema_version(connection)
-        if version is None:
-            connection.execute("BEGIN IMMEDIATE")
-            # Several processes may start at once: the first to have the lock creates it.
-            version = self._schema_version(connection)
-            if version is None:
-                for statement in self.statements.schema:
-                    connection.execute(statement)
-                version = SCHEMA_VERSION
-            connection.execute("COMMIT")
-        if version != SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"the tables in {self.path} have schema version {version}, and this release"
-                f" of flask_taskq works with version {SCHEMA_VERSION}; install the release"
-                " that made them, or let the URL name a new file"
-            )
-        if _one(connection, self.statements.has_holders) is None:
-            connection.execute(self.statements.make_holders)
-
-    def _schema_version(self, connection: sqlite3.Connection) -> int | None:
-        if _one(connection, self.statements.has_schema) is None:
-            return None
-        version: int = _one(connection, self.statements.schema_version)
-        return version
 
 
 def _one(connection: sqlite3.Connection, statement: str) -> Any:

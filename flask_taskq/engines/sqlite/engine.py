@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from ...clock import Clock
 from ...config import Settings
 from ...jobs.delivery import Envelope
+from ...jobs.record import Lane
 from ..base import Consumer
 from ..base import Engine
+from ..base import Enqueued
 from .consumer import SQLiteConsumer
+from .queues import SQLiteQueues
 from .records import SQLiteJobs
-from .records import SQLiteQueues
-from .sender import to_row
 from .store import Store
 from .workers import SQLiteWorkers
 
@@ -34,16 +35,15 @@ class SQLiteEngine(Engine):
         # Opening is all: it looks at the place, the file and the schema.
         self._store.sender.read(lambda connection: None)
 
-    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
-        now = self.clock.now()
-        if envelopes:
-            self._store.sender.insert([to_row(envelope, now) for envelope in envelopes])
-        return now
+    def enqueue(self, envelopes: Sequence[Envelope]) -> list[Enqueued]:
+        if not envelopes:
+            return []
+        return self._store.sender.insert(envelopes, self.clock.now())
 
     def consumer(
-        self, queues: Sequence[str], worker: str, *, isolated: bool = False
+        self, queues: Sequence[str], worker: str, lane: Lane = Lane.ORDINARY
     ) -> Consumer:
-        return SQLiteConsumer(self._store, queues, worker, isolated)
+        return SQLiteConsumer(self._store, queues, worker, lane)
 
     def close(self) -> None:
         self._store.close()

@@ -10,24 +10,26 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
 from typing import Final
 from typing import TypeVar
 
 from ...errors import BrokerConnectionError
 from ...jobs.delivery import Envelope
 from ...jobs.record import Status
+from ..base import Enqueued
+from ..sql.rows import Row
+from ..sql.rows import to_rows
+from ..sql.statements import Statements
+from .changing import insert_new
 from .database import Database
 from .database import Handle
 from .database import LogLostError
 from .doorbell import Doorbell
 
 T = TypeVar("T")
-
-#: A job's values for the statement ``insert``.
-Row = tuple[Any, ...]
 
 #: How long a caller trusts, in seconds, that another one is at work for it. Only an
 #: exception that is raised into that thread from outside can break the trust.
@@ -62,12 +64,18 @@ class _Bell:
         self._lock.acquire(blocking=False)
 
 
+class _NotAllNewError(Exception):
+    """A job is known, or its key is held: which one, is seen only one by one."""
+
+
 class _Call:
     """One caller's jobs on their way."""
 
-    def __init__(self, rows: list[Row]) -> None:
-        self.rows = rows
+    def __init__(self, envelopes: Sequence[Envelope], now: int) -> None:
+        self.envelopes = envelopes
+        self.now = now
         self.done = False
+        self.stored: list[Enqueued] = []
         self.error: Exception | None = None
         #: Whom this caller wakes when it is woken itself.
         self.successor: _Call | None = None
@@ -85,9 +93,12 @@ class Sender(Handle):
         self._led = 1  # how many calls the last leader took along
         self._gathered = _Bell()
 
-    def insert(self, rows: list[Row]) -> None:
-        """Store jobs, all or none, unless their ids exist, and wake consumers."""
-        call = _Call(rows)
+    def insert(self, envelopes: Sequence[Envelope], now: int) -> list[Enqueued]:
+        """Store jobs, all or none, unless they are known, and wake consumers.
+
+        :return: what is stored of each.
+        """
+        call = _Call(envelopes, now)
         self._waiting.append(call)
         while not call.done:
             # Whoever holds the lock looks for waiting calls after its release, and this
@@ -112,6 +123,7 @@ class Sender(Handle):
             call.successor.turn.wake()
         if call.error is not None:
             raise call.error
+        return call.stored
 
     def _wake_next(self) -> None:
         try:
@@ -151,13 +163,8 @@ class Sender(Handle):
             others[0].turn.wake()
 
     def _store(self, calls: list[_Call]) -> None:
-        insert = self._insertion(calls)
         try:
-            try:
-                self._guarded(insert, writes=True)
-            except LogLostError:
-                # On the files that are there now. Their ids keep jobs from being stored twice.
-                self._guarded(insert, writes=True)
+            self._insert(calls)
         except Exception as error:
             if len(calls) == 1:
                 calls[0].error = error
@@ -171,14 +178,17 @@ class Sender(Handle):
                 for call in calls:
                     self._store([call])
 
-    def _insertion(self, calls: list[_Call]) -> Callable[[sqlite3.Connection], None]:
-        rows = calls[0].rows if len(calls) == 1 else [r for c in calls for r in c.rows]
+    def _insert(self, calls: list[_Call]) -> None:
         statements = self.database.statements
-
-        def insert(connection: sqlite3.Connection) -> None:
-            connection.executemany(statements.insert, rows)
-
-        return insert
+        try:
+            self._guarded(partial(insert_calls, statements, calls), writes=True)
+        except (_NotAllNewError, LogLostError):
+            one_by_one = partial(insert_calls_one_by_one, statements, calls)
+            try:
+                self._guarded(one_by_one, writes=True)
+            except LogLostError:
+                # On the files that are there now. Their ids keep jobs from being stored twice.
+                self._guarded(one_by_one, writes=True)
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
@@ -187,18 +197,36 @@ class Sender(Handle):
         self._gathered = _Bell()
 
 
-def to_row(envelope: Envelope, now: int) -> Row:
-    """A job's values for the statement ``insert``."""
-    due_at = envelope.waits_until(now)
-    return (
-        envelope.id,
-        envelope.queue,
-        envelope.actor,
-        envelope.priority,
-        Status.QUEUED.value if due_at is None else Status.SCHEDULED.value,
-        due_at,
-        envelope.max_attempts,
-        now if envelope.created_at is None else envelope.created_at,
-        now,
-        envelope.message,
-    )
+def insert_calls(
+    statements: Statements, calls: Sequence[_Call], connection: sqlite3.Connection
+) -> None:
+    """Store the jobs of several callers, all of which are new.
+
+    :raises _NotAllNewError: one is not. Nothing is stored then.
+    """
+    seq: int = connection.execute(statements.last_place).fetchone()[0]
+    jobs: list[Row] = []
+    lives: list[Row] = []
+    for call in calls:
+        now = call.now
+        call.stored = stored = []
+        for envelope in call.envelopes:
+            seq += 1
+            job, live = to_rows(envelope, seq, now)
+            jobs.append(job)
+            lives.append(live)
+            status = Status.QUEUED if live[5] is None else Status.SCHEDULED
+            stored.append(Enqueued(envelope.id, status, live[5], None, now))
+    try:
+        connection.executemany(statements.insert_job, jobs)
+        connection.executemany(statements.insert_live, lives)
+    except sqlite3.IntegrityError as error:
+        raise _NotAllNewError from error
+
+
+def insert_calls_one_by_one(
+    statements: Statements, calls: Sequence[_Call], connection: sqlite3.Connection
+) -> None:
+    """Store the jobs of several callers, but those that are known."""
+    for call in calls:
+        call.stored = insert_new(connection, statements, call.envelopes, call.now)

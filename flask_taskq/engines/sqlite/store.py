@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ...clock import Clock
-from ...clock import END_OF_TIME
 from ...config import Settings
+from ...jobs.lifecycle import Retention
+from ..sql.changes import Changes
+from ..sql.statements import Statements
 from .database import Database
 from .database import Handle
 from .database import Readers
@@ -16,7 +18,6 @@ from .database import Version
 from .doorbell import Doorbell
 from .files import Location
 from .sender import Sender
-from .statements import Statements
 
 T = TypeVar("T")
 
@@ -29,6 +30,8 @@ class Store:
         self.clock = clock
         self.database = Database(Location.from_settings(settings), settings.namespace)
         self.statements = self.database.statements
+        self.changes = Changes(self.database.tables)
+        self.retention = Retention.from_settings(settings)
         self.doorbell = Doorbell(self.database.path)
         self.sender = Sender(self.database, self.doorbell)
         self.readers = Readers(self.database)
@@ -47,11 +50,6 @@ class Store:
     def version(self) -> Version:
         """What changes whenever anybody has written."""
         return self._watch.data_version()
-
-    def expires_at(self, now: int, *, failed: bool = False) -> int:
-        """Until when the record of a job that ends now is kept."""
-        ttl = self.settings.failed_ttl if failed else self.settings.result_ttl
-        return min(now + ttl, END_OF_TIME)
 
     def close(self) -> None:
         """Close what is open."""

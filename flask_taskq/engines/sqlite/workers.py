@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ...jobs.lifecycle import judge
+from ...jobs.lifecycle import lose
 from ...jobs.record import Status
-from ..base import Holder
 from ..base import Workers
+from ..listing import WorkerInfo
+from .changing import change
 from .store import Store
 
-_processes_decoder = msgspec.json.Decoder(tuple[tuple[int, int], ...])
+_info_decoder = msgspec.json.Decoder(WorkerInfo)
 
 
 def is_alive(lease: tuple[float, int] | None, now: float) -> bool:
@@ -33,7 +34,7 @@ class SQLiteWorkers(Workers):
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def register(self, worker: str, holder: Holder | None = None) -> None:
+    def register(self, worker: str, info: WorkerInfo | None = None) -> None:
         store = self._store
         lease = store.settings.lease
 
@@ -41,10 +42,9 @@ class SQLiteWorkers(Workers):
             # Counted from here, when the wait for the lock is over.
             until = store.clock.monotonic() + lease
             connection.execute(store.statements.register, (worker, until, lease))
-            if holder is not None:
-                connection.execute(store.statements.forget_strangers)
-                processes = msgspec.json.encode(holder.processes)
-                connection.execute(store.statements.introduce, (worker, holder.host, processes))
+            if info is not None:
+                values = (info.host, msgspec.json.encode(info), worker)
+                connection.execute(store.statements.introduce, values)
 
         store.write(register)
 
@@ -66,17 +66,20 @@ class SQLiteWorkers(Workers):
         return store.write(renew)
 
     def count(self) -> int:
-        statement = self._store.statements.count_workers
-        now = self._store.clock.monotonic()
-        return int(self._store.read(lambda c: c.execute(statement, (now, now)).fetchone()[0]))
+        return len(self._alive())
 
-    def list_holders(self, host: str) -> dict[str, Holder]:
-        statement = self._store.statements.holders
+    def all(self) -> dict[str, WorkerInfo]:
+        return {worker: _to_info(data) for worker, data in self._alive()}
+
+    def _alive(self) -> list[tuple[str, bytes | None]]:
+        statement = self._store.statements.workers
+        now = self._store.clock.monotonic()
+        return self._store.read(lambda on: on.execute(statement, (now, now)).fetchall())
+
+    def list_on(self, host: str) -> dict[str, WorkerInfo]:
+        statement = self._store.statements.workers_on
         rows = self._store.read(lambda on: on.execute(statement, (host,)).fetchall())
-        return {
-            worker: Holder(host, _processes_decoder.decode(processes))
-            for worker, processes in rows
-        }
+        return {worker: _to_info(data) for worker, data in rows}
 
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         store = self._store
@@ -109,11 +112,6 @@ class SQLiteWorkers(Workers):
             store.doorbell.ring()
         return reaped
 
-    def has_isolated(self, queues: Sequence[str]) -> bool:
-        statement = self._store.statements.has_isolated(len(queues))
-        values = (*queues, self._store.clock.now(), *queues)
-        return bool(self._store.read(lambda c: c.execute(statement, values).fetchone()[0]))
-
     def _lapsed(self, connection: sqlite3.Connection) -> list[str]:
         now = self._store.clock.monotonic()
         rows = connection.execute(self._store.statements.lapsed, (now, now)).fetchall()
@@ -130,11 +128,10 @@ class SQLiteWorkers(Workers):
         statements = self._store.statements
         now = self._store.clock.now()
         connection.execute(statements.forget, (worker,))
-        connection.execute(statements.forget_holder, (worker,))
         failed = []
         held = connection.execute(statements.held, (worker,)).fetchall()
         for seq, job_id, crashes, suspects, cancel_requested in held:
-            verdict = judge(
+            wanted = lose(
                 # A row may be damaged, and must not keep the others from being taken.
                 crashes=crashes if type(crashes) is int else 0,
                 suspects=suspects if type(suspects) is int else 0,
@@ -144,18 +141,18 @@ class SQLiteWorkers(Workers):
                 max_crashes=self._store.settings.max_crashes,
                 now=now,
             )
-            counters = (verdict.crashes, verdict.suspects)
-            if verdict.status is Status.FAILED:
-                error = msgspec.json.encode(verdict.error)
-                expires_at = self._store.expires_at(now, failed=True)
-                connection.execute(
-                    statements.bury, (error, *counters, now, now, expires_at, seq)
-                )
+            row = wanted.transition
+            if cancel_requested and wanted.otherwise is not None:
+                row = wanted.otherwise
+            store = self._store
+            change(connection, store.changes, wanted, row, seq, now, store.retention)
+            if row.target is Status.FAILED:
                 failed.append(job_id)
-            elif cancel_requested:
-                expires_at = self._store.expires_at(now)
-                connection.execute(statements.stop_held, (*counters, now, now, expires_at, seq))
-            else:
-                place = (verdict.status.value, verdict.due_at, verdict.isolated)
-                connection.execute(statements.reclaim, (*place, *counters, now, seq))
         return failed
+
+
+def _to_info(data: bytes | None) -> WorkerInfo:
+    try:
+        return WorkerInfo() if data is None else _info_decoder.decode(data)
+    except (msgspec.DecodeError, TypeError):
+        return WorkerInfo()  # it is damaged, or of another release

@@ -1,0 +1,133 @@
+"""Changes of the rows of one job, each in a transaction that is under way."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ...jobs.delivery import Envelope
+from ...jobs.delivery import Report
+from ...jobs.delivery import Settlement
+from ...jobs.keeping import add_lines
+from ...jobs.keeping import cut_progress
+from ...jobs.lifecycle import Change
+from ...jobs.lifecycle import Retention
+from ...jobs.record import Status
+from ...jobs.transitions import Transition
+from ..base import Enqueued
+from ..sql.changes import Changes
+from ..sql.changes import Steps
+from ..sql.changes import to_values
+from ..sql.changes import Values
+from ..sql.rows import Row
+from ..sql.rows import to_logs
+from ..sql.rows import to_rows
+from ..sql.rows import token_of
+from ..sql.statements import Statements
+
+#: The values that statements may name.
+Given = dict[str, Any]
+
+
+def values_of(
+    change: Change, row: Transition, now: int, retention: Retention
+) -> dict[str, Any]:
+    """The values for the statements of a transition."""
+    assert row.target is not None
+    expires_at = retention.expires_at(row.target, now) if row.target.is_final else 0
+    return to_values(change, now, expires_at)
+
+
+def run(
+    connection: sqlite3.Connection,
+    steps: Steps,
+    values: dict[str, Any],
+    guard: Values,
+    seq: int,
+) -> bool:
+    """Make a transition.
+
+    :return: whether its guard held. Otherwise nothing has changed.
+    """
+    first, second, job = steps
+    if connection.execute(first.text, first.values(values, guard)).rowcount != 1:
+        return False
+    if second is not None:
+        connection.execute(second, guard)
+    if job is not None:
+        connection.execute(job.text, job.values(values, (seq,)))
+    return True
+
+
+def change(
+    connection: sqlite3.Connection,
+    changes: Changes,
+    wanted: Change,
+    row: Transition,
+    seq: int,
+    now: int,
+    retention: Retention,
+) -> bool:
+    """Make a transition of a job whose status was read in the same transaction."""
+    values = values_of(wanted, row, now, retention)
+    return run(connection, changes.plain[row], values, (seq,), seq)
+
+
+def insert_new(
+    connection: sqlite3.Connection,
+    statements: Statements,
+    envelopes: Sequence[Envelope],
+    now: int,
+) -> list[Enqueued]:
+    """Store jobs, but those whose id is known, or whose key another one holds."""
+    stored = []
+    seq: int = connection.execute(statements.last_place).fetchone()[0]
+    for envelope in envelopes:
+        known, reason = _find_known(connection, statements, envelope)
+        if known is not None:
+            job_id, status, due_at = known
+            stored.append(Enqueued(job_id, Status(status), due_at, reason, now))
+            continue
+        seq += 1
+        job, live = to_rows(envelope, seq, now)
+        connection.execute(statements.insert_job, job)
+        connection.execute(statements.insert_live, live)
+        status = Status.QUEUED if live[5] is None else Status.SCHEDULED
+        stored.append(Enqueued(envelope.id, status, live[5], None, now))
+    return stored
+
+
+def _find_known(
+    connection: sqlite3.Connection, statements: Statements, envelope: Envelope
+) -> tuple[Row | None, str]:
+    known = connection.execute(statements.known, (envelope.id,)).fetchone()
+    if known is not None or envelope.unique_key is None:
+        return known, "id"
+    return connection.execute(
+        statements.key_holder, (envelope.unique_key,)
+    ).fetchone(), "unique"
+
+
+def tells(told: Report | Settlement) -> bool:
+    """Whether there is anything in it to store."""
+    return told.progress is not None or bool(told.logs)
+
+
+def tell(
+    connection: sqlite3.Connection, statements: Statements, told: Report | Settlement, now: int
+) -> None:
+    """Store what a run tells, if its delivery is still held."""
+    token = token_of(told.delivery)
+    progress = None
+    if told.progress is not None:
+        progress = msgspec.json.encode(cut_progress(told.progress))
+    if connection.execute(statements.tell, (progress, now, *token)).rowcount != 1:
+        return
+    if told.logs:
+        # They are read here and not when the job is claimed: reports have added to them.
+        [kept] = connection.execute(statements.logs, token[:1]).fetchone() or (None,)
+        logs = msgspec.json.encode(add_lines(to_logs(kept), told.logs))
+        connection.execute(statements.write_logs, (logs, token[0]))
