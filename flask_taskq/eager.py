@@ -11,6 +11,7 @@ import msgspec
 from .broker import Broker
 from .clock import Clock
 from .config import Settings
+from .engines.base import Enqueued
 from .engines.memory import MemoryEngine
 from .hooks import Middleware
 from .jobs.delivery import Envelope
@@ -46,7 +47,7 @@ class EagerEngine(MemoryEngine):
     take a job away from the sender, and a test would leave its jobs behind.
     """
 
-    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
+    def enqueue(self, envelopes: Sequence[Envelope]) -> list[Enqueued]:
         at_once = {"delay": None, "due_at": None}
         return super().enqueue([msgspec.structs.replace(one, **at_once) for one in envelopes])
 

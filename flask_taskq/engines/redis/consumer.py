@@ -7,32 +7,30 @@ import secrets
 import struct
 import threading
 from collections.abc import Sequence
+from typing import Any
 from typing import Final
 
 import msgspec
 
-from ...clock import END_OF_TIME
 from ...errors import LeaseLost
-from ...jobs.delivery import Cancelled
+from ...jobs import lifecycle
 from ...jobs.delivery import Delivery
-from ...jobs.delivery import Done
-from ...jobs.delivery import Expired
-from ...jobs.delivery import Failed
-from ...jobs.delivery import GivenBack
 from ...jobs.delivery import Report
-from ...jobs.delivery import Retry
 from ...jobs.delivery import Settlement
-from ...jobs.keeping import add_attempt
 from ...jobs.keeping import add_lines
 from ...jobs.keeping import cut_progress
 from ...jobs.keeping import KEPT_LOG_LINES
+from ...jobs.record import Lane
 from ..base import Consumer
 from ..base import Reported
 from ..base import Settled
+from .layout import STATUSES
 from .layout import to_arguments
 from .layout import to_attempts
 from .layout import to_delivery
 from .link import Link
+from .packing import pack_change
+from .script import CLAIM
 from .script import FETCH
 from .script import REPORT
 from .script import SETTLE
@@ -46,15 +44,12 @@ LOOK_AGAIN: Final = 2_000
 #: How many jobs one call settles, or claims, so that the server is not held up for long.
 _AT_ONCE: Final = 500
 
-# What happened, the token's claim, when the run began and when the next may, how many lines
-# and follow-ups come after it; the lengths of the id, the worker, the reason, the result, the
-# error, the attempts, and the progress, which follow.
-_SETTLEMENT: Final = struct.Struct("<BIddIIHHHIIII")
+# The token's claim, how many lines and follow-ups come after it; the lengths of the id, the
+# worker, and the progress, which follow, and then the change.
+_SETTLEMENT: Final = struct.Struct("<IIIHHI")
 # The token's claim, how many lines come after it; the lengths of the id, the worker, and
 # the progress, which follow.
 _REPORT: Final = struct.Struct("<IIHHI")
-_DONE, _FAIL, _GIVE_UP, _EXPIRE, _RETRY, _GIVE_BACK, _PUT_OFF, _SNOOZE = range(1, 9)
-_NONE: Final = -1
 
 
 class _Channel:
@@ -71,14 +66,12 @@ class _Channel:
 class RedisConsumer(Consumer):
     """Fetches, settles, and reports over a connection each: none waits for another."""
 
-    def __init__(
-        self, store: Store, queues: Sequence[str], worker: str, isolated: bool
-    ) -> None:
+    def __init__(self, store: Store, queues: Sequence[str], worker: str, lane: Lane) -> None:
         self._store = store
         self._queues = list(queues)
         self._turn = 0
         self._worker = worker
-        self._isolated = isolated
+        self._lane = lane
         self._fetching = _Channel(store.new_link())
         self._settling = _Channel(store.new_link())
         self._reporting = _Channel(store.new_link())
@@ -103,15 +96,25 @@ class RedisConsumer(Consumer):
             self._stop_ringing()
             return deliveries
 
+    def claim(self, job_ids: Sequence[str]) -> list[Delivery]:
+        with self._fetching.lock:
+            channel = self._fetching
+            channel.link.measure_time()
+            deliveries: list[Delivery] = []
+            for at in range(0, len(job_ids), _AT_ONCE):
+                some = job_ids[at : at + _AT_ONCE]
+                reply = channel.link.run(CLAIM, [*self._call(channel, len(some)), *some])
+                deliveries += self._read_claims(channel, reply)
+            return deliveries
+
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
-        stale: list[Delivery] = []
+        settled = Settled([], [], [])
         with self._settling.lock:
             for at in range(0, max(1, len(settlements)), _AT_ONCE):
                 some = settlements[at : at + _AT_ONCE]
                 is_last = at + _AT_ONCE >= len(settlements)
-                refused, deliveries = self._settle(some, then_fetch if is_last else 0)
-                stale += refused
-        return Settled(stale, deliveries)
+                self._settle(some, then_fetch if is_last else 0, settled)
+        return settled
 
     def report_if_held(self, reports: Sequence[Report]) -> Reported:
         reported = Reported([], [])
@@ -153,7 +156,7 @@ class RedisConsumer(Consumer):
             if self._bell is None:
                 self._bell = os.pipe()
             bell = self._bell[0]
-        kind = "wake:alone:" if self._isolated else "wake:"
+        kind = "wake:alone:" if self._lane is Lane.ALONE else "wake:"
         keys = [f"{self._store.prefix}{kind}{queue}" for queue in self._queues]
         self._fetching.link.wait(keys, min(left, LOOK_AGAIN), bell)
 
@@ -171,14 +174,21 @@ class RedisConsumer(Consumer):
         deliveries: list[Delivery] = []
         while True:
             wanted = min(limit - len(deliveries), _AT_ONCE)
-            reply = channel.link.run(FETCH, self._call(channel, wanted))
-            renewal, next_due, again, _, ids, *raws = reply
-            if not renewal:
-                raise LeaseLost(f"worker {self._worker} has no lease any more")
-            deliveries += self._deliver(ids, raws)
-            self._note_answer(channel, renewal)
-            if len(raws) < _AT_ONCE or len(deliveries) >= limit:
-                return deliveries, None if next_due < 0 else next_due, bool(again)
+            arguments = [*self._call(channel, wanted), *self._in_turn()]
+            reply = channel.link.run(FETCH, arguments)
+            fetched = self._read_claims(channel, reply)
+            deliveries += fetched
+            if len(fetched) < _AT_ONCE or len(deliveries) >= limit:
+                next_due = reply[1]
+                return deliveries, None if next_due < 0 else next_due, bool(reply[2])
+
+    def _read_claims(self, channel: _Channel, reply: Sequence[Any]) -> list[Delivery]:
+        renewal, _, _, _, _, ids, *raws = reply
+        if not renewal:
+            raise LeaseLost(f"worker {self._worker} has no lease any more")
+        deliveries = self._deliver(ids, raws)
+        self._note_answer(channel, renewal)
+        return deliveries
 
     def _call(self, channel: _Channel, limit: int) -> list[bytes | str | int]:
         """What a call begins with: who asks, and for what."""
@@ -186,11 +196,20 @@ class RedisConsumer(Consumer):
         now = self._store.server.now()
         renewal, unchanged_for = self._store.renewals.last(self._worker)
         is_over = renewal and unchanged_for >= read_renewal(renewal).lease
-        head = (now, self._worker, renewal if is_over else b"", limit, int(self._isolated))
+        head = (
+            now,
+            self._worker,
+            renewal if is_over else b"",
+            limit,
+            int(self._lane is Lane.ALONE),
+        )
+        return [*head, channel.name, channel.number, channel.answered]
+
+    def _in_turn(self) -> list[str]:
+        """The queues, in the order in which they are looked at this time."""
         queues = list(self._queues)
         turn = self._turn % (len(queues) or 1)
-        in_turn = (*queues[turn:], *queues[:turn])
-        return [*head, channel.name, channel.number, channel.answered, *in_turn]
+        return [*queues[turn:], *queues[:turn]]
 
     def _note_answer(self, channel: _Channel, renewal: bytes) -> None:
         """A reply has arrived, and all that it brought was understood."""
@@ -212,71 +231,41 @@ class RedisConsumer(Consumer):
     # --- Settling ---
 
     def _settle(
-        self, settlements: Sequence[Settlement], then_fetch: int
-    ) -> tuple[list[Delivery], list[Delivery]]:
+        self, settlements: Sequence[Settlement], then_fetch: int, settled: Settled
+    ) -> None:
         channel = self._settling
         channel.link.measure_time()
         now = self._store.server.now()
-        call = self._call(channel, min(then_fetch, _AT_ONCE))
-        head, queues = call[:8], call[8:]
-        settings = self._store.settings
-        arguments = [*head, settings.result_ttl, settings.failed_ttl, len(queues), *queues]
+        queues = self._in_turn()
+        arguments = self._call(channel, min(then_fetch, _AT_ONCE))
+        arguments += (len(queues), *queues)
         for settlement in settlements:
             arguments.append(self._pack(settlement, now))
             arguments += _lines(settlement)
             if settlement.follow_ups:
                 arguments += to_arguments(settlement.follow_ups, now)
-        renewal, _, _, stale, ids, *raws = channel.link.run(SETTLE, arguments)
-        refused = [settlements[int(index)].delivery for index in stale.split()]
-        deliveries = self._deliver(ids, raws)
+        renewal, _, _, outcomes, ready, ids, *raws = channel.link.run(SETTLE, arguments)
+        settled.outcomes.extend(STATUSES.get(int(code)) for code in outcomes.split())
+        settled.ready.extend(ready.decode().split())
+        settled.deliveries.extend(self._deliver(ids, raws))
         if renewal:
             self._note_answer(channel, renewal)
-        return refused, deliveries
 
     def _pack(self, settlement: Settlement, now: int) -> bytes:
         delivery = settlement.delivery
-        started_at, at = settlement.started_at, None
-        reason = result = error = attempts = b""
-        match settlement:
-            case Done():
-                kind, result = _DONE, settlement.result
-            case Failed():
-                kind = _FAIL
-            case Cancelled():
-                kind = _GIVE_UP
-            case Expired():
-                kind, error = _EXPIRE, msgspec.json.encode(settlement.error)
-            case Retry():
-                kind, at = _RETRY, settlement.at
-            case GivenBack():
-                at = settlement.at
-                reason = (settlement.reason or "").encode()
-                kind = _PUT_OFF if started_at is None else _SNOOZE
-                kind = _GIVE_BACK if at is None else kind
-            case _:
-                raise TypeError(f"{type(settlement).__name__} is no settlement")
-        if isinstance(settlement, (Retry, Failed, Cancelled)):
-            error = msgspec.json.encode(settlement.error)
-            kept = add_attempt(to_attempts(delivery.handle), settlement, now)
-            attempts = msgspec.json.encode(kept)
+        change = lifecycle.settle(settlement, to_attempts(delivery.handle), now)
         id_, worker = delivery.id.encode(), delivery.worker.encode()
         progress = _progress(settlement)
         head = _SETTLEMENT.pack(
-            kind,
             delivery.claim,
-            _NONE if started_at is None else started_at,
-            _NONE if at is None else min(max(0, at), END_OF_TIME),
             min(len(settlement.logs), KEPT_LOG_LINES),
             len(settlement.follow_ups),
             len(id_),
             len(worker),
-            len(reason),
-            len(result),
-            len(error),
-            len(attempts),
             len(progress),
         )
-        return b"".join((head, id_, worker, reason, result, error, attempts, progress))
+        body = pack_change(change, self._store.retention)
+        return b"".join((head, id_, worker, progress, body))
 
     # --- Reporting ---
 

@@ -8,13 +8,17 @@ from ...clock import Clock
 from ...config import Settings
 from ...errors import ConfigurationError
 from ...jobs.delivery import Envelope
+from ...jobs.record import Lane
+from ...jobs.record import Status
 from ..base import Consumer
 from ..base import Engine
+from ..base import Enqueued
 from .consumer import RedisConsumer
 from .faults import Refused
+from .layout import STATUSES
 from .layout import to_arguments
+from .queues import RedisQueues
 from .records import RedisJobs
-from .records import RedisQueues
 from .script import ENQUEUE
 from .store import Store
 from .workers import RedisWorkers
@@ -42,16 +46,26 @@ class RedisEngine(Engine):
     def now(self) -> int:
         return self._store.server.now()
 
-    def enqueue(self, envelopes: Sequence[Envelope]) -> int:
+    def enqueue(self, envelopes: Sequence[Envelope]) -> list[Enqueued]:
+        if not envelopes:
+            return []
         now = self._store.now()
-        if envelopes:
-            self._store.run(ENQUEUE, *to_arguments(envelopes, now), is_durable=True)
-        return now
+        known = self._store.run(ENQUEUE, *to_arguments(envelopes, now), is_durable=True)
+        stored = []
+        for envelope in envelopes:
+            due_at = envelope.waits_until(now)
+            status = Status.QUEUED if due_at is None else Status.SCHEDULED
+            stored.append(Enqueued(envelope.id, status, due_at, None, now))
+        for at, job_id, code, due, reason in known:
+            due_at = None if due < 0 else due
+            status = STATUSES[code]
+            stored[at] = Enqueued(job_id.decode(), status, due_at, reason.decode(), now)
+        return stored
 
     def consumer(
-        self, queues: Sequence[str], worker: str, *, isolated: bool = False
+        self, queues: Sequence[str], worker: str, lane: Lane = Lane.ORDINARY
     ) -> Consumer:
-        return RedisConsumer(self._store, queues, worker, isolated)
+        return RedisConsumer(self._store, queues, worker, lane)
 
     def close(self) -> None:
         self._store.close()

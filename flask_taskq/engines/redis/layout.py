@@ -20,19 +20,26 @@ from ...jobs.keeping import DAMAGED_ERROR
 from ...jobs.record import Attempt
 from ...jobs.record import JobError
 from ...jobs.record import JobRecord
+from ...jobs.record import Lane
 from ...jobs.record import LogLine
 from ...jobs.record import Progress
 from ...jobs.record import Status
 
 #: What a sender writes; before it the server puts the job's number and its place.
-_SENT: Final = struct.Struct("<BdHBbIiHHIIIddddddHHHIIIII")
-_HEAD: Final = struct.Struct("<ddBdHBbIiHHIIIddddddHHHIIIII")
+_SENT: Final = struct.Struct("<BBdHBbIiHHIIIddddddHHHHIIIIII")
+_HEAD: Final = struct.Struct("<ddBBdHBbIiHHIIIddddddHHHHIIIIII")
+
+#: The format of these bytes. A release that knows an older one passes over a record with a
+#: higher number. What a newer release adds behind all texts is kept and not read.
+FORMAT: Final = 1
 
 #: Where in the bytes the flags are.
-_FLAGS_AT: Final = struct.calcsize("<ddBdH")
+_FLAGS_AT: Final = struct.calcsize("<ddBBdH")
 
 _NONE: Final = -1
+_LEVEL: Final = 2**48
 _CANCEL_REQUESTED: Final = 1
+_ALONE: Final = 2
 _HAS_LOGS: Final = 4
 
 CODES: Final = {
@@ -45,7 +52,7 @@ CODES: Final = {
     Status.CANCELLED: 7,
     Status.EXPIRED: 8,
 }
-_STATUSES: Final = {code: status for status, code in CODES.items()}
+STATUSES: Final = {code: status for status, code in CODES.items()}
 _SCHEDULED: Final = CODES[Status.SCHEDULED]
 _QUEUED: Final = CODES[Status.QUEUED]
 
@@ -67,8 +74,10 @@ def to_bytes(envelope: Envelope, now: int) -> bytes:
     actor = envelope.actor.encode()
     due_at = envelope.waits_until(now)
     maximum = envelope.max_attempts
+    key = (envelope.unique_key or "").encode()
     return (
         _SENT.pack(
+            FORMAT,
             _QUEUED if due_at is None else _SCHEDULED,
             _to_number(due_at),
             len(queue),
@@ -90,7 +99,9 @@ def to_bytes(envelope: Envelope, now: int) -> bytes:
             len(actor),
             0,
             0,
+            len(key),
             len(envelope.message),
+            0,
             0,
             0,
             0,
@@ -98,6 +109,7 @@ def to_bytes(envelope: Envelope, now: int) -> bytes:
         )
         + queue
         + actor
+        + key
         + envelope.message
     )
 
@@ -122,17 +134,17 @@ def to_delivery(job_id: str, raw: bytes) -> Delivery:
         return _to_delivery(job_id, raw)
     except (ValueError, OverflowError):  # a number that is none
         head = _HEAD.unpack_from(raw)
-        at = _HEAD.size + head[4] + head[20]
-        worker = raw[at : at + head[21]].decode(errors="replace")
+        at = _HEAD.size + head[5] + head[21]
+        worker = raw[at : at + head[22]].decode(errors="replace")
         return Delivery(
             id=job_id,
             queue="",
             actor="",
-            priority=head[6],
+            priority=head[7],
             message=b"",
             worker=worker,
-            attempt=head[7],
-            claim=head[11],
+            attempt=head[8],
+            claim=head[12],
             created_at=0,
             handle=b"",
         )
@@ -140,28 +152,28 @@ def to_delivery(job_id: str, raw: bytes) -> Delivery:
 
 def _to_delivery(job_id: str, raw: bytes) -> Delivery:
     head = _HEAD.unpack_from(raw)
-    released = head[19]
+    released = head[20]
     at = _HEAD.size
-    queue_end = at + head[4]
-    actor_end = queue_end + head[20]
-    worker_end = actor_end + head[21]
-    message_at = worker_end + head[22]
-    message_end = message_at + head[23]
-    attempts_at = message_end + head[24] + head[25]
+    queue_end = at + head[5]
+    actor_end = queue_end + head[21]
+    worker_end = actor_end + head[22]
+    message_at = worker_end + head[23] + head[24]
+    message_end = message_at + head[25]
+    attempts_at = message_end + head[26] + head[27]
     return Delivery(
         id=job_id,
         queue=raw[at:queue_end].decode(errors="replace"),
         actor=raw[queue_end:actor_end].decode(errors="replace"),
-        priority=head[6],
+        priority=head[7],
         message=raw[message_at:message_end],
         worker=raw[actor_end:worker_end].decode(errors="replace"),
-        attempt=head[7],
-        claim=head[11],
-        created_at=int(head[14]),
-        crashes=head[9],
+        attempt=head[8],
+        claim=head[12],
+        created_at=int(head[15]),
+        crashes=head[10],
         released_since=None if released < 0 else int(released),
-        releases=head[12],
-        handle=raw[attempts_at : attempts_at + head[26]],
+        releases=head[13],
+        handle=raw[attempts_at : attempts_at + head[28]],
     )
 
 
@@ -170,7 +182,8 @@ def to_counts(raw: bytes | None) -> tuple[int, int] | None:
     if raw is None or len(raw) < _HEAD.size:
         return None
     head = _HEAD.unpack_from(raw)
-    return (head[9], head[10]) if len(raw) == _HEAD.size + head[4] + sum(head[20:]) else None
+    is_whole = len(raw) == _HEAD.size + head[5] + sum(head[21:])
+    return (head[10], head[11]) if is_whole and head[2] == FORMAT else None
 
 
 def has_logs(raw: bytes) -> bool:
@@ -194,6 +207,7 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
     (
         _seq,
         _place,
+        format_,
         status,
         due,
         queue_length,
@@ -203,17 +217,19 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
         maximum,
         crashes,
         suspects,
-        _claim,
-        _releases,
+        claim,
+        releases,
         version,
         created,
         updated,
         started,
         finished,
         expires,
-        _released,
+        released,
         *lengths,
     ) = _HEAD.unpack_from(raw)
+    if format_ != FORMAT:
+        raise ValueError(f"its format is {format_}, and this release knows {FORMAT}")
     parts = []
     at = _HEAD.size
     for length in (queue_length, *lengths):
@@ -221,13 +237,13 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
         at += length
     if at != len(raw):
         raise ValueError(f"it has {len(raw)} bytes and not {at}")
-    queue, actor, worker, reason, message, result, error, attempts, progress = parts
+    queue, actor, worker, reason, key, message, result, error, attempts, progress, _ = parts
     return JobRecord(
         id=job_id,
         queue=queue.decode(),
         actor=actor.decode(),
         priority=priority,
-        status=_STATUSES[status],
+        status=STATUSES[status],
         message=message,
         created_at=int(created),
         updated_at=int(updated),
@@ -248,6 +264,11 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
         logs=_to_lines(lines),
         worker=worker.decode() or None,
         version=version,
+        lane=Lane.ALONE if flags & _ALONE else Lane.ORDINARY,
+        claim=claim,
+        releases=releases,
+        released_since=_time(released),
+        unique_key=key.decode() or None,
     )
 
 
@@ -266,6 +287,16 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes, otherwise: D) -> T | 
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return otherwise  # what is past must not keep an outcome from being stored
+
+
+def to_score(priority: int, place: int) -> int:
+    """What stands for the turn of a job in a sorted set, as ``scripts/common.lua`` has it."""
+    return (priority + 9) * _LEVEL + place
+
+
+def to_turn(score: int) -> tuple[int, int]:
+    """Priority and place of a job, from its score."""
+    return score // _LEVEL - 9, score % _LEVEL
 
 
 def _to_number(value: int | None) -> int:

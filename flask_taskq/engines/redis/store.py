@@ -17,6 +17,7 @@ from ...clock import Clock
 from ...config import Settings
 from ...errors import BrokerConnectionError
 from ...errors import ConnectionFailed
+from ...jobs.lifecycle import Retention
 from .link import Link
 from .options import Location
 from .script import Script
@@ -39,6 +40,7 @@ class Store:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
+        self.retention = Retention.from_settings(settings)
         self.prefix = f"{{{settings.namespace}}}:"
         self.server = Server(Location.from_settings(settings), clock)
         #: Of each worker the word that it wrote with its last renewal.

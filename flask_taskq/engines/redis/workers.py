@@ -12,16 +12,14 @@ import msgspec
 
 from ...errors import BrokerConnectionError
 from ...errors import BrokerError
-from ...jobs.lifecycle import judge
-from ...jobs.lifecycle import Verdict
+from ...jobs.lifecycle import lose
 from ...loggers import get_logger
-from ..base import Holder
 from ..base import Workers
-from .layout import CODES
+from ..listing import WorkerInfo
 from .layout import to_counts
+from .packing import pack_change
 from .script import CONDEMN
-from .script import HAS_ISOLATED
-from .script import HOLDERS
+from .script import INFOS
 from .script import INTRODUCE
 from .script import RENEW
 from .script import TAKE
@@ -37,9 +35,9 @@ _AT_ONCE: Final = 100
 #: How long whoever began to take them is left to it, in milliseconds.
 _PATIENCE: Final = 10_000
 
-_VERDICT: Final = struct.Struct("<IBHHdI")
+_CLAIM: Final = struct.Struct("<I")
 
-_processes_decoder = msgspec.json.Decoder(tuple[tuple[int, int], ...])
+_info_decoder = msgspec.json.Decoder(WorkerInfo)
 
 
 class RedisWorkers(Workers):
@@ -49,11 +47,11 @@ class RedisWorkers(Workers):
         self._store = store
         self._begun = Sightings(store.clock)
 
-    def register(self, worker: str, holder: Holder | None = None) -> None:
+    def register(self, worker: str, info: WorkerInfo | None = None) -> None:
         self._renew([worker], begins=True)
-        if holder is not None:
-            processes = msgspec.json.encode(holder.processes)
-            self._store.run(INTRODUCE, worker, f"{holder.host}\n".encode() + processes)
+        if info is not None:
+            said = _begin_with_host(info.host) + msgspec.json.encode(info)
+            self._store.run(INTRODUCE, worker, said)
 
     def renew(self, workers: Sequence[str]) -> list[str]:
         return self._renew(workers, begins=False) if workers else []
@@ -69,16 +67,27 @@ class RedisWorkers(Workers):
         return unknown
 
     def count(self) -> int:
+        return len(self._alive())
+
+    def _alive(self) -> set[str]:
         # By the server's clock: who only wants to know has not watched them for so long.
         now = self._store.now()
-        words = self._store.command("HVALS", f"{self._store.prefix}leases")
-        return sum(read_renewal(word).until > now for word in words)
+        reply = self._store.command("HGETALL", f"{self._store.prefix}leases")
+        words = zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True)
+        return {worker for worker, word in words if read_renewal(word).until > now}
 
-    def list_holders(self, host: str) -> dict[str, Holder]:
-        found = self._store.run(HOLDERS, f"{host}\n")
+    def all(self) -> dict[str, WorkerInfo]:
+        infos = self._read_infos(b"")
+        return {worker: infos.get(worker, WorkerInfo()) for worker in sorted(self._alive())}
+
+    def list_on(self, host: str) -> dict[str, WorkerInfo]:
+        return self._read_infos(_begin_with_host(host))
+
+    def _read_infos(self, beginning: bytes) -> dict[str, WorkerInfo]:
+        found = self._store.run(INFOS, beginning)
         return {
-            worker.decode(): Holder(host, _processes_decoder.decode(processes))
-            for worker, processes in zip(found[::2], found[1::2], strict=True)
+            worker.decode(): _to_info(data)
+            for worker, data in zip(found[::2], found[1::2], strict=True)
         }
 
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
@@ -105,9 +114,6 @@ class RedisWorkers(Workers):
                 # The jobs of one must not keep those of the others.
                 logger.error("the jobs of a lost worker (%s) cannot be taken: %s", lost, error)
         return sorted(reaped)
-
-    def has_isolated(self, queues: Sequence[str]) -> bool:
-        return bool(self._store.run(HAS_ISOLATED, self._store.now(), *queues))
 
     def _find_lapsed(self) -> list[str | bytes]:
         """Worker and word of each whose lease is over."""
@@ -163,7 +169,7 @@ class RedisWorkers(Workers):
                 # The script passes over it.
                 logger.error("the record of job %s is gone or damaged: it is lost", job_id)
             crashes, suspects = counts or (0, 0)
-            verdict = judge(
+            change = lose(
                 crashes=crashes,
                 suspects=suspects,
                 crashed=job_id in started,
@@ -172,18 +178,19 @@ class RedisWorkers(Workers):
                 max_crashes=store.settings.max_crashes,
                 now=now,
             )
-            arguments += (job_id, _pack(claim, verdict))
-        settings = store.settings
-        failed = store.run(
-            TAKE, now, lost, settings.result_ttl, settings.failed_ttl, *arguments
-        )
+            packed = pack_change(change, store.retention)
+            arguments += (job_id, _CLAIM.pack(claim) + packed)
+        failed = store.run(TAKE, now, lost, *arguments)
         return [job_id.decode() for job_id in failed]
 
 
-def _pack(claim: int, verdict: Verdict) -> bytes:
-    error = b"" if verdict.error is None else msgspec.json.encode(verdict.error)
-    due_at = -1 if verdict.due_at is None else verdict.due_at
-    head = _VERDICT.pack(
-        claim, CODES[verdict.status], verdict.crashes, verdict.suspects, due_at, len(error)
-    )
-    return head + error
+def _begin_with_host(host: str) -> bytes:
+    # As JSON, which has no new line in it.
+    return msgspec.json.encode(host) + b"\n"
+
+
+def _to_info(data: bytes) -> WorkerInfo:
+    try:
+        return _info_decoder.decode(data)
+    except msgspec.DecodeError:
+        return WorkerInfo()  # it is damaged, or of another release

@@ -48,7 +48,8 @@ def _find_version(connection: sqlite3.Connection, tables: Tables, path: str) -> 
         return None
     query = f"SELECT name, value FROM {tables.meta}"
     known = dict(connection.execute(query).fetchall())
-    version, oldest = known.get("schema", 0), known.get("oldest", 0)
+    version: int = known.get("schema", 0)
+    oldest: int = known.get("oldest", 0)
     if version < schema.FIRST_VERSION:
         raise ConfigurationError(
             f"the tables in {path} were made by a version of flask_taskq from before its first"

@@ -1,7 +1,7 @@
 -- Cancel a job that no worker holds, or ask for it; the record afterwards.
--- now, id, result_ttl
+-- now, id, the change of one that waits
 
-local now, id, ttl = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local now, id = tonumber(ARGV[1]), ARGV[2]
 begin()
 local raw = load(id)
 local r = read(raw)
@@ -14,19 +14,9 @@ if r.status == RUNNING then
     raw = save(id, r)
   end
 elseif r.status == QUEUED or r.status == SCHEDULED then
-  if r.status == SCHEDULED then
-    call('ZREM', due_key(r.flags), member(r, id))
-  elseif has(r.flags, ALONE) then
-    call('ZREM', P .. 'alone:' .. r.queue, id)
-  else
-    -- From within the list it is not removed, which would take the longer the longer that
-    -- is: whoever comes upon the id there passes over it.
-    call('ZREM', P .. 'back:' .. r.queue .. ':' .. r.priority, id)
-  end
   local was_queued = r.status == QUEUED
-  count(r.queue, -1)
-  r.flags = r.flags + CANCEL
-  raw = finish(id, r, CANCELLED, now, ttl, ttl)
+  take_out(id, r, false)
+  raw = change(id, r, unpack_change(ARGV[3], 1), now)
   if was_queued then
     tidy(r.queue, r.priority)
     forget_empty(r.queue)

@@ -13,22 +13,28 @@
 --   levels:<q>         the priorities of a queue that have either
 --   alone:<q>          queued ids that must run alone, by priority and place
 --   due, due:alone     scheduled ids by time; a member is the job's number and its id
---   waiting            queue -> how many jobs are queued or scheduled
+--   queued, scheduled  queue -> how many jobs are that
+--   paused             set of the queues from which nobody fetches
+--   unique             unique key -> the job that is not over and has it
 --   wake:<q>, wake:alone:<q>   one token at most, for who waits for jobs
 --   leases             worker -> the word of its last renewal: number:length:end of the lease
---   holders            worker -> its host, a new line, and the processes that keep its lease
+--   infos              worker -> its host, a new line, and what it says of itself
 --   own:<worker>       what a worker holds: id -> claim
 --   call:<worker>      channel -> the last call, for the case that its reply is lost
 --   lost               names of what was taken from workers that are gone, by time
 --   lost:<name>        id -> claim, as in own:<worker>
---   over:<class>       final ids, in the order in which they expire
+--   over:<status>      ids of jobs that are over, by the time of their end
+--   layout             the version of this layout, and the oldest one that can work with it
 
 local P = KEYS[1]
 local call = redis.call
-local HEAD = '<ddBdI2BbI4i4I2I2I4I4I4ddddddI2I2I2I4I4I4I4I4'
-local SENT = '<BdI2Bb' -- what of it is needed to queue a new job, after the two numbers
+local HEAD = '<ddBBdI2BbI4i4I2I2I4I4I4ddddddI2I2I2I2I4I4I4I4I4I4'
+local SENT = '<' .. string.sub(HEAD, 4) -- what a sender writes, without the two numbers
+local FORMAT = 1 -- of a record; one with a higher number is a newer release's
 local TAIL = struct.size(HEAD) + 1
 local SCHEDULED, QUEUED, RUNNING = 1, 2, 4
+local NAMES = { [5] = 'succeeded', [6] = 'failed', [7] = 'cancelled', [8] = 'expired' }
+local STATUS_AT = 18 -- the byte of a record
 local SUCCEEDED, FAILED, CANCELLED, EXPIRED = 5, 6, 7, 8
 local CANCEL, ALONE, LOGS = 1, 2, 4 -- flags
 local LINES = 100 -- of a log that are kept
@@ -55,21 +61,22 @@ local function read(raw)
     return nil
   end
   local r = {}
-  local q, a, w, s, m, x, e, t, g, at
-  r.seq, r.place, r.status, r.due, q, r.flags, r.priority, r.attempt, r.max_attempts,
-    r.crashes, r.suspects, r.claim, r.releases, r.version, r.created, r.updated, r.started,
-    r.finished, r.expires, r.released, a, w, s, m, x, e, t, g, at = struct.unpack(HEAD, raw)
-  if at + q + a + w + s + m + x + e + t + g ~= #raw + 1 or r.status < SCHEDULED
-    or r.status > EXPIRED or r.place ~= r.place or r.due ~= r.due then
+  local q, a, w, s, k, m, x, e, t, g, z, at
+  r.seq, r.place, r.format, r.status, r.due, q, r.flags, r.priority, r.attempt,
+    r.max_attempts, r.crashes, r.suspects, r.claim, r.releases, r.version, r.created,
+    r.updated, r.started, r.finished, r.expires, r.released, a, w, s, k, m, x, e, t, g, z,
+    at = struct.unpack(HEAD, raw)
+  if r.format ~= FORMAT or at + q + a + w + s + k + m + x + e + t + g + z ~= #raw + 1
+    or r.status < SCHEDULED or r.status > EXPIRED or r.place ~= r.place or r.due ~= r.due then
     return nil
   end
   local function take(length)
     at = at + length
     return string.sub(raw, at - length, at - 1)
   end
-  r.queue, r.actor, r.worker, r.reason = take(q), take(a), take(w), take(s)
+  r.queue, r.actor, r.worker, r.reason, r.key = take(q), take(a), take(w), take(s), take(k)
   r.message, r.result, r.error = take(m), take(x), take(e)
-  r.attempts, r.progress = take(t), take(g)
+  r.attempts, r.progress, r.extra = take(t), take(g), take(z)
   return r
 end
 
@@ -80,12 +87,12 @@ local function load(id)
 end
 
 local function save(id, r, ttl)
-  local raw = struct.pack(HEAD, r.seq, r.place, r.status, r.due, #r.queue, r.flags,
+  local raw = struct.pack(HEAD, r.seq, r.place, FORMAT, r.status, r.due, #r.queue, r.flags,
     r.priority, r.attempt, r.max_attempts, r.crashes, r.suspects, r.claim, r.releases,
     r.version, r.created, r.updated, r.started, r.finished, r.expires, r.released,
-    #r.actor, #r.worker, #r.reason, #r.message, #r.result, #r.error, #r.attempts,
-    #r.progress) .. r.queue .. r.actor .. r.worker .. r.reason .. r.message .. r.result
-    .. r.error .. r.attempts .. r.progress
+    #r.actor, #r.worker, #r.reason, #r.key, #r.message, #r.result, #r.error, #r.attempts,
+    #r.progress, #r.extra) .. r.queue .. r.actor .. r.worker .. r.reason .. r.key .. r.message
+    .. r.result .. r.error .. r.attempts .. r.progress .. r.extra
   if ttl then
     -- Each is small enough to be written with all its digits.
     call('SET', P .. 'j:' .. id, raw, 'PX', math.min(ttl, END_OF_TIME) + SLACK)
@@ -95,6 +102,11 @@ local function save(id, r, ttl)
   return raw
 end
 
+-- Whether these bytes are a record that only a newer release understands.
+local function is_newer(raw)
+  return raw and #raw >= STATUS_AT and string.byte(raw, STATUS_AT - 1) > FORMAT
+end
+
 local function has(flags, flag)
   return flags % (2 * flag) >= flag
 end
@@ -102,11 +114,14 @@ end
 -- What a script does to lists that are the same for many jobs is gathered here, and done
 -- at once.
 
-local counts, tokens, ended = {}, {}, {}
+local counts = { queued = {}, scheduled = {} } -- status -> queue -> difference
+local tokens = {}
+local ended = {} -- status -> time and id of jobs that end
 local queued = {} -- queue -> priority -> ids that go to the end of that list
 
-local function count(queue, difference)
-  counts[queue] = (counts[queue] or 0) + difference
+local function count(status, queue, difference)
+  local of = status == QUEUED and counts.queued or counts.scheduled
+  of[queue] = (of[queue] or 0) + difference
 end
 
 local function wake(queue, alone)
@@ -130,13 +145,16 @@ end
 
 local function flush()
   push_queued()
-  for class, ids in pairs(ended) do
-    push('over:' .. class, ids)
+  for name, members in pairs(ended) do
+    for from = 1, #members, CHUNK do
+      call('ZADD', P .. 'over:' .. name,
+        unpack(members, from, math.min(from + CHUNK - 1, #members)))
+    end
   end
-  for queue, difference in pairs(counts) do
-    if difference ~= 0 then
-      if call('HINCRBY', P .. 'waiting', queue, difference) == 0 then
-        call('HDEL', P .. 'waiting', queue)
+  for name, of in pairs(counts) do
+    for queue, difference in pairs(of) do
+      if difference ~= 0 and call('HINCRBY', P .. name, queue, difference) == 0 then
+        call('HDEL', P .. name, queue)
       end
     end
   end
@@ -211,16 +229,40 @@ local function line_up_again(id, r)
   end
 end
 
--- Transitions
+-- Whose unique key it is, if that job is not over. A record that is gone holds no key.
+local function holder_of(key)
+  local holder = call('HGET', P .. 'unique', key)
+  local r = holder and read(load(holder))
+  return r and r.status <= RUNNING and r.key == key and holder, r
+end
 
+local function free_key(id, r)
+  if r.key ~= '' and call('HGET', P .. 'unique', r.key) == id then
+    call('HDEL', P .. 'unique', r.key)
+  end
+end
+
+-- Store a new job: nothing, or of the job that is there its id, status, time, and why.
 local function insert(id, sent, number)
   local record = struct.pack('<dd', number, number) .. sent
-  if not call('SET', P .. 'j:' .. id, record, 'NX') then
-    return
+  local _, status, due, q, flags, priority, _, _, _, _, _, _, _, _, _, _, _, _, _,
+    a, w, s, k, _, _, _, _, _, _, at = struct.unpack(SENT, sent)
+  local queue = string.sub(sent, at, at + q - 1)
+  local key = string.sub(sent, at + q + a + w + s, at + q + a + w + s + k - 1)
+  if key ~= '' then
+    local holder, other = holder_of(key)
+    if holder and holder ~= id then
+      return { holder, other.status, other.due, 'unique' }
+    end
   end
-  local status, due, length, flags, priority = struct.unpack(SENT, sent)
-  local queue = string.sub(record, TAIL, TAIL + length - 1)
-  count(queue, 1)
+  if not call('SET', P .. 'j:' .. id, record, 'NX') then
+    local known = read(load(id)) or { status = QUEUED, due = NONE }
+    return { id, known.status, known.due, 'id' }
+  end
+  if key ~= '' then
+    call('HSET', P .. 'unique', key, id)
+  end
+  count(status, queue, 1)
   if status == SCHEDULED then
     schedule(id, { seq = number, due = due, queue = queue, flags = flags })
   else
@@ -228,29 +270,14 @@ local function insert(id, sent, number)
   end
 end
 
-local function finish(id, r, status, now, result_ttl, failed_ttl)
-  local class = status == FAILED and 'failed' or 'result'
-  local ttl = status == FAILED and failed_ttl or result_ttl
-  if has(r.flags, ALONE) then
-    r.flags = r.flags - ALONE
-  end
-  ttl = math.min(ttl, END_OF_TIME)
-  r.status, r.finished, r.updated, r.expires = status, now, now, math.min(now + ttl, END_OF_TIME)
-  r.due, r.reason, r.released, r.releases = NONE, '', NONE, 0
-  r.version = r.version + 1
-  if has(r.flags, LOGS) then
-    call('PEXPIRE', P .. 'log:' .. id, ttl + SLACK)
-  end
-  local ids = ended[class] or {}
-  ended[class] = ids
-  ids[#ids + 1] = id
-  return save(id, r, ttl)
-end
-
 local function remove(id, r)
   call('UNLINK', P .. 'j:' .. id)
+  free_key(id, r)
   if has(r.flags, LOGS) then
     call('UNLINK', P .. 'log:' .. id)
+  end
+  if NAMES[r.status] then
+    call('ZREM', P .. 'over:' .. NAMES[r.status], id)
   end
 end
 

@@ -12,7 +12,7 @@ for i = 3, #ARGV, 2 do
   local known = call('HGET', P .. 'leases', worker)
   if known and (word == '' or word == known) then
     call('HDEL', P .. 'leases', worker)
-    call('HDEL', P .. 'holders', worker)
+    call('HDEL', P .. 'infos', worker)
     call('UNLINK', P .. 'call:' .. worker)
     if call('EXISTS', P .. 'own:' .. worker) == 1 then
       call('RENAME', P .. 'own:' .. worker, P .. 'lost:' .. lost)

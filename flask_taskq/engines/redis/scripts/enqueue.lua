@@ -1,9 +1,15 @@
--- Store jobs whose ids are new.
+-- Store jobs whose ids are new, and whose keys nobody holds.
 -- id and record of each
+-- Returns of each that is not stored its position, and as insert() says what is there.
 
 local number = call('INCRBY', P .. 'seq', #ARGV / 2) - #ARGV / 2
+local known = {}
 for i = 1, #ARGV, 2 do
   number = number + 1
-  insert(ARGV[i], ARGV[i + 1], number)
+  local other = insert(ARGV[i], ARGV[i + 1], number)
+  if other then
+    known[#known + 1] = { (i - 1) / 2, unpack(other) }
+  end
 end
 flush()
+return known

@@ -1,7 +1,7 @@
--- Note which processes keep the lease of a worker that is registered.
--- worker, host and processes
+-- Note what a worker that is registered says of itself.
+-- worker; its host, a new line, and all that it says
 
 begin()
 if call('HEXISTS', P .. 'leases', ARGV[1]) == 1 then
-  call('HSET', P .. 'holders', ARGV[1], ARGV[2])
+  call('HSET', P .. 'infos', ARGV[1], ARGV[2])
 end

@@ -4,25 +4,24 @@
 local now = tonumber(ARGV[1])
 begin()
 local removed = 0
-for _, class in ipairs({ 'result', 'failed' }) do
-  local list = P .. 'over:' .. class
-  local ids = removed < BOUND and call('LRANGE', list, 0, BOUND - removed - 1) or {}
-  local passed = 0
+for _, name in pairs(NAMES) do
+  local key = P .. 'over:' .. name
+  local ids = removed < BOUND and call('ZRANGE', key, 0, BOUND - removed - 1) or {}
+  local gone = {}
   for _, id in ipairs(ids) do
     local r = read(load(id))
-    if r then
-      if r.expires == NONE then
-        removed = removed - 1 -- not this job any more
-      elseif r.expires > now then
-        break
-      else
-        remove(id, r)
-      end
+    if r and r.expires > now then
+      break
     end
-    removed, passed = removed + 1, passed + 1
+    if r then
+      remove(id, r)
+    else
+      gone[#gone + 1] = id -- the server has removed it
+    end
+    removed = removed + 1
   end
-  if passed > 0 then
-    call('LTRIM', list, passed, -1)
+  if #gone > 0 then
+    call('ZREM', key, unpack(gone))
   end
 end
 return removed

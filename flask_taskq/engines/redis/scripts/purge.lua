@@ -47,7 +47,7 @@ for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
     call('LTRIM', P .. 'ready:' .. key, passed, -1)
   end
 end
-count(queue, -removed)
+count(QUEUED, queue, -removed)
 forget_empty(queue)
 flush()
 return { removed, left }

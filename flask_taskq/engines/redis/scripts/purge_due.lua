@@ -17,6 +17,6 @@ for i = 1, #scanned[2], 2 do
     removed = removed + 1
   end
 end
-count(queue, -removed)
+count(SCHEDULED, queue, -removed)
 flush()
 return { removed, scanned[1] }

@@ -1,0 +1,16 @@
+-- The registered workers, each followed by what it says of itself.
+-- host with what ends it, nothing for all
+
+local found = {}
+local all = call('HGETALL', P .. 'infos')
+for i = 1, #all, 2 do
+  if string.sub(all[i + 1], 1, #ARGV[1]) == ARGV[1] then
+    if call('HEXISTS', P .. 'leases', all[i]) == 1 then
+      found[#found + 1] = all[i]
+      found[#found + 1] = string.match(all[i + 1], '\n(.*)$') or ''
+    else
+      call('HDEL', P .. 'infos', all[i])
+    end
+  end
+end
+return found
