@@ -24,8 +24,16 @@ from typing import Self
 
 from redis import Redis
 
-from flask_taskq.engines.sqlite.statements import Statements
+from flask_taskq.engines.sql import schema
+from flask_taskq.engines.sql.changes import Changes
+from flask_taskq.engines.sql.changes import to_values
+from flask_taskq.engines.sql.rows import to_rows
+from flask_taskq.engines.sql.schema import Tables
+from flask_taskq.engines.sql.statements import Statements
+from flask_taskq.jobs import lifecycle
+from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.jobs.message import generate_id
+from flask_taskq.jobs.transitions import SUCCEED
 
 #: How many jobs the floor claims and settles in one step: as many as a busy worker.
 BATCH: Final = 256
@@ -154,7 +162,9 @@ class BareSQLite(Bare):
 
     def __init__(self, path: Path, message: bytes) -> None:
         self._message = message
-        self._statements = Statements("bare")
+        tables = Tables.of("bare")
+        self._statements = Statements(tables)
+        self._succeed = Changes(tables).fenced[SUCCEED]
         self._bell = str(path.with_suffix(".bell"))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         is_new = not path.exists()
@@ -164,20 +174,29 @@ class BareSQLite(Bare):
         self._connection.execute("PRAGMA journal_mode = wal")
         self._connection.execute("PRAGMA synchronous = full")
         if is_new:
-            for statement in self._statements.schema:
+            for statement in schema.create(tables):
                 self._connection.execute(statement)
 
     def send(self, count: int) -> None:
         for _ in range(count):
-            row = self._row()
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(self._statements.insert, row)
-            self._connection.execute("COMMIT")
+            self.send_many(1)
 
     def send_many(self, count: int) -> None:
-        rows = [self._row() for _ in range(count)]
+        envelopes = [
+            Envelope(
+                id=generate_id(),
+                queue="default",
+                actor="noop",
+                priority=0,
+                message=self._message,
+            )
+            for _ in range(count)
+        ]
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(self._statements.insert, rows)
+        last = self._connection.execute(self._statements.last_place).fetchone()[0]
+        rows = [to_rows(one, last + 1 + n, 1) for n, one in enumerate(envelopes)]
+        self._connection.executemany(self._statements.insert_job, [job for job, _ in rows])
+        self._connection.executemany(self._statements.insert_live, [live for _, live in rows])
         self._connection.execute("COMMIT")
 
     def drain(self) -> None:
@@ -207,19 +226,21 @@ class BareSQLite(Bare):
         self._connection.close()
         self._socket.close()
 
-    def _row(self) -> tuple[object, ...]:
-        return (generate_id(), "default", "noop", 0, "queued", None, 4, 1, 1, self._message)
-
-    def _claim(self, held: list[tuple[object, ...]], limit: int) -> list[tuple[object, ...]]:
-        """Settle what is held and claim more; values to settle the new ones by."""
+    def _claim(self, held: list[int], limit: int) -> list[int]:
+        """Settle what is held and claim more; the numbers of the new ones."""
+        statements, (first, second, _) = self._statements, self._succeed
+        assert second is not None
+        guards = [(seq, "bare", 1) for seq in held]
+        given = {"now": 1, "expires_at": 2, "result": b"null", "started_at": 1}
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(self._statements.succeed, held)
-        rows = self._connection.execute(
-            self._statements.claim, ("bare", 1, 1, "default", 0, limit)
-        ).fetchall()
+        self._connection.executemany(first.text, [first.values(given, one) for one in guards])
+        self._connection.executemany(second, guards)
+        claim = to_values(lifecycle.claim("bare", 1), 1, 0)
+        values = statements.claim.values(claim, ("default", "ordinary", limit))
+        claimed = [row[0] for row in self._connection.execute(statements.claim_next, values)]
+        self._connection.execute(statements.claimed_jobs, (json.dumps(claimed),)).fetchall()
         self._connection.execute("COMMIT")
-        # Of a claimed row: priority, place, seq, id, and others.
-        return [(b"null", 1, 1, 1, 2, row[2], row[3], "bare", 1) for row in rows]
+        return claimed
 
 
 # --- Redis ---

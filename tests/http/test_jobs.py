@@ -777,7 +777,10 @@ def test_a_damaged_record_is_a_500_that_says_so(taskq, tmp_path, caplog):
     with app.app_context():
         good, bad = (taskq.broker.get_actor("add").send(1, 2) for _ in range(2))
     with sqlite3.connect(tmp_path / "jobs.sqlite3") as connection:
-        connection.execute("UPDATE taskq_job SET status = 'asleep' WHERE id = ?", (bad.id,))
+        find = "(SELECT seq FROM taskq_job WHERE id = ?)"
+        connection.execute(
+            f"UPDATE taskq_live SET status = 'asleep' WHERE seq = {find}", (bad.id,)
+        )
     connection.close()
     client = app.test_client()
 

@@ -102,7 +102,7 @@ def test_jobs_that_were_fetched_arrive_though_nobody_asks_for_more(
         until = short.clock.monotonic() + 1_000
         while short.clock.monotonic() < until:
             pass
-        assert short.settle() == ([], [])
+        assert short.settle() == ([], [], [])
     short.engine.workers.register("w1")
 
     outcomes, [again], _ = short.settle(done(delivery))

@@ -15,6 +15,7 @@ from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from flask_taskq.errors import LeaseLost
 from flask_taskq.errors import Retry
+from flask_taskq.jobs.record import Lane
 from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.apps import declare
@@ -114,7 +115,7 @@ def test_a_lease_is_as_long_on_each_machine(
     assert short.clock.monotonic() - before >= 1_000 - error
     assert wrong.status(delivery.id) is Status.QUEUED
     with pytest.raises(LeaseLost):
-        short._consumers["w1", ("default",), False].fetch(1, 0)
+        short._consumers["w1", ("default",), Lane.ORDINARY].fetch(1, 0)
 
 
 def test_a_machine_whose_clock_is_set_goes_on_as_before(server: RedisServer, new_bench) -> None:

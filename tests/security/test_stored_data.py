@@ -126,7 +126,8 @@ def test_damaged_notes_of_a_run_do_not_keep_an_outcome_from_being_stored(tmp_pat
     bench = Bench(make_engine(settings, Clock()))
     delivery = bench.running()
     with sqlite3.connect(tmp_path / "taskq.sqlite3") as connection:
-        connection.execute("UPDATE taskq_job SET progress = ?, logs = ?", (data, data))
+        connection.execute("UPDATE taskq_live SET progress = ?", (data,))
+        connection.execute("UPDATE taskq_job SET logs = ?", (data,))
     connection.close()
     record = bench.record(delivery.id)
     assert (record.progress, record.logs) == (None, ())

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask
@@ -86,7 +87,11 @@ class Line:
         consumer = self.engine.consumer(queues, self.worker)
         [delivery] = consumer.fetch(1, 0)
         settlement = self.runner.run(delivery)
-        assert None not in consumer.settle_if_held([settlement]).outcomes
+        outcomes = consumer.settle_if_held([settlement]).outcomes
+        assert None not in outcomes
+        if settlement.line is not None:
+            with suppress(BaseException):
+                settlement.line.log(outcomes[0])
         return settlement
 
     def run(self, job: Job[Any]) -> JobRecord:

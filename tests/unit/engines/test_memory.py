@@ -90,27 +90,3 @@ def test_a_wait_for_a_job_ends_on_the_clock_that_it_was_given(clock: ManualClock
     told.advance(3_600_000)
 
     assert waiting.result(20) == bench.record(job_id)
-
-
-def test_a_consumer_for_one_job_leaves_all_others(clock: ManualClock) -> None:
-    """Whoever runs a job himself runs that one, though others come first."""
-    bench = Bench(make(clock))
-    bench.send(priority=-9)
-    job_id = bench.send()
-    bench.engine.workers.register("w1")
-    consumer = bench.engine.consumer([], "w1", only=job_id)
-
-    assert [delivery.id for delivery in consumer.fetch(9, 0)] == [job_id]
-    assert consumer.fetch(9, 0) == []
-
-
-def test_a_consumer_for_one_job_waits_until_it_is_due(clock: ManualClock) -> None:
-    """As every other one."""
-    bench = Bench(make(clock))
-    job_id = bench.send(delay=1_000)
-    bench.engine.workers.register("w1")
-    consumer = bench.engine.consumer([], "w1", only=job_id)
-
-    assert consumer.fetch(1, 0) == []
-    clock.advance(1_000)
-    assert [delivery.id for delivery in consumer.fetch(1, 0)] == [job_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,21 +23,30 @@ from tests.support.bench import failed
 
 #: Assignments of an UPDATE.
 DAMAGES = [
-    "message = 17",
-    "message = 'text'",
-    "message = x'ff00'",
-    "priority = 'first'",
-    "created_at = 'today'",
-    "crashes = 'many', suspects = 'many'",
-    "attempts = x'ff00'",
-    "progress = 17",
-    "logs = x'ff00'",
-    "error = x'ff00'",
-    "error = 17",
-    "queue = x'ff'",
-    "actor = x'ff'",
-    "max_attempts = 'three'",
+    "job SET message = 17",
+    "job SET message = 'text'",
+    "job SET message = x'ff00'",
+    "job SET priority = 'first'",
+    "live SET priority = 'first'",
+    "job SET created_at = 'today'",
+    "live SET crashes = 'many', suspects = 'many'",
+    "job SET attempts = x'ff00'",
+    "live SET progress = 17",
+    "job SET logs = x'ff00'",
+    "job SET error = x'ff00'",
+    "job SET error = 17",
+    "job SET queue = x'ff'",
+    "job SET actor = x'ff'",
+    "job SET max_attempts = 'three'",
 ]
+
+
+def spoil(path: Path, change: str, job_id: str) -> None:
+    """Change a row of a job behind the engine's back."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        find = "seq = (SELECT seq FROM taskq_job WHERE id = ?)"
+        done = connection.execute(f"UPDATE taskq_{change} WHERE {find}", (job_id,))
+        assert done.rowcount == 1
 
 
 @pytest.fixture
@@ -57,10 +67,7 @@ def damage(request: pytest.FixtureRequest, path: Path) -> Callable[[str], None]:
     """Damages the row of a job."""
 
     def damage(job_id: str) -> None:
-        with sqlite3.connect(path) as connection:
-            statement = f"UPDATE taskq_job SET {request.param} WHERE id = ?"
-            assert connection.execute(statement, (job_id,)).rowcount == 1
-        connection.close()
+        spoil(path, request.param, job_id)
 
     return damage
 
@@ -116,13 +123,13 @@ def test_a_damaged_row_keeps_no_isolated_job_waiting(
     assert ids[1] in bench.claim_all("solo", lane=Lane.ALONE)
 
 
-@pytest.mark.parametrize("change", [*DAMAGES, "status = 'asleep'", "version = 'x'"])
+@pytest.mark.parametrize(
+    "change", [*DAMAGES, "live SET status = 'asleep'", "live SET version = 'x'"]
+)
 def test_a_damaged_row_is_told_of_by_name(bench: Bench, path: Path, change: str) -> None:
     """Whoever asks for it gets an error of this package, or as much as can be read."""
     job_id = bench.send()
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"UPDATE taskq_job SET {change}")
-    connection.close()
+    spoil(path, change, job_id)
 
     for ask in (bench.engine.jobs.get, bench.engine.jobs.cancel):
         try:

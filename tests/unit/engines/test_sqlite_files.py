@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ import pytest
 
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
+from flask_taskq.engines.sql import schema
+from flask_taskq.engines.sql.schema import note
+from flask_taskq.engines.sql.schema import SCHEMA_VERSION
 from flask_taskq.engines.sqlite import files
 from flask_taskq.engines.sqlite import SQLiteEngine
+from flask_taskq.engines.sqlite.tables import find_tables
 from flask_taskq.errors import ConfigurationError
 from flask_taskq.errors import ConnectionFailed
 from tests.support.bench import Bench
+from tests.support.bench import done
 
 MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -217,19 +223,72 @@ def test_a_path_to_a_folder_is_refused(tmp_path: Path) -> None:
         engine.connect()
 
 
-def test_a_schema_from_a_newer_release_is_refused(tmp_path: Path) -> None:
-    """Rather than half understood."""
-    path = tmp_path / "jobs"
+def made_by(path: Path, **versions: int) -> None:
+    """Let a file have been made by a release of these versions of the tables."""
     with new_engine(path) as engine:
         engine.connect()
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE taskq_meta SET value = 99 WHERE name = 'schema'")
-    connection.commit()
-    connection.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for name, value in versions.items():
+            statement = "UPDATE taskq_meta SET value = ? WHERE name = ?"
+            assert connection.execute(statement, (value, name)).rowcount == 1
 
-    with new_engine(path) as engine:
-        with pytest.raises(ConfigurationError, match="schema version 99"):
+
+def test_a_schema_that_this_release_cannot_work_with_is_refused(tmp_path: Path) -> None:
+    """Rather than half understood. The text says what to do."""
+    made_by(tmp_path / "jobs", schema=99, oldest=98)
+
+    with new_engine(tmp_path / "jobs") as engine:
+        with pytest.raises(ConfigurationError, match="version 99, .* from version 98 .* newer"):
             engine.connect()
+
+
+def test_a_newer_schema_that_older_releases_may_use_is_used(tmp_path: Path) -> None:
+    """It has more than this one needs, and stays as it is."""
+    path = tmp_path / "jobs"
+    made_by(path, schema=99, oldest=SCHEMA_VERSION)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ALTER TABLE taskq_job ADD COLUMN colour TEXT")
+
+    bench = Bench(new_engine(path))
+    bench.settle(done(bench.running()))
+    bench.close()
+
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT value FROM taskq_meta WHERE name = 'schema'"
+        assert connection.execute(query).fetchone() == (99,)
+
+
+def test_a_file_from_before_the_first_release_is_refused(tmp_path: Path) -> None:
+    """Nothing in it is read, or changed; the text says what to do."""
+    made_by(tmp_path / "jobs", schema=1)
+
+    with new_engine(tmp_path / "jobs") as engine:
+        with pytest.raises(ConfigurationError, match="before its first release"):
+            engine.connect()
+
+
+def test_an_older_schema_is_brought_to_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step by step, in one transaction; jobs that are in it are kept."""
+    path = tmp_path / "jobs"
+    bench = Bench(new_engine(path))
+    job_id = bench.send()
+    bench.close()
+    newer = SCHEMA_VERSION + 1
+    tables = find_tables("taskq")
+    steps = ("ALTER TABLE {job} ADD COLUMN colour TEXT", note(tables, newer, SCHEMA_VERSION))
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", newer)
+    monkeypatch.setitem(schema.MIGRATIONS, SCHEMA_VERSION, steps)
+
+    bench = Bench(new_engine(path))
+    assert bench.claim().id == job_id
+    bench.close()
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT colour FROM taskq_job").fetchall() == [(None,)]
+        versions = dict(connection.execute("SELECT name, value FROM taskq_meta"))
+    assert (versions["schema"], versions["oldest"]) == (newer, SCHEMA_VERSION)
 
 
 @pytest.mark.parametrize(

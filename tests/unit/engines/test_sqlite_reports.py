@@ -81,13 +81,19 @@ def test_an_outcome_that_brings_nothing_takes_no_more_statements(bench: Bench) -
     connection.set_trace_callback(seen.append)
 
     consumer.settle_if_held([done(first)])
-    assert [statement.split()[0] for statement in seen] == ["BEGIN", "UPDATE", "COMMIT"]
+    assert [statement.split()[0] for statement in seen] == [
+        "BEGIN",
+        "INSERT",
+        "DELETE",
+        "COMMIT",
+    ]
 
     seen.clear()
     consumer.settle_if_held([done(second, progress=HALF)])
     assert [statement.split()[0] for statement in seen] == [
         "BEGIN",
         "UPDATE",
-        "UPDATE",
+        "INSERT",
+        "DELETE",
         "COMMIT",
     ]

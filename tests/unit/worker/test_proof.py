@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from flask_taskq.engines.listing import WorkerInfo
-from flask_taskq.worker.proof import find_holder
+from flask_taskq.worker.proof import describe_worker
 from flask_taskq.worker.proof import find_host
 from flask_taskq.worker.proof import is_dead
 from tests.support.namespaces import in_another_namespace
@@ -22,16 +22,16 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="
 
 TELL = """
 import sys, msgspec
-from flask_taskq.worker.proof import find_holder
-holder = find_holder(has_supervisor=sys.argv[1] == "True")
-print(msgspec.json.encode(holder).decode(), flush=True)
+from flask_taskq.worker.proof import describe_worker
+info = describe_worker(has_supervisor=sys.argv[1] == "True")
+print(msgspec.json.encode(info).decode(), flush=True)
 sys.stdin.read()
 """
 
 
 def start(
     *prefix: str, has_supervisor: bool = False
-) -> tuple[subprocess.Popen[str], WorkerInfo | None]:
+) -> tuple[subprocess.Popen[str], WorkerInfo]:
     """A process that lives until its input ends, and what it takes itself for."""
     process = subprocess.Popen(
         [*prefix, sys.executable, "-c", TELL, str(has_supervisor)],
@@ -41,15 +41,15 @@ def start(
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    return process, msgspec.json.decode(line, type=WorkerInfo | None)
+    return process, msgspec.json.decode(line, type=WorkerInfo)
 
 
 @pytest.fixture
 def other() -> Iterator[tuple[subprocess.Popen[str], WorkerInfo]]:
     """Another process, below this one."""
-    process, holder = start()
-    assert holder is not None
-    yield process, holder
+    process, info = start()
+    assert info.processes
+    yield process, info
     process.kill()
     process.communicate()
 
@@ -58,8 +58,8 @@ def test_a_process_that_runs_is_not_dead(
     other: tuple[subprocess.Popen[str], WorkerInfo],
 ) -> None:
     """Nor is this one."""
-    mine = find_holder(has_supervisor=False)
-    assert mine is not None
+    mine = describe_worker(has_supervisor=False)
+    assert mine.processes
     assert not is_dead(mine)
     assert other[1].host == mine.host
     assert not is_dead(other[1])
@@ -69,22 +69,22 @@ def test_a_process_that_is_stopped_is_not_dead(
     other: tuple[subprocess.Popen[str], WorkerInfo],
 ) -> None:
     """It may go on, and its jobs with it."""
-    process, holder = other
+    process, info = other
     process.send_signal(signal.SIGSTOP)
     os.waitpid(process.pid, os.WUNTRACED)
-    assert not is_dead(holder)
+    assert not is_dead(info)
 
 
 def test_a_process_that_was_killed_is_dead(
     other: tuple[subprocess.Popen[str], WorkerInfo],
 ) -> None:
     """Before its parent has waited for it, and afterwards."""
-    process, holder = other
+    process, info = other
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert is_dead(holder)
+    assert is_dead(info)
     process.wait()
-    assert is_dead(holder)
+    assert is_dead(info)
 
 
 def test_another_process_with_its_id_does_not_keep_it_alive(
@@ -97,12 +97,12 @@ def test_another_process_with_its_id_does_not_keep_it_alive(
 
 def test_a_worker_is_not_dead_while_its_supervisor_lives() -> None:
     """Who knows what its process was running, and hands that back itself."""
-    process, holder = start(has_supervisor=True)
-    assert holder is not None
-    assert [pid for pid, _ in holder.processes] == [process.pid, os.getpid()]
+    process, info = start(has_supervisor=True)
+    assert info.processes
+    assert [pid for pid, _ in info.processes] == [process.pid, os.getpid()]
     process.kill()
     process.communicate()
-    assert not is_dead(holder)
+    assert not is_dead(info)
 
 
 def test_a_process_that_is_only_hidden_is_not_dead(
@@ -126,15 +126,15 @@ def test_a_process_that_is_only_hidden_is_not_dead(
 
 def test_processes_of_another_namespace_are_of_another_host() -> None:
     """Their ids mean other processes there."""
-    process, holder = start(*in_another_namespace())
+    process, info = start(*in_another_namespace())
     process.communicate()
-    assert holder is not None
-    assert holder.host != find_host()
+    assert info.processes
+    assert info.host != find_host()
 
 
 def test_nothing_is_known_where_proc_is_that_of_another_namespace() -> None:
     """What it says of an id, it says of another process."""
     prefix = [word for word in in_another_namespace() if word != "--mount-proc"]
-    process, holder = start(*prefix)
+    process, info = start(*prefix)
     process.communicate()
-    assert holder is None
+    assert (info.host, info.processes) == ("", ())

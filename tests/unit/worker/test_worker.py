@@ -810,7 +810,7 @@ def test_a_job_can_send_another_from_a_thread_that_is_not_its_own(start, broker,
 
     def noting(envelopes):
         threads.append(threading.get_ident())
-        store(envelopes)
+        return store(envelopes)
 
     broker.engine.enqueue = noting
 
