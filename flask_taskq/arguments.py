@@ -65,6 +65,10 @@ class Arguments:
         least = 0 if self._outer else len(self._required)
         self._counts = range(least, len(self.names) + 1) if by_position else range(0)
 
+    def takes(self, name: str) -> bool:
+        """Whether an argument can be given by this name."""
+        return bool(name in self._keywords or name in self.names or self._extra_names)
+
     # At send
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -9,12 +9,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from collections.abc import Set
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from typing import cast
 from typing import Final
+from typing import NamedTuple
 from typing import TypeVar
 
 import msgspec
@@ -43,6 +45,7 @@ from .jobs.encoding import decode_value
 from .jobs.encoding import encode_message
 from .jobs.encoding import JOB_ID
 from .jobs.encoding import to_json_types
+from .jobs.flow import make_unique_key
 from .jobs.lifecycle import begin
 from .jobs.message import check_message
 from .jobs.message import Message
@@ -64,6 +67,21 @@ _MESSAGE_OPTIONS: Final = frozenset({"delay", "eta", "priority", UNCHECKED})
 #: How long one call of the engine waits for a job, in milliseconds, where others wait for the
 #: thread that makes it.
 _SLICE: Final = 1_000
+
+#: For how long what is known of queues is taken for true, in milliseconds.
+_SERVING_TIME: Final = 1_000
+
+
+class _Serving(NamedTuple):
+    """What holds for queues.
+
+    :param at: when it was asked for, in milliseconds of the monotonic clock.
+    :param served: the queues that workers serve; None if that is not known.
+    """
+
+    at: float
+    paused: set[str]
+    served: set[str] | None
 
 
 def _describe_to_nobody(record: JobRecord) -> dict[str, Any]:
@@ -118,6 +136,7 @@ class Broker:
         self.run_awaited: Callable[[str, int | None], None] | None = None
         #: How clients see a record. An app puts here what knows of its routes.
         self.describe: Callable[[JobRecord], dict[str, Any]] = _describe_to_nobody
+        self._serving: _Serving | None = None
         #: One for each coroutine that waits for a job.
         self.awaiting: set[object] = set()
         for one in middleware:
@@ -253,6 +272,7 @@ class Broker:
         """
         check_name_is_free(actor, self.actors)
         self._check_options(f"actor {actor.actor_name!r}", actor.options, self.actor_options)
+        _check_unique(actor, actor.options.get("unique"))
         self.emit_before("declare_actor", actor)
         self.declare_queue(actor.queue_name)
         self.actors[actor.actor_name] = actor
@@ -464,6 +484,7 @@ class Broker:
             delay=wait if eta is None else None,
             due_at=eta,
             max_attempts=self._max_attempts(message),
+            unique_key=self._unique_key(message, parameters),
         )
 
     def _note_queue(self, queue_name: str, actor_name: str) -> None:
@@ -509,6 +530,18 @@ class Broker:
             most += [row.get("max_retries", most[0]) for row in table.values()]
         return None if None in most else max(most) + 1
 
+    def _unique_key(self, message: Message, parameters: Sequence[str]) -> str | None:
+        if "unique" not in self.actor_options:
+            return None
+        unique = self.option(message, "unique")
+        if unique is None or unique is False:
+            return None
+        actor = self.actors.get(message.actor_name)
+        if actor is not None:
+            _check_unique(actor, unique)
+        name, args, kwargs = message.actor_name, message.args, message.kwargs
+        return make_unique_key(name, unique, parameters, args, kwargs)
+
     # Records
 
     def get_record(self, job_id: str) -> JobRecord:
@@ -553,6 +586,53 @@ class Broker:
             self.emit_after("cancel", record)
         return record
 
+    def requeue(self, job_id: str) -> JobRecord:
+        """Run a job again that failed or was cancelled, with all its attempts before it.
+
+        :return: the record afterwards. Any other job is left as it is, and so is one whose
+            ``unique`` key another job has by now.
+        :raises JobNotFound: no record has this id.
+        """
+        return _known(job_id, self.call_engine(self.engine.jobs.requeue, job_id))
+
+    def delete(self, job_id: str) -> JobRecord:
+        """Remove a job with its record.
+
+        :return: the record as it was. A job that is running is left as it is.
+        :raises JobNotFound: no record has this id.
+        """
+        return _known(job_id, self.call_engine(self.engine.jobs.delete, job_id))
+
+    def find_reason(self, record: JobRecord) -> str | None:
+        """Why a job waits, as a word for programs; None if it does not, or nobody knows.
+
+        :return: the record's own ``status_reason``, or ``paused`` for a job whose queue is
+            paused, or ``no_worker`` for one whose queue no worker serves. What holds for
+            queues is asked for once a second at most.
+        """
+        if record.status is not Status.QUEUED:
+            return record.status_reason
+        serving = self._find_serving()
+        if record.queue in serving.paused:
+            return "paused"
+        if serving.served is not None and record.queue not in serving.served:
+            return "no_worker"
+        return record.status_reason
+
+    def _find_serving(self) -> _Serving:
+        now = self.clock.monotonic()
+        if self._serving is None or now - self._serving.at >= _SERVING_TIME:
+            engine = self.engine
+            served: set[str] | None = None
+            if engine.is_shared:  # jobs in memory are run by whoever asks for them
+                infos = self.call_engine(engine.workers.all).values()
+                # One that says nothing of its queues may serve any.
+                if all(info.queues for info in infos):
+                    served = {queue for info in infos for queue in info.queues}
+            paused = self.call_engine(engine.queues.paused)
+            self._serving = _Serving(now, paused, served)
+        return self._serving
+
     def decode_result(self, actor_name: str, result: bytes) -> Any:
         """A stored result, as the annotation says if the actor is declared.
 
@@ -560,6 +640,18 @@ class Broker:
         """
         actor = self.actors.get(actor_name)
         return decode_value(result) if actor is None else actor.decode_result(result)
+
+
+def _check_unique(actor: Actor[..., Any], unique: Any) -> None:
+    """Check that the parameters exist which the option ``unique`` names."""
+    if not isinstance(unique, (list, tuple)):
+        return
+    for name in unique:
+        if not actor.arguments.takes(name):
+            raise ValueError(
+                f"unique of actor {actor.actor_name!r} names {name!r}, which is none of its"
+                " parameters"
+            )
 
 
 def _find_wait(message: Message, now: int) -> tuple[int | None, int | None]:

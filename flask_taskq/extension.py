@@ -204,6 +204,7 @@ class TaskQ:
             now=broker.engine.now(),
             expose=broker.settings.expose,
             url=url,
+            reason=job.record.status_reason,
             status=202,
         )
         location = location or url

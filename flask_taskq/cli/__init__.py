@@ -17,10 +17,25 @@ from flask.cli import ScriptInfo
 from flask.cli import with_appcontext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..broker import Broker
     from ..extension import TaskQ
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS = ("text", "json")
+
+#: As ``flask_taskq.Status`` has them. Written out, to keep this module cheap to import.
+STATUSES = (
+    "scheduled",
+    "queued",
+    "blocked",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+)
 
 
 @click.group()
@@ -192,14 +207,156 @@ def job(job_id: str, wait: bool, timeout: int | None, cancel: bool, as_json: boo
     (with --wait) or could not be cancelled, 2 for wrong usage, 3 when the engine was not
     reached, 124 when the time was over, 130 after Ctrl-C, which leaves the job alone.
     """
+    from .exits import run
     from .job import handle_job
 
     if timeout is not None and not wait:
         raise click.UsageError("--timeout says how long --wait waits: it needs --wait")
-    code = handle_job(
-        _find_extension(), job_id, wait=wait, timeout=timeout, cancel=cancel, as_json=as_json
+    extension = _find_extension()
+    code = run(
+        lambda: handle_job(
+            extension, job_id, wait=wait, timeout=timeout, cancel=cancel, as_json=as_json
+        )
     )
     sys.exit(code)
+
+
+@taskq.command()
+@click.option("--json", "as_json", is_flag=True, help="Show them as JSON, for programs.")
+@with_appcontext
+def queues(as_json: bool) -> None:
+    """List the queues: what waits in each, since when, and how many workers serve it."""
+    from .operators import list_queues
+
+    _run(lambda broker: list_queues(broker, as_json=as_json))
+
+
+@taskq.command()
+@click.option(
+    "-s",
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(STATUSES),
+    help="Only jobs with this status; may be repeated.",
+)
+@click.option("-q", "--queue", default=None, metavar="NAME", help="Only jobs of this queue.")
+@click.option("-a", "--actor", default=None, metavar="NAME", help="Only jobs of this actor.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="How many at most.",
+)
+@click.option("--after", default=None, metavar="CURSOR", help="The page behind the last one.")
+@click.option("--json", "as_json", is_flag=True, help="Show them as JSON, for programs.")
+@with_appcontext
+def jobs(
+    statuses: tuple[str, ...],
+    queue: str | None,
+    actor: str | None,
+    limit: int,
+    after: str | None,
+    as_json: bool,
+) -> None:
+    """List jobs: those that run, those that wait in the order of their turns, and those that
+    are over, the newest first."""
+    from .operators import list_jobs
+
+    _run(
+        lambda broker: list_jobs(
+            broker,
+            statuses=statuses,
+            queue=queue,
+            actor=actor,
+            limit=limit,
+            cursor=after,
+            as_json=as_json,
+        )
+    )
+
+
+@taskq.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@with_appcontext
+def retry(job_ids: tuple[str, ...]) -> None:
+    """Run jobs again that failed or were cancelled, with all their attempts before them."""
+    from .operators import retry_jobs
+
+    _run(lambda broker: retry_jobs(broker, job_ids))
+
+
+@taskq.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@with_appcontext
+def delete(job_ids: tuple[str, ...]) -> None:
+    """Remove jobs that no worker runs, with their records."""
+    from .operators import delete_jobs
+
+    _run(lambda broker: delete_jobs(broker, job_ids))
+
+
+@taskq.command()
+@click.argument("queue", metavar="QUEUE")
+@with_appcontext
+def pause(queue: str) -> None:
+    """Let no worker take jobs from this queue. What runs goes on."""
+    from .operators import pause_queue
+
+    _run(lambda broker: pause_queue(broker, queue))
+
+
+@taskq.command()
+@click.argument("queue", metavar="QUEUE")
+@with_appcontext
+def resume(queue: str) -> None:
+    """Let workers take jobs from this queue again."""
+    from .operators import resume_queue
+
+    _run(lambda broker: resume_queue(broker, queue))
+
+
+@taskq.command()
+@click.argument("queue", metavar="QUEUE")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+@with_appcontext
+def purge(queue: str, is_sure: bool) -> None:
+    """Remove all jobs that wait in this queue, with their records."""
+    from .operators import purge_queue
+
+    _run(lambda broker: purge_queue(broker, queue, is_sure=is_sure))
+
+
+@taskq.command()
+@click.option("--json", "as_json", is_flag=True, help="Show them as JSON, for programs.")
+@with_appcontext
+def workers(as_json: bool) -> None:
+    """List the processes that run jobs: where, since when, and for which queues."""
+    from .operators import list_workers
+
+    _run(lambda broker: list_workers(broker, as_json=as_json))
+
+
+@taskq.command("init-db")
+@with_appcontext
+def init_db() -> None:
+    """Make the tables that jobs are stored in, or bring them to this release.
+
+    An app and its workers do this themselves when they connect. Run it before them where they
+    may not, or in a deployment that does one thing after another.
+    """
+    from .operators import prepare_storage
+
+    _run(prepare_storage)
+
+
+def _run(act: Callable[[Broker], int]) -> None:
+    """Do what a command does, and end with its exit code."""
+    from .exits import run
+
+    extension = _find_extension()
+    sys.exit(run(lambda: act(extension.broker)))
 
 
 def _find_extension() -> TaskQ:

@@ -13,9 +13,6 @@ from flask import current_app
 
 from ..broker import Broker
 from ..config import Exposable
-from ..errors import BrokerError
-from ..errors import ConfigurationError
-from ..errors import DecodeError
 from ..errors import JobNotFound
 from ..extension import TaskQ
 from ..http import job_resource
@@ -24,19 +21,16 @@ from ..imports import import_actors
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
 from .bar import make_bar
+from .exits import fail
+from .exits import FAILURE
+from .exits import INTERRUPTED
+from .exits import SUCCESS
+from .exits import TIMEOUT
 from .listing import list_job
 from .waiting import explain_wait
 
 #: How often the bar is drawn while a job runs, in milliseconds.
 _LOOK: Final = 500
-
-# Exit codes. Click's own is 2, for wrong usage.
-SUCCESS: Final = 0
-FAILURE: Final = 1  #: there is no such job, or it did not end as was asked
-REFUSED: Final = 2  #: the configuration is wrong
-UNREACHABLE: Final = 3  #: the engine's, as that of the worker
-TIMEOUT: Final = 124  #: as that of timeout(1)
-INTERRUPTED: Final = 130  #: as that of a shell
 
 
 def handle_job(
@@ -62,30 +56,19 @@ def handle_job(
             record = _wait(broker, record, timeout)
         shown = _encode(record) if as_json else _list(taskq, record)
     except JobNotFound as error:
-        return _fail(_unknown(broker, error), FAILURE)
-    except DecodeError as error:
-        return _fail(str(error), FAILURE)
-    except ConfigurationError as error:
-        return _fail(str(error), REFUSED)
-    except BrokerError as error:
-        return _fail(str(error), UNREACHABLE)
+        return fail(_unknown(broker, error), FAILURE)
     except KeyboardInterrupt:
         click.echo(f"No longer waiting; job {job_id} goes on.", err=True)
         return INTERRUPTED
     click.echo(shown)
     if cancel and not can_cancel:
-        return _fail(f"job {job_id} is {record.status} already", FAILURE)
+        return fail(f"job {job_id} is {record.status} already", FAILURE)
     if not wait:
         return SUCCESS
     if not record.status.is_final:
-        return _fail(f"job {job_id} has not ended within {timeout} ms", TIMEOUT)
+        return fail(f"job {job_id} has not ended within {timeout} ms", TIMEOUT)
     wanted = Status.CANCELLED if cancel else Status.SUCCEEDED
     return SUCCESS if record.status is wanted else FAILURE
-
-
-def _fail(text: str, exit_code: int) -> int:
-    click.echo(f"Error: {text}", err=True)
-    return exit_code
 
 
 def _unknown(broker: Broker, error: JobNotFound) -> str:

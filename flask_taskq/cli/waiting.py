@@ -23,8 +23,8 @@ _REASONS: Final = {
 def explain_wait(broker: Broker, record: JobRecord) -> str:
     """Lines that say what a job waits for; empty if it does not wait.
 
-    Which queues a worker serves is stored nowhere. What can be said is whether any worker is
-    alive, and whether this app's workers serve the job's queue by default.
+    That is what its record says, whether its queue is paused, and whether any worker that is
+    alive serves it; and whether this app's workers do by default.
     """
     if record.status not in (Status.QUEUED, Status.SCHEDULED):
         return ""
@@ -43,9 +43,13 @@ def _explain(broker: Broker, record: JobRecord, now: int) -> Iterator[str]:
         yield f"is not to run before {show_time(record.scheduled_for)}"
     elif reason is None:
         yield f"for a worker that serves the queue {record.queue!r}"
-    alive = broker.engine.workers.count()
-    if not alive:
+    if record.queue in broker.engine.queues.paused():
+        yield f"the queue {record.queue!r} is paused: flask taskq resume {record.queue}"
+    infos = broker.engine.workers.all().values()
+    if not infos:
         yield "no worker is alive"
+    elif all(info.queues and record.queue not in info.queues for info in infos):
+        yield f"none of the {len(infos)} workers that are alive serves the queue"
     if record.queue not in (queues := broker.get_declared_queues()):
         near = difflib.get_close_matches(record.queue, queues, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -54,6 +54,7 @@ def make_jobs_blueprint(resolve: Callable[[], Broker]) -> Blueprint:
             expose=broker.settings.expose,
             url=job_url(record.id),
             status=status,
+            reason=broker.find_reason(record),
         )
 
     def find(job_id: str) -> JobRecord:

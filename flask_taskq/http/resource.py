@@ -69,6 +69,7 @@ def job_response(
     now: int,
     expose: Collection[str],
     url: str | None,
+    reason: str | None,
     status: int = 200,
 ) -> Response:
     """The answer that shows a job.
@@ -76,13 +77,21 @@ def job_response(
     :param now: milliseconds since the epoch.
     :param expose: which of the optional members are let out.
     :param url: where the job is shown.
+    :param reason: why the job waits.
     :param status: the HTTP status.
     """
+    # It may change without the record, and a client is to hear of it.
+    tag = (
+        f"v{record.version}"
+        if reason == record.status_reason
+        else f"v{record.version}-{reason}"
+    )
+    record = msgspec.structs.replace(record, status_reason=reason)
     body = msgspec.json.encode(job_resource(record, expose, url))
     response = Response(body, status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept, Authorization, Cookie"
-    response.set_etag(f"v{record.version}")
+    response.set_etag(tag)
     if not record.status.is_final:
         response.headers["Retry-After"] = str(_retry_after(record, now))
     return response

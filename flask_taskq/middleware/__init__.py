@@ -17,6 +17,7 @@ from .public_errors import PublicErrors
 from .retries import Retries
 from .shutdown_notifications import ShutdownNotifications
 from .time_limit import TimeLimit
+from .unique import Unique
 
 #: What every app has, in the order in which their ``before_`` hooks run.
 DEFAULT: Final[tuple[type[Middleware], ...]] = (
@@ -27,5 +28,6 @@ DEFAULT: Final[tuple[type[Middleware], ...]] = (
     ShutdownNotifications,
     Callbacks,
     PublicErrors,
+    Unique,
     Retries,
 )

@@ -19,8 +19,7 @@ def options_of(command):
 
 def test_every_exit_code_of_a_job_is_on_the_page():
     """And none that there is not."""
-    # Not by its name in the package, which is the command's.
-    module = importlib.import_module("flask_taskq.cli.job")
+    module = importlib.import_module("flask_taskq.cli.exits")
     names = ("SUCCESS", "FAILURE", "REFUSED", "UNREACHABLE", "TIMEOUT", "INTERRUPTED")
     [table] = re.findall(
         r"^exit code +meaning\n=+ +=+\n(.*?)^=",
