@@ -278,7 +278,10 @@ class Middleware:
         """A message was stored."""
 
     def after_cancel(self, broker: Broker, record: JobRecord) -> None:
-        """A job that no worker held was cancelled. :param record: its record afterwards."""
+        """A job was cancelled that no worker held, or that would have run again.
+
+        :param record: its record afterwards.
+        """
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """An actor is about to run. Raise :exc:`SkipMessage` to end the job unrun."""

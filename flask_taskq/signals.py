@@ -64,8 +64,8 @@ is damaged.
 job_cancelled: Final = _signals.signal("job-cancelled")
 """A job that was waiting was cancelled, or a run gave its job up: by ``Cancel``, or by an
 exception of ``discard_on``. Sent by whoever called ``cancel()``, or before the outcome of the
-run is stored. For a job that was running, and does not run again because somebody else
-cancelled it, nothing is sent.
+run is stored. For a job that would have run again, had nobody cancelled it while it ran, it is
+sent by the worker when that is stored, outside of the job's context.
 
 :param message: the :class:`~flask_taskq.Message`, of a run as for :data:`job_started`.
 """
