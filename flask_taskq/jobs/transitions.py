@@ -6,6 +6,7 @@ There are no others. An engine makes each in one atomic step, as its row says;
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 from typing import NamedTuple
 
@@ -38,7 +39,9 @@ class Effects(NamedTuple):
     takes_place: bool = False
 
 
-class Transition(NamedTuple):
+# Without an equality of its own, each is a key that costs nothing to look up.
+@dataclass(frozen=True, eq=False, slots=True)
+class Transition:
     """One row of the table.
 
     :param name: what happens.

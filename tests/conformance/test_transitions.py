@@ -266,7 +266,8 @@ UNREACHED = {Status.BLOCKED}
 
 
 def rows(name: str, source: Status | None, target: Status | None) -> list[Transition]:
-    return [row for row in TRANSITIONS if row[:3] == (name, source, target)]
+    wanted = (name, source, target)
+    return [row for row in TRANSITIONS if (row.name, row.source, row.target) == wanted]
 
 
 @pytest.mark.parametrize("delay", [None, DELAY])
@@ -303,7 +304,7 @@ def test_every_row_of_the_table_is_walked(row: Transition) -> None:
         for name, source, _, target in WAYS
     }
 
-    assert row.source is None or row[:3] in walked
+    assert row.source is None or (row.name, row.source, row.target) in walked
 
 
 def test_every_status_that_the_table_reaches_is_tried() -> None:

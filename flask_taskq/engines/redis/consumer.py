@@ -29,7 +29,6 @@ from .layout import to_arguments
 from .layout import to_attempts
 from .layout import to_delivery
 from .link import Link
-from .packing import pack_change
 from .script import CLAIM
 from .script import FETCH
 from .script import REPORT
@@ -264,7 +263,7 @@ class RedisConsumer(Consumer):
             len(worker),
             len(progress),
         )
-        body = pack_change(change, self._store.retention)
+        body = self._store.packer.pack(change)
         return b"".join((head, id_, worker, progress, body))
 
     # --- Reporting ---

@@ -18,9 +18,11 @@ from .layout import CODES
 
 _NONE: Final = -1
 
-# Each row of the table: status, what is added to the attempt, effects, how long the record is
-# kept. Then due, started, crashes, suspects; the lengths of reason, result, error, attempts.
-_CHANGE: Final = struct.Struct("<BbIdBbIdddHHHIII")
+# Status, what is added to the attempt, effects, how long the record is kept: of the row of the
+# table, and of the one in its place if cancelling was asked for.
+_ROWS: Final = struct.Struct("<BbIdBbId")
+# Due, started, crashes, suspects; the lengths of reason, result, error, attempts.
+_VALUES: Final = struct.Struct("<ddHHHIII")
 
 #: What an effect on a field is called in the script. Those that are not here go with others:
 #: each row that has them is a requeue.
@@ -79,30 +81,45 @@ def _find_effects(row: Transition) -> int:
 _EFFECTS: Final = {row: _find_effects(row) for row in TRANSITIONS}
 
 
-def pack_change(change: Change, retention: Retention) -> bytes:
-    """A change, with the row that holds in its place if cancelling was asked for."""
-    reason = (change.status_reason or "").encode()
-    result = change.result or b""
-    error = b"" if change.error is None else msgspec.json.encode(change.error)
-    attempts = msgspec.json.encode(change.attempts) if change.attempts else b""
-    due = change.scheduled_for
-    started = change.started_at
-    head = _CHANGE.pack(
-        *_pack_row(change.transition, retention),
-        *((0, 0, 0, 0) if change.otherwise is None else _pack_row(change.otherwise, retention)),
-        _NONE if due is None else min(max(0, due), END_OF_TIME),
-        _NONE if started is None else started,
-        change.crashes,
-        change.suspects,
-        len(reason),
-        len(result),
-        len(error),
-        len(attempts),
-    )
-    return b"".join((head, reason, result, error, attempts))
+class Packer:
+    """Makes bytes of changes.
 
+    :param retention: how long records are kept.
+    """
 
-def _pack_row(row: Transition, retention: Retention) -> tuple[int, int, int, int]:
-    assert row.target is not None
-    kept = retention.expires_at(row.target, 0) if row.target.is_final else 0
-    return CODES[row.target], row.effects.attempt, _EFFECTS[row], kept
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
+        # Rows and what stands for them, which is the same each time.
+        self._rows: dict[tuple[Transition, Transition | None], bytes] = {}
+
+    def pack(self, change: Change) -> bytes:
+        """A change, with the row that holds in its place if cancelling was asked for."""
+        key = (change.transition, change.otherwise)
+        rows = self._rows.get(key)
+        if rows is None:
+            rows = self._rows[key] = self._pack_rows(*key)
+        reason = b"" if change.status_reason is None else change.status_reason.encode()
+        result = change.result or b""
+        error = b"" if change.error is None else msgspec.json.encode(change.error)
+        attempts = msgspec.json.encode(change.attempts) if change.attempts else b""
+        due, started = change.scheduled_for, change.started_at
+        values = _VALUES.pack(
+            _NONE if due is None else min(max(0, due), END_OF_TIME),
+            _NONE if started is None else started,
+            change.crashes,
+            change.suspects,
+            len(reason),
+            len(result),
+            len(error),
+            len(attempts),
+        )
+        return b"".join((rows, values, reason, result, error, attempts))
+
+    def _pack_rows(self, row: Transition, otherwise: Transition | None) -> bytes:
+        other = (0, 0, 0, 0) if otherwise is None else self._describe(otherwise)
+        return _ROWS.pack(*self._describe(row), *other)
+
+    def _describe(self, row: Transition) -> tuple[int, int, int, int]:
+        assert row.target is not None
+        kept = self._retention.expires_at(row.target, 0) if row.target.is_final else 0
+        return CODES[row.target], row.effects.attempt, _EFFECTS[row], kept

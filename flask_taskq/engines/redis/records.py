@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -31,7 +33,6 @@ from ..listing import Entry
 from ..listing import Filter
 from ..listing import find_page
 from ..listing import Key
-from ..listing import merge_newest
 from ..listing import name_queued
 from ..listing import Page
 from ..listing import Section
@@ -41,12 +42,12 @@ from .layout import has_logs
 from .layout import to_record
 from .layout import to_score
 from .layout import to_turn
-from .packing import pack_change
 from .script import CANCEL
 from .script import DELETE
 from .script import HEADS
 from .script import PRUNE
 from .script import REQUEUE
+from .script import TAILS
 from .store import Store
 
 #: How often somebody who waits for a job looks at its record, in milliseconds: at first,
@@ -84,13 +85,13 @@ class RedisJobs(Jobs):
     def cancel(self, job_id: str) -> JobRecord | None:
         if self.get(job_id) is None:
             return None
-        change = pack_change(_change_of(lifecycle.cancel, CANCEL_ROWS), self._store.retention)
+        change = self._store.packer.pack(_change_of(lifecycle.cancel, CANCEL_ROWS))
         return self._read(job_id, self._store.run(CANCEL, self._store.now(), job_id, change))
 
     def requeue(self, job_id: str) -> JobRecord | None:
         if self.get(job_id) is None:
             return None
-        change = pack_change(_change_of(lifecycle.requeue, REQUEUE_ROWS), self._store.retention)
+        change = self._store.packer.pack(_change_of(lifecycle.requeue, REQUEUE_ROWS))
         statuses = "".join(f"{CODES[status]:02}" for status in REQUEUE_ROWS)
         raw = self._store.run(REQUEUE, self._store.now(), job_id, statuses, change)
         return self._read(job_id, raw)
@@ -178,18 +179,26 @@ class RedisJobs(Jobs):
     def _read_newest(
         self, statuses: Sequence[Status], after: Key | None, limit: int
     ) -> list[Entry]:
-        lists = []
-        for status in statuses:
-            key = f"{self._store.prefix}over:{status}"
-            found: list[tuple[bytes, int]] = []
-            if after is not None:
-                same = self._range("ZREVRANGEBYSCORE", key, after[0], after[0], None)
-                found += [one for one in same if one[0].decode() < after[1]]
-            start = "+inf" if after is None else f"({after[0]}"
-            found += self._range("ZREVRANGEBYSCORE", key, start, "-inf", limit)
-            keyed = [((ended, job_id.decode()), job_id) for job_id, ended in found[:limit]]
-            lists.append(self._entries(keyed, status))
-        return merge_newest(lists, limit)
+        # The key of an entry says how far each list is read when it has been. The places in a
+        # list do not change: what leaves its head is counted.
+        places: list[int | None] = [None] * len(statuses) if after is None else [*after[:-1]]
+        arguments: list[str | int] = [limit]
+        for status, place in zip(statuses, places, strict=True):
+            arguments += (status.value, "" if place is None else place)
+        lists: list[deque[Entry]] = []
+        tails = self._store.run(TAILS, *arguments)
+        for status, (last, ids) in zip(statuses, tails, strict=True):
+            keyed: list[tuple[Key, bytes]] = [((last - n,), one) for n, one in enumerate(ids)]
+            lists.append(deque(self._entries(keyed, status)))
+        ends = [one[0][0][0] + 1 if one else 0 for one in lists]
+        entries: list[Entry] = []
+        while any(lists) and len(entries) < limit:
+            left = [n for n, one in enumerate(lists) if one]
+            n = max(left, key=lambda n: _ended(lists[n][0]))
+            (place,), record = lists[n].popleft()
+            ends[n] = place
+            entries.append(((*ends, "" if record is None else record.id), record))
+        return entries
 
     def _range(
         self, command: str, key: str, start: str | int, end: str | int, limit: int | None
@@ -240,7 +249,7 @@ class RedisJobs(Jobs):
         if status in (Status.QUEUED, Status.SCHEDULED):
             return sum(map(int, self._store.command("HVALS", f"{prefix}{status}")))
         if status.is_final:
-            return int(self._store.command("ZCARD", f"{prefix}over:{status}"))
+            return int(self._store.command("LLEN", f"{prefix}over:{status}"))
         return 0
 
     def _read(self, job_id: str, raw: bytes | None) -> JobRecord | None:
@@ -269,3 +278,8 @@ def _change_of(
     # The same, whichever of these statuses the job has.
     [change, *_] = [change for status in rows if (change := find(status)) is not None]
     return change
+
+
+def _ended(entry: Entry) -> float:
+    # One that has no record any more is passed over at once.
+    return math.inf if entry[1] is None else entry[1].finished_at or 0

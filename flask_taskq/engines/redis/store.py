@@ -20,6 +20,7 @@ from ...errors import ConnectionFailed
 from ...jobs.lifecycle import Retention
 from .link import Link
 from .options import Location
+from .packing import Packer
 from .script import Script
 from .server import Server
 from .sightings import Sightings
@@ -40,7 +41,7 @@ class Store:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self.clock = clock
-        self.retention = Retention.from_settings(settings)
+        self.packer = Packer(Retention.from_settings(settings))
         self.prefix = f"{{{settings.namespace}}}:"
         self.server = Server(Location.from_settings(settings), clock)
         #: Of each worker the word that it wrote with its last renewal.

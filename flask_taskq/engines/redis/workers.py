@@ -17,7 +17,6 @@ from ...loggers import get_logger
 from ..base import Workers
 from ..listing import WorkerInfo
 from .layout import to_counts
-from .packing import pack_change
 from .script import CONDEMN
 from .script import INFOS
 from .script import INTRODUCE
@@ -178,7 +177,7 @@ class RedisWorkers(Workers):
                 max_crashes=store.settings.max_crashes,
                 now=now,
             )
-            packed = pack_change(change, store.retention)
+            packed = store.packer.pack(change)
             arguments += (job_id, _CLAIM.pack(claim) + packed)
         failed = store.run(TAKE, now, lost, *arguments)
         return [job_id.decode() for job_id in failed]

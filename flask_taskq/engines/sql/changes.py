@@ -17,6 +17,9 @@ from .schema import Tables
 
 Values = tuple[Any, ...]
 
+#: Values for the parameters of statements, by their names.
+Given = dict[str, Any]
+
 #: The fields of a record that stand in the table ``job``.
 IN_JOB: Final = frozenset({"error", "attempts", "logs"})
 
@@ -56,9 +59,9 @@ class Statement(NamedTuple):
     text: str
     names: tuple[str, ...]
 
-    def values(self, given: dict[str, Any], guard: Values) -> Values:
+    def values(self, given: Given, guard: Values) -> Values:
         """The values for one job."""
-        return (*map(given.__getitem__, self.names), *guard)
+        return (*[given[name] for name in self.names], *guard)
 
 
 class Steps(NamedTuple):
@@ -177,23 +180,16 @@ class Changes:
         return Steps(Statement(text, tuple(names)), delete, job_statement)
 
 
-def to_values(change: Change, now: int, expires_at: int) -> dict[str, Any]:
-    """The values that statements of a change may name.
+def to_values(change: Change, now: int, expires_at: int) -> Given:
+    """The values that the statements of a change may name.
 
     :param expires_at: of the record, if the job is over.
     """
-    encode = msgspec.json.encode
-    return {
-        "now": now,
-        "expires_at": expires_at,
-        "scheduled_for": change.scheduled_for,
-        "status_reason": change.status_reason,
-        "started_at": change.started_at,
-        "worker": change.worker,
-        "result": change.result,
-        "error": None if change.error is None else encode(change.error),
-        "attempts": encode(change.attempts) if change.attempts else None,
-        "crashes": change.crashes,
-        "suspects": change.suspects,
-        "cancel_requested": change.cancel_requested,
-    }
+    given: Given = {"now": now, "expires_at": expires_at}
+    for name in change.transition.effects.sets:
+        given[name] = getattr(change, name)
+    if change.error is not None:
+        given["error"] = msgspec.json.encode(change.error)
+    if "attempts" in given:
+        given["attempts"] = msgspec.json.encode(change.attempts)
+    return given

@@ -99,7 +99,6 @@ def create(tables: Tables) -> tuple[str, ...]:
             result BLOB
         )""",
         f"CREATE INDEX {outcome}_ended ON {outcome} (status, finished_at)",
-        f"CREATE INDEX {outcome}_expiry ON {outcome} (expires_at)",
         # Milliseconds of the monotonic clock. The length is kept beside the end, since an end
         # that is further away than that is from before the machine was started.
         f"""CREATE TABLE {worker} (

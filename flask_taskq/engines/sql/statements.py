@@ -137,8 +137,11 @@ class Statements:
         self.delete = tuple(
             f"DELETE FROM {table} WHERE seq = ?" for table in (live, outcome, job)
         )
-        # now, limit
-        self.expired = f"SELECT seq FROM {outcome} WHERE expires_at <= ? LIMIT ?"
+        # Those that ended first are looked at, which are those that expire first as long as
+        # nobody changes how long they are kept: an index of its own would cost every job.
+        # status, limit, now
+        self.expired = f"""SELECT seq FROM (SELECT seq, expires_at FROM {outcome}
+            WHERE status = ? ORDER BY finished_at LIMIT ?) WHERE expires_at <= ?"""
 
         # --- Lists ---
 

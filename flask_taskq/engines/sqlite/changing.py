@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -19,6 +18,7 @@ from ...jobs.record import Status
 from ...jobs.transitions import Transition
 from ..base import Enqueued
 from ..sql.changes import Changes
+from ..sql.changes import Given
 from ..sql.changes import Steps
 from ..sql.changes import to_values
 from ..sql.changes import Values
@@ -28,23 +28,11 @@ from ..sql.rows import to_rows
 from ..sql.rows import token_of
 from ..sql.statements import Statements
 
-#: The values that statements may name.
-Given = dict[str, Any]
-
-
-def values_of(
-    change: Change, row: Transition, now: int, retention: Retention
-) -> dict[str, Any]:
-    """The values for the statements of a transition."""
-    assert row.target is not None
-    expires_at = retention.expires_at(row.target, now) if row.target.is_final else 0
-    return to_values(change, now, expires_at)
-
 
 def run(
     connection: sqlite3.Connection,
     steps: Steps,
-    values: dict[str, Any],
+    values: Given,
     guard: Values,
     seq: int,
 ) -> bool:
@@ -72,7 +60,9 @@ def change(
     retention: Retention,
 ) -> bool:
     """Make a transition of a job whose status was read in the same transaction."""
-    values = values_of(wanted, row, now, retention)
+    assert row.target is not None
+    expires_at = retention.expires_at(row.target, now) if row.target.is_final else 0
+    values = to_values(wanted, now, expires_at)
     return run(connection, changes.plain[row], values, (seq,), seq)
 
 

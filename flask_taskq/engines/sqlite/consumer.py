@@ -18,6 +18,7 @@ from ...jobs import lifecycle
 from ...jobs.delivery import Delivery
 from ...jobs.delivery import Report
 from ...jobs.delivery import Settlement
+from ...jobs.record import FINAL
 from ...jobs.record import Lane
 from ...jobs.record import Status
 from ...jobs.transitions import Transition
@@ -25,9 +26,11 @@ from ..base import Consumer
 from ..base import HOUSEKEEPING_LIMIT
 from ..base import Reported
 from ..base import Settled
+from ..sql.changes import Given
 from ..sql.changes import Steps
 from ..sql.changes import to_values
 from ..sql.changes import Values
+from ..sql.rows import Handle as JobHandle
 from ..sql.rows import Row
 from ..sql.rows import to_attempts
 from ..sql.rows import to_delivery
@@ -36,7 +39,6 @@ from .changing import insert_new
 from .changing import run
 from .changing import tell
 from .changing import tells
-from .changing import values_of
 from .database import Handle
 from .database import LogLostError
 from .database import Version
@@ -74,10 +76,10 @@ class _Step(NamedTuple):
     settlement: Settlement
     row: Transition
     steps: Steps
-    values: dict[str, Any]
+    values: Given
     token: Values
-    stopped: Transition | None
-    otherwise: Steps | None
+    stopped: Transition | None = None
+    otherwise: Steps | None = None
 
 
 class _NotAllHeldError(Exception):
@@ -144,7 +146,7 @@ class SQLiteConsumer(Consumer):
 
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         now = self._store.clock.now()
-        steps = [self._step(settlement, now) for settlement in settlements]
+        steps = self._to_steps(settlements, now)
 
         def then(connection: sqlite3.Connection, outcomes: list[Status | None]) -> Settled:
             ready = self._follow(connection, settlements, steps, outcomes, now)
@@ -353,10 +355,11 @@ class SQLiteConsumer(Consumer):
                 tell(connection, self._store.statements, told, now)
 
     def _settle_together(self, connection: sqlite3.Connection, steps: list[_Step]) -> None:
-        together: dict[Steps, list[_Step]] = defaultdict(list)
+        together: dict[Transition, list[_Step]] = defaultdict(list)
         for step in steps:
-            together[step.steps].append(step)
-        for (first, second, job), some in together.items():
+            together[step.row].append(step)
+        for some in together.values():
+            first, second, job = some[0].steps
             rows = [first.values(step.values, step.token) for step in some]
             if connection.executemany(first.text, rows).rowcount != len(some):
                 raise _NotAllHeldError
@@ -375,18 +378,28 @@ class SQLiteConsumer(Consumer):
                 return step.stopped.target
         return None
 
-    def _step(self, settlement: Settlement, now: int) -> _Step:
-        store, delivery = self._store, settlement.delivery
-        attempts = to_attempts(delivery.handle.attempts)
-        change = lifecycle.settle(settlement, attempts, now)
-        row, stopped = change.transition, change.otherwise
-        ends_as = row if stopped is None else stopped
-        values = values_of(change, ends_as, now, store.retention)
-        token = token_of(delivery)
-        if stopped is None:
-            return _Step(settlement, row, store.changes.fenced[row], values, token, None, None)
-        steps, otherwise = store.changes.unless_asked[row], store.changes.if_asked[stopped]
-        return _Step(settlement, row, steps, values, token, stopped, otherwise)
+    def _to_steps(self, settlements: Sequence[Settlement], now: int) -> list[_Step]:
+        # This is done for every job: what is the same for all of a call is looked up once.
+        retention, changes = self._store.retention, self._store.changes
+        kept: dict[Status | None, int] = {
+            status: retention.expires_at(status, now) for status in FINAL
+        }
+        steps = []
+        for settlement in settlements:
+            handle: JobHandle = settlement.delivery.handle
+            attempts = () if handle.attempts is None else to_attempts(handle.attempts)
+            change = lifecycle.settle(settlement, attempts, now)
+            row, stopped = change.transition, change.otherwise
+            token = token_of(settlement.delivery)
+            if stopped is None:
+                values = to_values(change, now, kept[row.target])
+                step = _Step(settlement, row, changes.fenced[row], values, token)
+            else:
+                values = to_values(change, now, kept[stopped.target])
+                first, other = changes.unless_asked[row], changes.if_asked[stopped]
+                step = _Step(settlement, row, first, values, token, stopped, other)
+            steps.append(step)
+        return steps
 
     def _follow(
         self,

@@ -157,7 +157,10 @@ class SQLiteJobs(Jobs):
         now = self._store.clock.now()
 
         def prune(connection: sqlite3.Connection) -> int:
-            over = connection.execute(statements.expired, (now, HOUSEKEEPING_LIMIT)).fetchall()
+            over: list[Row] = []
+            for status in FINAL:
+                values = (status.value, HOUSEKEEPING_LIMIT - len(over), now)
+                over += connection.execute(statements.expired, values).fetchall()
             if over:
                 take_places(connection, statements, 0)
                 _, outcome, job = statements.delete

@@ -15,67 +15,91 @@ local SETS_CANCEL, BEGINS_ANEW = 65536, 131072
 local CHANGE = '<BbI4dBbI4dddI2I2I2I4I4I4'
 
 local function unpack_change(blob, at)
-  local v = { row = {}, otherwise = {} }
-  local s, x, e, t
-  v.row.status, v.row.attempt, v.row.effects, v.row.ttl,
-    v.otherwise.status, v.otherwise.attempt, v.otherwise.effects, v.otherwise.ttl,
-    v.due, v.started, v.crashes, v.suspects, s, x, e, t, at = struct.unpack(CHANGE, blob, at)
-  local function take(length)
-    at = at + length
-    return string.sub(blob, at - length, at - 1)
-  end
-  v.reason, v.result, v.error, v.attempts = take(s), take(x), take(e), take(t)
-  return v, at
+  local status, attempt, effects, ttl, other_status, other_attempt, other_effects, other_ttl,
+    due, started, crashes, suspects, s, x, e, t, from = struct.unpack(CHANGE, blob, at)
+  local sub = string.sub
+  s = from + s -- each is where the text begins that comes behind
+  x = s + x
+  e = x + e
+  return {
+    status = status, attempt = attempt, effects = effects, ttl = ttl,
+    other_status = other_status, other_attempt = other_attempt, other_effects = other_effects,
+    other_ttl = other_ttl, due = due, started = started, crashes = crashes,
+    suspects = suspects, reason = sub(blob, from, s - 1), result = sub(blob, s, x - 1),
+    error = sub(blob, x, e - 1), attempts = sub(blob, e, e + t - 1),
+  }
 end
 
-local function set_fields(r, effects, v, now)
-  if has(effects, SETS_DUE) then
+-- Effects as a table: most changes of a call have the same ones.
+local known_effects = {}
+
+local function find_effects(bits)
+  local f = known_effects[bits]
+  if not f then
+    f = {
+      sets_due = has(bits, SETS_DUE), resets_due = has(bits, RESETS_DUE),
+      sets_reason = has(bits, SETS_REASON), resets_reason = has(bits, RESETS_REASON),
+      sets_error = has(bits, SETS_ERROR), resets_error = has(bits, RESETS_ERROR),
+      sets_attempts = has(bits, SETS_ATTEMPTS), sets_started = has(bits, SETS_STARTED),
+      sets_result = has(bits, SETS_RESULT), sets_counters = has(bits, SETS_COUNTERS),
+      resets_worker = has(bits, RESETS_WORKER), resets_releases = has(bits, RESETS_RELEASES),
+      counts_release = has(bits, COUNTS_RELEASE), moves_alone = has(bits, MOVES_ALONE),
+      resets_lane = has(bits, RESETS_LANE), takes_place = has(bits, TAKES_PLACE),
+      sets_cancel = has(bits, SETS_CANCEL), begins_anew = has(bits, BEGINS_ANEW),
+    }
+    known_effects[bits] = f
+  end
+  return f
+end
+
+local function set_fields(r, f, v, now)
+  if f.sets_due then
     r.due = v.due
-  elseif has(effects, RESETS_DUE) then
+  elseif f.resets_due then
     r.due = NONE
   end
-  if has(effects, SETS_REASON) then
+  if f.sets_reason then
     r.reason = v.reason
-  elseif has(effects, RESETS_REASON) then
+  elseif f.resets_reason then
     r.reason = ''
   end
-  if has(effects, SETS_ERROR) then
+  if f.sets_error then
     r.error = v.error
-  elseif has(effects, RESETS_ERROR) then
+  elseif f.resets_error then
     r.error = ''
   end
-  if has(effects, SETS_ATTEMPTS) then
+  if f.sets_attempts then
     r.attempts = v.attempts
   end
-  if has(effects, SETS_STARTED) and v.started ~= NONE then
+  if f.sets_started and v.started ~= NONE then
     r.started = v.started
   end
-  if has(effects, SETS_RESULT) then
+  if f.sets_result then
     r.result = v.result
   end
-  if has(effects, SETS_COUNTERS) then
+  if f.sets_counters then
     r.crashes, r.suspects = v.crashes, v.suspects
   end
-  if has(effects, RESETS_WORKER) then
+  if f.resets_worker then
     r.worker = ''
   end
-  if has(effects, COUNTS_RELEASE) then
+  if f.counts_release then
     r.released = r.released == NONE and now or r.released
     r.releases = r.releases + 1
-  elseif has(effects, RESETS_RELEASES) then
+  elseif f.resets_releases then
     r.released, r.releases = NONE, 0
   end
-  if has(effects, MOVES_ALONE) then
+  if f.moves_alone then
     if not has(r.flags, ALONE) then
       r.flags = r.flags + ALONE
     end
-  elseif has(effects, RESETS_LANE) and has(r.flags, ALONE) then
+  elseif f.resets_lane and r.flags > 0 and has(r.flags, ALONE) then
     r.flags = r.flags - ALONE
   end
-  if has(effects, SETS_CANCEL) and not has(r.flags, CANCEL) then
+  if f.sets_cancel and not has(r.flags, CANCEL) then
     r.flags = r.flags + CANCEL
   end
-  if has(effects, BEGINS_ANEW) then
+  if f.begins_anew then
     r.attempt, r.crashes, r.suspects = 0, 0, 0
     r.started, r.finished, r.expires, r.progress = NONE, NONE, NONE, ''
     if has(r.flags, CANCEL) then
@@ -88,38 +112,38 @@ local function finish(id, r, ttl, now)
   ttl = math.min(ttl, END_OF_TIME)
   r.finished, r.expires = now, math.min(now + ttl, END_OF_TIME)
   free_key(id, r)
-  if has(r.flags, LOGS) then
+  if r.flags > 0 and has(r.flags, LOGS) then
     call('PEXPIRE', P .. 'log:' .. id, ttl + SLACK)
   end
   local name = NAMES[r.status]
-  local members = ended[name] or {}
-  ended[name] = members
-  members[#members + 1] = now
-  members[#members + 1] = id
+  local ids = ended[name] or {}
+  ended[name] = ids
+  ids[#ids + 1] = id
   return save(id, r, ttl)
 end
 
 -- Make the transition that a change asks for. Its record; and whether it was the other one.
 local function change(id, r, v, now)
-  local before, row = r.status, v.row
-  local is_other = v.otherwise.status > 0 and has(r.flags, CANCEL)
+  local before = r.status
+  local status, attempt, bits, ttl = v.status, v.attempt, v.effects, v.ttl
+  local is_other = v.other_status > 0 and has(r.flags, CANCEL)
   if is_other then
-    row = v.otherwise
+    status, attempt, bits, ttl = v.other_status, v.other_attempt, v.other_effects, v.other_ttl
   end
-  local effects = row.effects
+  local f = find_effects(bits)
   if before == QUEUED or before == SCHEDULED then
     count(before, r.queue, -1)
   end
-  r.attempt = r.attempt + row.attempt
-  set_fields(r, effects, v, now)
-  r.status, r.updated, r.version = row.status, now, r.version + 1
-  if NAMES[r.status] then
-    return finish(id, r, row.ttl, now), is_other
+  r.attempt = r.attempt + attempt
+  set_fields(r, f, v, now)
+  r.status, r.updated, r.version = status, now, r.version + 1
+  if NAMES[status] then
+    return finish(id, r, ttl, now), is_other
   end
-  count(r.status, r.queue, 1)
-  if r.status == SCHEDULED then
+  count(status, r.queue, 1)
+  if status == SCHEDULED then
     schedule(id, r)
-  elseif has(effects, TAKES_PLACE) then
+  elseif f.takes_place then
     r.place = call('INCR', P .. 'seq')
     line_up(id, r)
   else

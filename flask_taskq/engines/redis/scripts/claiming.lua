@@ -61,8 +61,8 @@ local function deliver(worker, queue, ids, now, out)
         raw = struct.pack(HEAD, seq, place, FORMAT, RUNNING, NONE, q, flags, priority,
           attempt + 1, max_attempts, crashes, suspects, claim + 1, releases, version + 1,
           created, now, now, finished, expires, released, a, #worker, 0, k, m, x, e, t, 0, z)
-          .. string.sub(raw, at, at + q + a - 1) .. worker
-          .. string.sub(raw, body, behind - 1) .. string.sub(raw, behind + g)
+          .. string.sub(raw, at, at + q + a - 1) .. worker .. (g == 0 and string.sub(raw, body)
+          or string.sub(raw, body, behind - 1) .. string.sub(raw, behind + g))
         call('SET', keys[i], raw)
         own[#own + 1] = id
         own[#own + 1] = claim + 1

@@ -23,15 +23,20 @@
 --   call:<worker>      channel -> the last call, for the case that its reply is lost
 --   lost               names of what was taken from workers that are gone, by time
 --   lost:<name>        id -> claim, as in own:<worker>
---   over:<status>      ids of jobs that are over, by the time of their end
+--   over:<status>      list of ids of jobs that are over, as they ended; empty: it is not
+--                      that any more
+--   passed             status -> how many ids have left the head of that list
 --   layout             the version of this layout, and the oldest one that can work with it
 
 local P = KEYS[1]
 local call = redis.call
 local HEAD = '<ddBBdI2BbI4i4I2I2I4I4I4ddddddI2I2I2I2I4I4I4I4I4I4'
-local SENT = '<' .. string.sub(HEAD, 4) -- what a sender writes, without the two numbers
 local FORMAT = 1 -- of a record; one with a higher number is a newer release's
 local TAIL = struct.size(HEAD) + 1
+-- Of what a sender writes, which has not the two numbers: what is needed to queue a job, and
+-- where the lengths of its texts are.
+local SENT = '<BBdI2Bb'
+local LENGTHS_AT = struct.size('<BBdI2BbI4i4I2I2I4I4I4dddddd') + 1
 local SCHEDULED, QUEUED, RUNNING = 1, 2, 4
 local NAMES = { [5] = 'succeeded', [6] = 'failed', [7] = 'cancelled', [8] = 'expired' }
 local STATUS_AT = 18 -- the byte of a record
@@ -60,24 +65,35 @@ local function read(raw)
   if not raw or #raw < TAIL - 1 then
     return nil
   end
-  local r = {}
-  local q, a, w, s, k, m, x, e, t, g, z, at
-  r.seq, r.place, r.format, r.status, r.due, q, r.flags, r.priority, r.attempt,
-    r.max_attempts, r.crashes, r.suspects, r.claim, r.releases, r.version, r.created,
-    r.updated, r.started, r.finished, r.expires, r.released, a, w, s, k, m, x, e, t, g, z,
-    at = struct.unpack(HEAD, raw)
-  if r.format ~= FORMAT or at + q + a + w + s + k + m + x + e + t + g + z ~= #raw + 1
-    or r.status < SCHEDULED or r.status > EXPIRED or r.place ~= r.place or r.due ~= r.due then
+  local seq, place, format, status, due, q, flags, priority, attempt, max_attempts, crashes,
+    suspects, claim, releases, version, created, updated, started, finished, expires, released,
+    a, w, s, k, m, x, e, t, g, z, at = struct.unpack(HEAD, raw)
+  if format ~= FORMAT or at + q + a + w + s + k + m + x + e + t + g + z ~= #raw + 1
+    or status < SCHEDULED or status > EXPIRED or place ~= place or due ~= due then
     return nil
   end
-  local function take(length)
-    at = at + length
-    return string.sub(raw, at - length, at - 1)
-  end
-  r.queue, r.actor, r.worker, r.reason, r.key = take(q), take(a), take(w), take(s), take(k)
-  r.message, r.result, r.error = take(m), take(x), take(e)
-  r.attempts, r.progress, r.extra = take(t), take(g), take(z)
-  return r
+  local sub = string.sub
+  a = at + q + a -- each is where the text begins that comes behind
+  w = a + w
+  s = w + s
+  k = s + k
+  m = k + m
+  x = m + x
+  e = x + e
+  t = e + t
+  g = t + g
+  q = at + q
+  -- All at once: a table that grows field by field is made anew again and again.
+  return {
+    seq = seq, place = place, status = status, due = due, flags = flags, priority = priority,
+    attempt = attempt, max_attempts = max_attempts, crashes = crashes, suspects = suspects,
+    claim = claim, releases = releases, version = version, created = created,
+    updated = updated, started = started, finished = finished, expires = expires,
+    released = released, queue = sub(raw, at, q - 1), actor = sub(raw, q, a - 1),
+    worker = sub(raw, a, w - 1), reason = sub(raw, w, s - 1), key = sub(raw, s, k - 1),
+    message = sub(raw, k, m - 1), result = sub(raw, m, x - 1), error = sub(raw, x, e - 1),
+    attempts = sub(raw, e, t - 1), progress = sub(raw, t, g - 1), extra = sub(raw, g),
+  }
 end
 
 -- The bytes of a record; nothing where there is something else, which is an error.
@@ -116,7 +132,7 @@ end
 
 local counts = { queued = {}, scheduled = {} } -- status -> queue -> difference
 local tokens = {}
-local ended = {} -- status -> time and id of jobs that end
+local ended = {} -- status -> ids of jobs that end
 local queued = {} -- queue -> priority -> ids that go to the end of that list
 
 local function count(status, queue, difference)
@@ -145,11 +161,8 @@ end
 
 local function flush()
   push_queued()
-  for name, members in pairs(ended) do
-    for from = 1, #members, CHUNK do
-      call('ZADD', P .. 'over:' .. name,
-        unpack(members, from, math.min(from + CHUNK - 1, #members)))
-    end
+  for name, ids in pairs(ended) do
+    push('over:' .. name, ids)
   end
   for name, of in pairs(counts) do
     for queue, difference in pairs(of) do
@@ -245,10 +258,14 @@ end
 -- Store a new job: nothing, or of the job that is there its id, status, time, and why.
 local function insert(id, sent, number)
   local record = struct.pack('<dd', number, number) .. sent
-  local _, status, due, q, flags, priority, _, _, _, _, _, _, _, _, _, _, _, _, _,
-    a, w, s, k, _, _, _, _, _, _, at = struct.unpack(SENT, sent)
-  local queue = string.sub(sent, at, at + q - 1)
-  local key = string.sub(sent, at + q + a + w + s, at + q + a + w + s + k - 1)
+  local _, status, due, q, flags, priority = struct.unpack(SENT, sent)
+  local a, w, s, k = struct.unpack('<I2I2I2I2', sent, LENGTHS_AT)
+  local queue = string.sub(sent, TAIL - 16, TAIL - 17 + q)
+  local key = ''
+  if k > 0 then
+    local at = TAIL - 16 + q + a + w + s
+    key = string.sub(sent, at, at + k - 1)
+  end
   if key ~= '' then
     local holder, other = holder_of(key)
     if holder and holder ~= id then
@@ -276,8 +293,14 @@ local function remove(id, r)
   if has(r.flags, LOGS) then
     call('UNLINK', P .. 'log:' .. id)
   end
-  if NAMES[r.status] then
-    call('ZREM', P .. 'over:' .. NAMES[r.status], id)
+end
+
+-- Strike a job out from the list of those that are over. The places of the others stay.
+local function strike(id, status)
+  local key = P .. 'over:' .. NAMES[status]
+  local at = call('LPOS', key, id, 'RANK', -1)
+  if at then
+    call('LSET', key, at, '')
   end
 end
 

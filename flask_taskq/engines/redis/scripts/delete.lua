@@ -12,6 +12,8 @@ if r.status == QUEUED or r.status == SCHEDULED then
   take_out(id, r, true)
   count(r.status, r.queue, -1)
   forget_empty(r.queue)
+else
+  strike(id, r.status)
 end
 remove(id, r)
 flush()

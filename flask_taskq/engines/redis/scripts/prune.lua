@@ -5,23 +5,25 @@ local now = tonumber(ARGV[1])
 begin()
 local removed = 0
 for _, name in pairs(NAMES) do
-  local key = P .. 'over:' .. name
-  local ids = removed < BOUND and call('ZRANGE', key, 0, BOUND - removed - 1) or {}
-  local gone = {}
-  for _, id in ipairs(ids) do
-    local r = read(load(id))
-    if r and r.expires > now then
+  local list = P .. 'over:' .. name
+  local passed = 0
+  for _, id in ipairs(call('LRANGE', list, 0, BOUND - removed - 1)) do
+    local r = id ~= '' and read(load(id))
+    if r then
+      if r.expires > now then
+        break
+      end
+      remove(id, r)
+    end
+    passed = passed + 1
+  end
+  if passed > 0 then
+    call('LTRIM', list, passed, -1)
+    call('HINCRBY', P .. 'passed', name, passed)
+    removed = removed + passed
+    if removed >= BOUND then
       break
     end
-    if r then
-      remove(id, r)
-    else
-      gone[#gone + 1] = id -- the server has removed it
-    end
-    removed = removed + 1
-  end
-  if #gone > 0 then
-    call('ZREM', key, unpack(gone))
   end
 end
 return removed

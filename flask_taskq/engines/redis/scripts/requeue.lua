@@ -8,7 +8,7 @@ local holder = r and r.key ~= '' and holder_of(r.key)
 if not r or not string.find(ARGV[3], string.format('%02d', r.status), 1, true) or holder then
   return raw
 end
-call('ZREM', P .. 'over:' .. NAMES[r.status], id)
+strike(id, r.status)
 if r.key ~= '' then
   call('HSET', P .. 'unique', r.key, id)
 end
