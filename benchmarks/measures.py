@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Final
 
+from . import listing
 from . import resting
 from . import sending
 from . import working
@@ -24,4 +25,5 @@ MEASURES: Final[dict[str, Callable[[Sizes], Iterator[Row]]]] = {
     "seldom": resting.measure_seldom,
     "memory": resting.measure_memory,
     "room": resting.measure_room,
+    "lists": listing.measure_lists,
 }

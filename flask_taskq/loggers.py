@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,8 +17,8 @@ from typing import Any
 from typing import ClassVar
 from typing import Final
 
-#: Where the frames around an app's part of logging are.
-_AROUND: Final = frozenset({__file__, logging.__file__})
+#: Where the frames around an app's part of logging are: what their file's name begins with.
+_AROUND: Final = (os.path.dirname(__file__) + os.sep, logging.__file__)
 
 
 class GuardedLogger(logging.Logger):
@@ -113,7 +114,8 @@ def _text(record: logging.LogRecord) -> str:
 def _blame(error: BaseException) -> str:
     places = traceback.extract_tb(error.__traceback__)
     # The app's own part of it, and not what that has called.
-    place = next((one for one in places if one.filename not in _AROUND), places[-1])
+    own = [one for one in places if not one.filename.startswith(_AROUND)]
+    place = own[0] if own else places[-1]
     text = f"the app's logging raised {type(error).__name__} in {place.filename}:{place.lineno}"
     with suppress(Exception):
         # The first line is enough: those of Flask go on with advice about requests.

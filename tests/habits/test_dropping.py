@@ -28,6 +28,7 @@ OPTIONS = {
     "ShutdownNotifications": {"notify_shutdown": False},
     "Callbacks": {"on_success": "called"},
     "PublicErrors": {"public_errors": LookupError},
+    "Unique": {"unique": False},
     "Retries": {"max_retries": 1},
 }
 

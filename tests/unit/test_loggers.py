@@ -14,6 +14,7 @@ from flask_taskq import loggers
 from flask_taskq.loggers import get_logger
 from flask_taskq.loggers import GuardedLogger
 from flask_taskq.logs import TextFormatter
+from flask_taskq.middleware import job_logs
 
 NAME = "flask_taskq.of_a_test"
 
@@ -83,10 +84,16 @@ def test_every_logger_of_the_package_is_guarded():
 
 
 @pytest.mark.parametrize("place", ["filter", "handler", "its filter", "factory"])
+@pytest.mark.parametrize("jobs_keep_logs", [False, True])
 def test_a_line_over_which_the_apps_logging_raises_is_shown(
-    logger, last_resort, monkeypatch, place
+    logger, last_resort, monkeypatch, place, jobs_keep_logs
 ):
-    """With its traceback, what went wrong, and where."""
+    """With its traceback, what went wrong, and where, which is not in this package."""
+    monkeypatch.setattr(logging.Logger, "callHandlers", logging.Logger.callHandlers)
+    if jobs_keep_logs:
+        monkeypatch.setattr(job_logs, "_is_listening", False)
+        with job_logs._keep(None):
+            pass
     error = LookupError("no request\nas it is in a job")
     if place == "filter":
         logger.addFilter(raising_filter(error))
