@@ -99,10 +99,10 @@ class LeaseKeeper:
         with self._lock:
             self._watched.pop(worker, None)
 
-    def hand_back(self, worker: str, started: Sequence[str], cause: str) -> None:
+    def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> None:
         """Take a dead worker's jobs from it, as soon as the engine can be reached.
 
-        :param started: ids of the jobs that it was running.
+        :param started: ids of the jobs that it was running; None if nobody knows.
         :param cause: how it died.
         """
         self._put(lambda: self._hand_back(worker, started, cause))

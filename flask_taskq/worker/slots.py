@@ -18,6 +18,10 @@ from typing import NamedTuple
 #: Bytes per slot. The first one is the header.
 _SIZE: Final = 64
 
+#: The version of this table. The process that writes it may be of another release than its
+#: supervisor, which does not read what it does not know.
+_VERSION: Final = 1
+
 # Offsets within a slot. The flag is written last on the way in and first on the way out,
 # so that whoever reads it set can trust the rest.
 _FLAG: Final = 0
@@ -88,6 +92,7 @@ class SlotTable:
     """
 
     def __init__(self, size: int | None, fd: int | None = None) -> None:
+        is_writer = size is not None
         if fd is not None:
             there = os.fstat(fd).st_size // _SIZE - 1
             size = there if size is None else max(size, there)
@@ -95,9 +100,13 @@ class SlotTable:
         self._memory = mmap.mmap(-1 if fd is None else fd, _bytes_of(size or 0))
         self._view = memoryview(self._memory)
         self._header = self._view[:8].cast("d")
+        self._version = self._view[8:9]
         self.slots = [
             Slot(self._view[at : at + _SIZE]) for at in range(_SIZE, len(self._view), _SIZE)
         ]
+
+        if is_writer:
+            self._version[0] = _VERSION
 
     @staticmethod
     def open_file() -> int:
@@ -125,8 +134,15 @@ class SlotTable:
     def renewed_at(self, monotonic: float) -> None:
         self._header[0] = monotonic
 
+    @property
+    def is_known(self) -> bool:
+        """Whether this release can read it. A process that has not begun has written none."""
+        return self._version[0] in (0, _VERSION)
+
     def started(self) -> list[StartedJob]:
-        """The jobs that are running, or were when the process died."""
+        """The jobs that are running, or were when the process died; none if nobody can tell."""
+        if not self.is_known:
+            return []
         jobs = (slot.read() for slot in self.slots)
         return [job for job in jobs if job is not None]
 
@@ -135,6 +151,7 @@ class SlotTable:
         for slot in self.slots:
             slot.release()
         self._header.release()
+        self._version.release()
         self._view.release()
         self._memory.close()
 

@@ -400,7 +400,8 @@ class Supervisor:
         keeper = self._keepers.pop(child.worker_id, self._keeper)
         if keeper is not None:
             keeper.unwatch(child.worker_id)
-            keeper.hand_back(child.worker_id, started, cause)
+            is_known = child.slots.is_known or not did_wrong
+            keeper.hand_back(child.worker_id, started if is_known else None, cause)
         self._end_unless_needed(keeper)
 
     def _end_unless_needed(self, keeper: LeaseKeeper | None) -> None:

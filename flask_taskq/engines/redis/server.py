@@ -19,6 +19,7 @@ from .probing import check
 from .probing import Connection
 from .probing import read_info
 from .probing import warn_of_exposure
+from .versions import check_layout
 
 logger = get_logger(__name__)
 
@@ -46,10 +47,12 @@ class Server:
     """Makes connections to the one server that takes writes, wherever that is now.
 
     :param location: its address, or its Sentinels'.
+    :param prefix: the beginning of every key.
     """
 
-    def __init__(self, location: Location, clock: Clock) -> None:
+    def __init__(self, location: Location, clock: Clock, prefix: str) -> None:
         self.location = location
+        self._prefix = prefix
         self.options = location.options
         #: Whether WAITAOF must follow what is sent. Known once it was connected.
         self.waits_for_disk = False
@@ -80,6 +83,7 @@ class Server:
             if not self._checked:
                 where = self.location.where
                 self.waits_for_disk = check(read_info(connection), where, self.options)
+                check_layout(connection, self._prefix, where)
                 self._checked = True
             if self._offset is None:
                 self.measure(connection)

@@ -43,7 +43,7 @@ class Store:
         self.clock = clock
         self.packer = Packer(Retention.from_settings(settings))
         self.prefix = f"{{{settings.namespace}}}:"
-        self.server = Server(Location.from_settings(settings), clock)
+        self.server = Server(Location.from_settings(settings), clock, self.prefix)
         #: Of each worker the word that it wrote with its last renewal.
         self.renewals = Sightings(clock)
         self._limit = self.server.options.max_connections

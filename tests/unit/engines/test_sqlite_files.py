@@ -27,6 +27,7 @@ from flask_taskq.errors import ConfigurationError
 from flask_taskq.errors import ConnectionFailed
 from tests.support.bench import Bench
 from tests.support.bench import done
+from tests.support.bench import retry
 
 MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -395,3 +396,41 @@ def test_a_folder_that_others_may_write_is_no_doorbell(
     assert list(folder.iterdir()) == []
     assert len(caplog.records) == 1
     assert "no wake-up calls" in caplog.text
+
+
+def test_two_releases_use_one_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer one adds a column while an older one works. Each runs the jobs of both, and
+    leaves alone what it does not know."""
+    path = tmp_path / "jobs"
+    old = Bench(new_engine(path))
+    first = old.send()
+    newer = SCHEMA_VERSION + 1
+    steps = (
+        "ALTER TABLE {job} ADD COLUMN colour TEXT",
+        note(find_tables("taskq"), newer, SCHEMA_VERSION),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "SCHEMA_VERSION", newer)
+        patch.setitem(schema.MIGRATIONS, SCHEMA_VERSION, steps)
+        new = Bench(new_engine(path))
+        second = new.send(id="f" * 32)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE taskq_job SET colour = 'blue' WHERE id = ?", (second,))
+
+    deliveries = old.worker("w1").fetch(2, 0)
+    assert [delivery.id for delivery in deliveries] == [first, second]
+    old.settle(*(retry(delivery, at=old.clock.now()) for delivery in deliveries))
+    again = new.worker("w2").fetch(2, 0)
+    assert {delivery.id for delivery in again} == {first, second}
+    assert None not in new.settle(*map(done, again), name="w2").outcomes
+
+    third = old.send(id="e" * 32)  # after the migration, with a connection from before it
+    assert Bench(new_engine(path)).claim("w3").id == third
+    assert [old.record(one).attempt for one in (first, second)] == [2, 2]
+    with closing(sqlite3.connect(path)) as connection:
+        colours = dict(connection.execute("SELECT id, colour FROM taskq_job"))
+    assert colours == {first: None, second: "blue", third: None}
+    old.close()
+    new.close()

@@ -1,0 +1,52 @@
+"""Whether this release can work with what another one has stored."""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Final
+
+from ...errors import ConfigurationError
+from .probing import Connection
+
+#: The version of the keys that this release works with. The top of ``scripts/common.lua`` has
+#: them.
+LAYOUT: Final = 1
+
+#: The oldest release that works with these keys is one that knows this version. Adding a key,
+#: or something behind the texts of a record, leaves this number as it is.
+OLDEST_LAYOUT: Final = 1
+
+#: Keys of versions from before the first release.
+_EARLY: Final = ("waiting", "over:result", "holders")
+
+
+def check_layout(connection: Connection, prefix: str, where: str) -> None:
+    """Make sure that the keys of a namespace can be used, and note down which these are.
+
+    :param prefix: the beginning of every key.
+    :param where: the server, for errors.
+    :raises ConfigurationError: this release cannot work with them.
+    """
+    found = _ask(connection, "GET", f"{prefix}layout")
+    if found is None:
+        if _ask(connection, "EXISTS", *(f"{prefix}{name}" for name in _EARLY)):
+            raise ConfigurationError(
+                f"{where}: the keys that begin with {prefix!r} were made by a version of"
+                " flask_taskq from before its first release, which this one does not read; run"
+                " what is there with that version and delete these keys, or choose another"
+                " TASKQ_NAMESPACE"
+            )
+        _ask(connection, "SET", f"{prefix}layout", f"{LAYOUT}:{OLDEST_LAYOUT}", "NX")
+        return
+    version, _, oldest = found.decode("ascii", "replace").partition(":")
+    if not oldest.isdecimal() or int(oldest) > LAYOUT:
+        raise ConfigurationError(
+            f"{where}: the keys that begin with {prefix!r} have version {version}, and can be"
+            f" used from version {oldest} on; this release of flask_taskq knows version"
+            f" {LAYOUT}; install a newer one, or choose another TASKQ_NAMESPACE"
+        )
+
+
+def _ask(connection: Connection, *words: str) -> Any:
+    connection.send_command(*words)
+    return connection.read_response(disable_decoding=True)
