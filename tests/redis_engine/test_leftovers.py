@@ -24,7 +24,7 @@ MANY = 700
 def bench(
     server: RedisServer, new_bench: Callable[..., Bench], clock: ManualClock
 ) -> Iterator[Bench]:
-    """After the test nothing is left but records, the order of their ends, a counter, and a version."""
+    """After the test nothing is left but records, the order of their ends, and two numbers."""
     bench = new_bench(server.url, clock=clock)
     yield bench
     verify_redis(server.url)
