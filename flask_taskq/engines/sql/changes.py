@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 from typing import Final
 from typing import NamedTuple
@@ -49,19 +50,26 @@ UNLESS_ASKED: Final = " AND cancel_requested = 0"
 IF_ASKED: Final = " AND cancel_requested = 1"
 
 
-class Statement(NamedTuple):
+class Statement:
     """A statement on the row of one job, and where the values for it come from.
 
     :param text: with question marks.
     :param names: of each parameter but those of the guard, which come last.
     """
 
-    text: str
-    names: tuple[str, ...]
+    __slots__ = ("_pick", "names", "text")
+
+    def __init__(self, text: str, names: tuple[str, ...]) -> None:
+        self.text = text
+        self.names = names
+        # Done for every job: of several names this gives a tuple, without a step in Python.
+        self._pick: Callable[[Given], Values] = (
+            itemgetter(*names) if len(names) > 1 else lambda given: (given[names[0]],)
+        )
 
     def values(self, given: Given, guard: Values) -> Values:
         """The values for one job."""
-        return (*[given[name] for name in self.names], *guard)
+        return self._pick(given) + guard
 
 
 class Steps(NamedTuple):
