@@ -159,7 +159,8 @@ class Statements:
         # seq, limit
         self.running_page = (
             live_page.format(key="l.seq")
-            + " WHERE l.status = 'running' AND l.seq > ? ORDER BY l.seq LIMIT ?"
+            # The plus keeps it from reading all rows in the order of their numbers.
+            + " WHERE l.status = 'running' AND +l.seq > ? ORDER BY +l.seq LIMIT ?"
         )
         # queue, lane, priority, place, limit
         self.queued_page = (

@@ -575,6 +575,7 @@ def test_jobs_that_are_alive_are_found_by_an_index(bench: Bench, path: Path) -> 
         statements.has_due(2),
         statements.queues,
         statements.oldest,
+        statements.running_page,
         statements.queued_page,
         statements.scheduled_page,
         statements.ended_page,
