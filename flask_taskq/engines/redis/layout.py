@@ -186,6 +186,27 @@ def to_counts(raw: bytes | None) -> tuple[int, int] | None:
     return (head[10], head[11]) if is_whole and head[2] == FORMAT else None
 
 
+def fits(
+    raw: bytes | None, status: Status, queue: bytes | None, actor: bytes | None, now: int
+) -> bool:
+    """Whether these bytes are a record with this status, of this queue and actor, whose time is
+    not over. It is for many of them: most are not read any further.
+
+    :param queue: None for any.
+    :param actor: likewise.
+    :param now: in milliseconds since the epoch.
+    """
+    if raw is None or len(raw) < _HEAD.size:
+        return False
+    head = _HEAD.unpack_from(raw)
+    if head[3] != CODES[status] or 0 <= head[19] <= now:
+        return False
+    end = _HEAD.size + head[5]
+    return (queue is None or raw[_HEAD.size : end] == queue) and (
+        actor is None or raw[end : end + head[21]] == actor
+    )
+
+
 def has_logs(raw: bytes) -> bool:
     """Whether there are lines of the job's own log, which are stored apart."""
     return len(raw) > _FLAGS_AT and bool(raw[_FLAGS_AT] & _HAS_LOGS)

@@ -1,0 +1,210 @@
+"""Jobs as people list and count them. What a list has in which key, common.lua says."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from ...errors import DecodeError
+from ...jobs.record import JobRecord
+from ...jobs.record import Lane
+from ...jobs.record import Status
+from .. import listing
+from ..listing import Count
+from ..listing import Entry
+from ..listing import Filter
+from ..listing import Key
+from ..listing import name_queued
+from ..listing import Section
+from ..listing import wanted_final
+from .layout import fits
+from .layout import to_score
+from .layout import to_turn
+from .script import HEADS
+from .script import TAILS
+from .store import Store
+
+#: Of each job of a list its key, its id, and the bytes of its record, if it is wanted.
+Found = tuple[Key, str, bytes | None]
+
+#: Finds so many jobs of a list that stand behind a key.
+Find = Callable[[Key | None, int], list[Found]]
+
+
+class Lists:
+    """The lists that a filter means.
+
+    :param decode: makes a record of an id and of bytes.
+    """
+
+    def __init__(
+        self, store: Store, wanted: Filter, decode: Callable[[str, bytes], JobRecord]
+    ) -> None:
+        self._store = store
+        self._wanted = wanted
+        self._decode = decode
+        self._queue = None if wanted.queue is None else wanted.queue.encode()
+        self._actor = None if wanted.actor is None else wanted.actor.encode()
+
+    def sections(self) -> Iterator[Section]:
+        """The lists, in the order in which they are shown."""
+        for name, find in self._waiting():
+            yield Section(name, partial(self._read, find))
+        if final := wanted_final(self._wanted):
+            yield Section("final", partial(self._read_newest, final))
+
+    def count(self) -> Count:
+        """How many jobs there are, of those that are looked at."""
+        number = looked = 0
+        finds = [find for _, find in self._waiting()]
+        finds += [partial(self._find_ended, one) for one in wanted_final(self._wanted)]
+        for find in finds:
+            after = None
+            while True:
+                found = find(after, listing.READ_AT_ONCE)
+                number += sum(raw is not None for _, _, raw in found)
+                looked += len(found)
+                if looked > listing.WINDOW:
+                    return Count(min(number, listing.WINDOW), False)
+                if len(found) < listing.READ_AT_ONCE:
+                    break
+                after = found[-1][0]
+        return Count(number, True)
+
+    def _waiting(self) -> Iterator[tuple[str, Find]]:
+        wanted = self._wanted
+        if wanted.has(Status.RUNNING):
+            yield "running", self._find_running
+        if wanted.has(Status.QUEUED):
+            counts = self._store.command("HGETALL", f"{self._store.prefix}queued")
+            queues = {queue.decode() for queue in counts[::2]}
+            for queue in sorted(queues & {wanted.queue or queue for queue in queues}):
+                yield name_queued(queue, Lane.ALONE), partial(self._find_alone, queue)
+                yield name_queued(queue, Lane.ORDINARY), partial(self._find_ordinary, queue)
+        if wanted.has(Status.SCHEDULED):
+            yield "scheduled", self._find_scheduled
+
+    # --- Reading a list ---
+
+    def _find_running(self, after: Key | None, limit: int) -> list[Found]:
+        prefix = self._store.prefix
+        workers = self._store.command("HKEYS", f"{prefix}leases")
+        lost = self._store.command("ZRANGE", f"{prefix}lost", 0, -1)
+        keys = [f"{prefix}own:{worker.decode()}" for worker in workers]
+        keys += [f"{prefix}lost:{name.decode()}" for name in lost]
+        ids = {one for key in keys for one in self._store.command("HKEYS", key)}
+        keyed = [((one.decode(),), one) for one in sorted(ids)]
+        behind = [one for one in keyed if after is None or one[0] > after]
+        return self._look(behind[:limit], Status.RUNNING)
+
+    def _find_ordinary(self, queue: str, after: Key | None, limit: int) -> list[Found]:
+        priority, place = (-1_000, -1) if after is None else after[:2]
+        found = self._store.run(HEADS, queue, priority, place, limit)
+        keyed = [
+            ((int(level), int(at), job_id.decode()), job_id)
+            for job_id, level, at in zip(found[::3], found[1::3], found[2::3], strict=True)
+        ]
+        return self._look(keyed, Status.QUEUED)
+
+    def _find_alone(self, queue: str, after: Key | None, limit: int) -> list[Found]:
+        key = f"{self._store.prefix}alone:{queue}"
+        start = "-inf" if after is None else f"({to_score(*after[:2])}"
+        keyed = [
+            ((*to_turn(score), job_id.decode()), job_id)
+            for job_id, score in self._range(key, start, "+inf", limit)
+        ]
+        return self._look(keyed, Status.QUEUED)
+
+    def _find_scheduled(self, after: Key | None, limit: int) -> list[Found]:
+        found: list[tuple[bytes, int]] = []
+        for name in ("due", "due:alone"):
+            key = f"{self._store.prefix}{name}"
+            if after is not None:
+                # Those of the same moment, which stand behind it.
+                behind = f"{after[1]:012x}{after[2]}".encode()
+                same = self._range(key, after[0], after[0], None)
+                found += [one for one in same if one[0] > behind]
+            start = "-inf" if after is None else f"({after[0]}"
+            found += self._range(key, start, "+inf", limit)
+        keyed = [
+            ((due, int(member[:12], 16), member[12:].decode()), member[12:])
+            for member, due in found
+        ]
+        keyed.sort()
+        return self._look(keyed[:limit], Status.SCHEDULED)
+
+    def _find_ended(self, status: Status, after: Key | None, limit: int) -> list[Found]:
+        # The places in such a list do not change: what leaves its head is counted.
+        place = "" if after is None else after[0]
+        [[last, ids]] = self._store.run(TAILS, limit, status.value, place)
+        return self._look([((last - n,), one) for n, one in enumerate(ids)], status)
+
+    def _range(
+        self, key: str, start: str | int, end: str | int, limit: int | None
+    ) -> list[tuple[bytes, int]]:
+        """Members of a sorted set with their scores."""
+        words: list[str | int] = ["ZRANGEBYSCORE", key, start, end, "WITHSCORES"]
+        if limit is not None:
+            words += ("LIMIT", 0, limit)
+        reply = self._store.command(*words)
+        scores = (int(float(score)) for score in reply[1::2])
+        return list(zip(reply[::2], scores, strict=True))
+
+    def _look(self, keyed: Sequence[tuple[Key, bytes]], status: Status) -> list[Found]:
+        """Jobs of a list, with the records of those that are wanted. One that has moved from
+        it meanwhile is not."""
+        if not keyed:
+            return []
+        prefix, now = f"{self._store.prefix}j:".encode(), self._store.now()
+        raws = self._store.command("MGET", *(prefix + job_id for _, job_id in keyed))
+        return [
+            (
+                key,
+                job_id.decode(),
+                raw if fits(raw, status, self._queue, self._actor, now) else None,
+            )
+            for (key, job_id), raw in zip(keyed, raws, strict=True)
+        ]
+
+    # --- Records ---
+
+    def _read(self, find: Find, after: Key | None, limit: int) -> list[Entry]:
+        return [
+            (key, self._try_to_decode(job_id, raw)) for key, job_id, raw in find(after, limit)
+        ]
+
+    def _try_to_decode(self, job_id: str, raw: bytes | None) -> JobRecord | None:
+        if raw is not None:
+            with suppress(DecodeError):
+                return self._decode(job_id, raw)
+        return None
+
+    def _read_newest(
+        self, statuses: Sequence[Status], after: Key | None, limit: int
+    ) -> list[Entry]:
+        # The key of an entry says how far each list is read when it has been.
+        places = [None] * len(statuses) if after is None else [*after[:-1]]
+        lists: list[deque[Entry]] = []
+        for status, place in zip(statuses, places, strict=True):
+            behind = None if place is None else (place,)
+            find = partial(self._find_ended, status)
+            lists.append(deque(self._read(find, behind, limit)))
+        ends = [one[0][0][0] + 1 if one else 0 for one in lists]
+        entries: list[Entry] = []
+        while any(lists) and len(entries) < limit:
+            left = [n for n, one in enumerate(lists) if one]
+            n = max(left, key=lambda n: _ended(lists[n][0]))
+            (place,), record = lists[n].popleft()
+            ends[n] = place
+            entries.append(((*ends, "" if record is None else record.id), record))
+        return entries
+
+
+def _ended(entry: Entry) -> float:
+    # One that is not wanted is passed over at once.
+    return math.inf if entry[1] is None else entry[1].finished_at or 0
