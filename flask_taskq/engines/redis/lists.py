@@ -109,7 +109,7 @@ class Lists:
             ((int(level), int(at), job_id.decode()), job_id)
             for job_id, level, at in zip(found[::3], found[1::3], found[2::3], strict=True)
         ]
-        return self._look(keyed, Status.QUEUED)
+        return self._look(keyed, Status.QUEUED, queue)
 
     def _find_alone(self, queue: str, after: Key | None, limit: int) -> list[Found]:
         key = f"{self._store.prefix}alone:{queue}"
@@ -118,7 +118,7 @@ class Lists:
             ((*to_turn(score), job_id.decode()), job_id)
             for job_id, score in self._range(key, start, "+inf", limit)
         ]
-        return self._look(keyed, Status.QUEUED)
+        return self._look(keyed, Status.QUEUED, queue)
 
     def _find_scheduled(self, after: Key | None, limit: int) -> list[Found]:
         found: list[tuple[bytes, int]] = []
@@ -155,18 +155,21 @@ class Lists:
         scores = (int(float(score)) for score in reply[1::2])
         return list(zip(reply[::2], scores, strict=True))
 
-    def _look(self, keyed: Sequence[tuple[Key, bytes]], status: Status) -> list[Found]:
+    def _look(
+        self, keyed: Sequence[tuple[Key, bytes]], status: Status, queue: str | None = None
+    ) -> list[Found]:
         """Jobs of a list, with the records of those that are wanted. One that has moved from
         it meanwhile is not."""
         if not keyed:
             return []
         prefix, now = f"{self._store.prefix}j:".encode(), self._store.now()
+        of_queue = self._queue if queue is None else queue.encode()
         raws = self._store.command("MGET", *(prefix + job_id for _, job_id in keyed))
         return [
             (
                 key,
                 job_id.decode(),
-                raw if fits(raw, status, self._queue, self._actor, now) else None,
+                raw if fits(raw, status, of_queue, self._actor, now) else None,
             )
             for (key, job_id), raw in zip(keyed, raws, strict=True)
         ]

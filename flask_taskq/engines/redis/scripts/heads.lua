@@ -5,17 +5,28 @@ local queue, limit = ARGV[1], tonumber(ARGV[4])
 local priority, place = tonumber(ARGV[2]), tonumber(ARGV[3])
 local found = {}
 
+-- Place and status of a job; nothing of what is no record. Whoever gets the ids reads the rest.
+local function look_at(id)
+  local head = redis.pcall('GETRANGE', P .. 'j:' .. id, 0, STATUS_AT - 1)
+  if type(head) == 'string' and #head == STATUS_AT then
+    local _, place, format, status = struct.unpack('<ddBB', head)
+    if format == FORMAT and place == place then
+      return place, status
+    end
+  end
+end
+
 -- Where in a list the first job stands that has a later place. The places in it only grow.
 local function find(list, after)
   local low, high = 0, call('LLEN', list)
   while low < high do
     local middle = math.floor((low + high) / 2)
-    local at, r = middle, nil
-    while at < high and not r do -- an id may be left of a job that is gone
-      r = read(load(call('LINDEX', list, at)))
+    local at, at_place = middle, nil
+    while at < high and not at_place do -- an id may be left of a job that is gone
+      at_place = look_at(call('LINDEX', list, at))
       at = at + 1
     end
-    if not r or r.place > after then
+    if not at_place or at_place > after then
       high = middle
     else
       low = at
@@ -24,14 +35,13 @@ local function find(list, after)
   return low
 end
 
-local function add(id, r, level)
-  found[#found + 1] = id
-  found[#found + 1] = level
-  found[#found + 1] = r.place
-end
-
-local function is_queued(r)
-  return r and r.status == QUEUED and r.queue == queue
+local function add(id, level)
+  local place, status = look_at(id)
+  if status == QUEUED and #found < 3 * limit then
+    found[#found + 1] = id
+    found[#found + 1] = level
+    found[#found + 1] = place
+  end
 end
 
 for _, level in ipairs(call('ZRANGEBYSCORE', P .. 'levels:' .. queue, priority, '+inf')) do
@@ -40,20 +50,14 @@ for _, level in ipairs(call('ZRANGEBYSCORE', P .. 'levels:' .. queue, priority, 
   local back = call('ZRANGEBYSCORE', P .. 'back:' .. key, '(' .. after, '+inf', 'LIMIT', 0,
     limit)
   for _, id in ipairs(back) do
-    local r = read(load(id))
-    if is_queued(r) then
-      add(id, r, level)
-    end
+    add(id, level)
   end
   local list = P .. 'ready:' .. key
   local at = find(list, after)
   while #found < 3 * limit do
     local ids = call('LRANGE', list, at, at + BOUND - 1)
     for _, id in ipairs(ids) do
-      local r = #found < 3 * limit and read(load(id))
-      if is_queued(r) then
-        add(id, r, level)
-      end
+      add(id, level)
     end
     at = at + BOUND
     if #ids < BOUND then
@@ -63,8 +67,5 @@ for _, level in ipairs(call('ZRANGEBYSCORE', P .. 'levels:' .. queue, priority, 
   if #found >= 3 * limit then
     break
   end
-end
-while #found > 3 * limit do
-  found[#found] = nil
 end
 return found
