@@ -420,6 +420,20 @@ def test_a_mixed_batch_tells_exactly_which_were_refused(bench: Bench) -> None:
     assert statuses == ["succeeded", "succeeded", "scheduled", "queued", "succeeded"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_two_alike_in_one_batch_the_first_counts(bench: Bench, kind: str) -> None:
+    """Those around them are settled, in one step with it."""
+    bench.send_many(3)
+    first, twice, last = bench.worker().fetch(3, 0)
+    make = settlements(bench)[kind]
+
+    outcomes = bench.settle(done(first), make(twice), make(twice), done(last)).outcomes
+
+    assert [outcome is None for outcome in outcomes] == [False, False, True, False]
+    assert outcomes[1] is bench.status(twice.id)
+    assert bench.status(first.id) is bench.status(last.id) is Status.SUCCEEDED
+
+
 def test_of_two_settlements_in_one_batch_the_first_counts(bench: Bench) -> None:
     """The second finds a job that is settled already."""
     delivery = bench.running()

@@ -131,3 +131,20 @@ def test_a_record_that_only_a_newer_release_reads_waits_for_it(
 
     assert bench.claim_all() == [unknown]
     assert bench.status(unknown) is Status.RUNNING
+
+
+def test_a_job_that_was_set_aside_for_a_newer_release_ends_as_that_lets_it(
+    server: RedisServer, bench: Bench
+) -> None:
+    """What an older one has noted down for later does not bring it back."""
+    job_id = bench.send()
+    rewrite_format(server, job_id, layout.FORMAT + 1)
+    assert bench.claim_all() == []
+    rewrite_format(server, job_id, layout.FORMAT)
+    bench.engine.jobs.cancel(job_id)
+    with server.connect() as client:
+        [member] = client.zrange("{taskq}:due", 0, -1)
+        client.zadd("{taskq}:due", {member: 0})
+
+    assert bench.claim_all() == []
+    assert bench.status(job_id) is Status.CANCELLED

@@ -361,13 +361,17 @@ class SQLiteConsumer(Consumer):
         for some in together.values():
             first, second, job = some[0].steps
             rows = [first.values(step.values, step.token) for step in some]
-            if connection.executemany(first.text, rows).rowcount != len(some):
+            try:
+                changed = connection.executemany(first.text, rows).rowcount
+            except sqlite3.IntegrityError as error:
+                raise _NotAllHeldError from error  # two of one delivery
+            if changed != len(some):
                 raise _NotAllHeldError
             if second is not None:
                 connection.executemany(second, [step.token for step in some])
             if job is not None:
-                changed = [job.values(step.values, step.token[:1]) for step in some]
-                connection.executemany(job.text, changed)
+                rows = [job.values(step.values, step.token[:1]) for step in some]
+                connection.executemany(job.text, rows)
 
     def _settle_one(self, connection: sqlite3.Connection, step: _Step) -> Status | None:
         seq = step.token[0]

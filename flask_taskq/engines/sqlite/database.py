@@ -367,9 +367,14 @@ class Handle:
             raise
 
     def _connected(self) -> tuple[sqlite3.Connection, Watch]:
-        if self._connection is not None and self._connection.in_transaction:
-            # An exception from outside has hit whoever used it last while it was recovering.
-            self._drop()
+        if self._connection is not None:
+            # An exception from outside has hit whoever used it last while it was recovering, or
+            # while it was closing it.
+            try:
+                if self._connection.in_transaction:
+                    self._drop()
+            except sqlite3.ProgrammingError:
+                self._connection = self._watch = None
         if self._connection is None or self._watch is None:
             self._openings += 1
             self._connection, self._watch = self.database.open(

@@ -225,6 +225,17 @@ def test_a_full_disk_is_a_clear_error(path: Path, monkeypatch: pytest.MonkeyPatc
     bench.close()
 
 
+def test_a_connection_that_somebody_was_torn_away_from_while_closing_it_is_opened_again(
+    bench: Bench,
+) -> None:
+    """Whoever comes next does not hear of it."""
+    bench.send()
+    sender = bench.engine._store.sender  # type: ignore[attr-defined]
+    sender._connection.close()
+
+    assert bench.status(bench.send()) is Status.QUEUED
+
+
 def test_a_batch_that_breaks_off_leaves_nothing_half_done(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

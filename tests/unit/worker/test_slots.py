@@ -169,10 +169,10 @@ def test_a_table_cannot_be_made_smaller():
 
 def test_a_table_of_another_release_is_not_read(shared):
     """What is in it may mean something else: nobody knows what has started."""
-    ours, childs = shared
-    childs.slots[0].start(generate_id(), 1.0)
+    ours, its = shared
+    its.slots[0].start(generate_id(), 1.0)
     assert ours.is_known
-    childs._version[0] = 99
+    its._version[0] = 99
 
     assert not ours.is_known
     assert ours.started() == []

@@ -16,7 +16,7 @@ local function promote(now)
         local id = string.sub(name, 13)
         local raw = load(id)
         local r = read(raw)
-        if r then
+        if r and (r.status == SCHEDULED or r.status == QUEUED) then
           if r.status == SCHEDULED then
             count(SCHEDULED, r.queue, -1)
             count(QUEUED, r.queue, 1)
