@@ -90,7 +90,7 @@ STAGES = [
         60,
         [python("sphinx", "-E", "-W", "--keep-going", "-q", "docs", "docs/_build/html")],
     ),
-    Stage("tests", 360, [python("pytest", *ignoring(PROCESSES + FAULTS))]),
+    Stage("tests", 320, [python("pytest", *ignoring(PROCESSES + FAULTS))]),
     Stage("processes", 360, [python("pytest", *PROCESSES, *ignoring(FAULTS))], is_beside=True),
     Stage("faults", 360, [python("pytest", *FAULTS)], is_beside=True),
 ]
