@@ -484,7 +484,7 @@ class Broker:
             delay=wait if eta is None else None,
             due_at=eta,
             max_attempts=self._max_attempts(message),
-            unique_key=self._unique_key(message, parameters),
+            unique_key=self._unique_key(message, actor),
         )
 
     def _note_queue(self, queue_name: str, actor_name: str) -> None:
@@ -530,15 +530,17 @@ class Broker:
             most += [row.get("max_retries", most[0]) for row in table.values()]
         return None if None in most else max(most) + 1
 
-    def _unique_key(self, message: Message, parameters: Sequence[str]) -> str | None:
-        if "unique" not in self.actor_options:
-            return None
+    def _unique_key(self, message: Message, actor: Actor[..., Any] | None) -> str | None:
+        if "unique" not in message.options:
+            if actor is None or "unique" not in actor.options:
+                return None  # most jobs, which it costs next to nothing
         unique = self.option(message, "unique")
         if unique is None or unique is False:
             return None
-        actor = self.actors.get(message.actor_name)
+        parameters: Sequence[str] = ()
         if actor is not None:
             _check_unique(actor, unique)
+            parameters = actor.parameters
         name, args, kwargs = message.actor_name, message.args, message.kwargs
         return make_unique_key(name, unique, parameters, args, kwargs)
 
