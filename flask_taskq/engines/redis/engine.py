@@ -56,7 +56,7 @@ class RedisEngine(Engine):
             due_at = envelope.waits_until(now)
             status = Status.QUEUED if due_at is None else Status.SCHEDULED
             stored.append(Enqueued(envelope.id, status, due_at, None, now))
-        for at, job_id, code, due, reason in known:
+        for at, job_id, code, due, reason in known or ():
             due_at = None if due < 0 else due
             status = STATUSES[code]
             stored[at] = Enqueued(job_id.decode(), status, due_at, reason.decode(), now)

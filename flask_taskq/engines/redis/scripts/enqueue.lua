@@ -1,6 +1,7 @@
 -- Store jobs whose ids are new, and whose keys nobody holds.
 -- id and record of each
--- Returns of each that is not stored its position, and as insert() says what is there.
+-- Returns nothing if all are stored; else of each that is not its position, and as insert()
+-- says what is there.
 
 local number = call('INCRBY', P .. 'seq', #ARGV / 2) - #ARGV / 2
 local known = {}
@@ -12,4 +13,4 @@ for i = 1, #ARGV, 2 do
   end
 end
 flush()
-return known
+return #known > 0 and known
