@@ -1,12 +1,14 @@
 """Cancelling jobs, whatever state they are in."""
 
 import asyncio
+import logging
 import threading
 import time
 
 import pytest
 
 from flask_taskq import current_job
+from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq.clock import Clock
 from flask_taskq.errors import JobCancelled
@@ -14,7 +16,12 @@ from flask_taskq.errors import LeaseLost
 from flask_taskq.errors import ResultFailure
 from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.jobs.delivery import GivenBack
+from flask_taskq.jobs.delivery import Retry
+from flask_taskq.worker.runner import announce
+from flask_taskq.worker.runner import tell_stored
 from tests.support.apps import declare
+from tests.support.apps import Line
+from tests.support.apps import messages
 from tests.support.apps import Watcher
 
 PATIENCE = 20
@@ -320,3 +327,51 @@ def test_a_worker_that_lost_its_lease_tells_its_runs(broker, start):
     broker.engine.workers.hand_back(worker.id, (), "taken for dead")
     worker.slots.renewed_at -= 25_000
     assert ended.wait(PATIENCE)
+
+
+def test_a_rerun_that_became_a_cancellation_is_told_as_one(clock, new_broker, caplog):
+    """By the log, and by the hook of cancelling: nobody says that it runs again."""
+    told = []
+
+    class Listening(Middleware):
+        def after_cancel(self, broker, record):
+            told.append((record.id, record.status))
+
+    line = Line(new_broker(clock, Listening(), max_retries=3))
+    caplog.set_level(logging.INFO, "flask_taskq.jobs")
+
+    @declare(line.broker)
+    def fails():
+        line.engine.jobs.cancel(job.id)
+        raise LookupError("no")
+
+    job = fails.send()
+    line.engine.workers.register("w1")
+    consumer = line.engine.consumer(["default"], "w1")
+    settlement = line.runner.run(consumer.fetch(1, 0)[0])
+    assert isinstance(settlement, Retry)
+    announce(line.broker, [settlement])
+    tell_stored(line.broker, [settlement], consumer.settle_if_held([settlement]).outcomes)
+
+    assert told == [(job.id, Status.CANCELLED)]
+    [text] = messages(caplog, logging.INFO)
+    assert f"job {job.id} cancelled, as somebody asked while it ran" in text
+    assert "again" not in text
+
+
+def test_an_outcome_that_was_refused_is_told_to_nobody(clock, new_broker, caplog):
+    """But to the log, as what it is."""
+    line = Line(new_broker(clock))
+    caplog.set_level(logging.INFO)
+    declare(line.broker, lambda: None, actor_name="works")
+    job = line.broker.actors["works"].send()
+    line.engine.workers.register("w1")
+    consumer = line.engine.consumer(["default"], "w1")
+    settlement = line.runner.run(consumer.fetch(1, 0)[0])
+    line.engine.workers.hand_back("w1", [], "stopped")
+
+    tell_stored(line.broker, [settlement], consumer.settle_if_held([settlement]).outcomes)
+
+    [text] = messages(caplog, logging.WARNING)
+    assert f"job {job.id}: the settlement came too late and was refused" in text
+    assert not [one for one in messages(caplog, logging.INFO) if "succeeded" in one]
