@@ -7,6 +7,7 @@ from collections import Counter
 import redis
 
 from flask_taskq.engines.redis.layout import to_record
+from flask_taskq.jobs.record import FINAL
 from flask_taskq.jobs.record import JobRecord
 from flask_taskq.jobs.record import Status
 
@@ -24,18 +25,13 @@ def verify_redis(url: str) -> None:
             if kind == "j":
                 raw = client.get(PREFIX + key)
                 assert raw is not None
-                if not raw:
-                    assert client.ttl(PREFIX + key) > 0, f"the time of job {name}"
-                    continue  # it was given away
                 records[name] = to_record(name, raw)
                 is_final = records[name].status.is_final
                 assert (client.ttl(PREFIX + key) > 0) is is_final, f"the time of job {name}"
         places = find_places(client, keys)
-        waiting = {
-            queue.decode(): int(count)
-            for queue, count in client.hgetall(PREFIX + "waiting").items()
-            if int(count)
-        }
+        waiting = {status: client.hgetall(PREFIX + status.value) for status in WAITING}
+        holders = client.hgetall(PREFIX + "unique")
+        ended = {status: client.lrange(f"{PREFIX}over:{status}", 0, -1) for status in FINAL}
     found = Counter(job_id for jobs in places.values() for job_id in jobs)
     for name, record in records.items():
         assert found[name] == (0 if record.status.is_final else 1), f"{record} in {places}"
@@ -43,8 +39,16 @@ def verify_redis(url: str) -> None:
         for job_id in jobs:
             if job_id in records and not records[job_id].status.is_final:
                 assert fits(place, records[job_id]), f"{records[job_id]} is in {place}"
-    queues = Counter(one.queue for one in records.values() if one.status in WAITING)
-    assert waiting == dict(queues)
+    for status, counts in waiting.items():
+        queues = Counter(one.queue for one in records.values() if one.status is status)
+        assert {queue.decode(): int(count) for queue, count in counts.items()} == queues
+    for key, holder in holders.items():
+        held = records[holder.decode()]
+        assert not held.status.is_final and held.unique_key == key.decode(), f"key {key!r}"
+    for status, ids in ended.items():
+        there = Counter(job_id.decode() for job_id in ids)
+        for name, record in records.items():
+            assert there[name] == (record.status is status), f"{record} in over:{status}"
 
 
 def find_places(client: redis.Redis, keys: list[str]) -> dict[str, list[str]]:
