@@ -176,8 +176,7 @@ class InlineWorker:
         if isinstance(settlement, Retry) and not self._pauses:
             settlement = msgspec.structs.replace(settlement, at=self._broker.engine.now())
         announce(self._broker, [settlement])
-        outcomes, _, _ = consumer.settle_if_held([settlement])
-        tell_stored(self._broker, [settlement], outcomes)
+        tell_stored(self._broker, [settlement], consumer.settle_if_held([settlement]))
         # Not by the broker: a record may be past its retention as soon as it is final.
         record = self._engine.store.table[settlement.delivery.id].record
         ran = Ran(settlement, record, error)

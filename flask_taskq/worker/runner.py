@@ -16,6 +16,7 @@ import msgspec
 
 from ..actor import Actor
 from ..broker import Broker
+from ..engines.base import Settled
 from ..errors import ActorNotFound
 from ..errors import BadArguments
 from ..errors import BadResult
@@ -396,20 +397,19 @@ def announce(
 def tell_stored(
     broker: Broker,
     settlements: Sequence[Settlement],
-    outcomes: Sequence[Status | None],
+    settled: Settled,
     catches: tuple[type[BaseException], ...] = (Exception,),
 ) -> None:
     """Tell everybody who wants to know what was stored, and not what was asked for.
 
-    :param outcomes: of each settlement the status that its job has now, or None if it was
-        refused.
+    :param settled: what has become of the settlements.
     :param catches: what hooks and the app's logging raise that is ignored. Nothing may keep
         an outcome from being stored.
     """
     wants_follow_ups = broker.has_hook("after_enqueue")
     wants_outcomes = broker.has_hook("after_ack") or broker.has_hook("after_nack")
     generation = forked.generation
-    for settlement, outcome in zip(settlements, outcomes, strict=True):
+    for settlement, outcome in zip(settlements, settled.outcomes, strict=True):
         delivery = settlement.delivery
         if outcome is None:
             logger.warning(
@@ -430,8 +430,9 @@ def tell_stored(
             _tell_cancelled(broker, delivery.id, catches)
         elif settlement.follow_ups and wants_follow_ups:
             for envelope in settlement.follow_ups:
-                message = decode_message(envelope.message)
-                broker.emit_outcome(catches, "enqueue", message, None)
+                if envelope.id in settled.ready:  # no other job has its unique key
+                    message = decode_message(envelope.message)
+                    broker.emit_outcome(catches, "enqueue", message, None)
         if wants_outcomes:
             _emit_outcome(broker, "after", settlement, catches)
     if forked.generation != generation:

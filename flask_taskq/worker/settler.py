@@ -177,7 +177,7 @@ class Settler:
         announce(self._broker, batch, (BaseException,))
         self.is_settling = True
         try:
-            outcomes, deliveries, _ = self._consumer.settle_if_held(batch, limit)
+            settled = self._consumer.settle_if_held(batch, limit)
         except Exception as error:
             log_failure("settle", error)
             backoff.wait(error)
@@ -185,9 +185,9 @@ class Settler:
         backoff.reset()
         self.finished += finished
         self._prefetch.let_go(settlement.delivery for settlement in batch)
-        self._on_settled(deliveries)
+        self._on_settled(settled.deliveries)
         self.is_settling = False
-        tell_stored(self._broker, batch, outcomes, (BaseException,))
+        tell_stored(self._broker, batch, settled, (BaseException,))
         return []
 
     def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:

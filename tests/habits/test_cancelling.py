@@ -351,7 +351,7 @@ def test_a_rerun_that_became_a_cancellation_is_told_as_one(clock, new_broker, ca
     settlement = line.runner.run(consumer.fetch(1, 0)[0])
     assert isinstance(settlement, Retry)
     announce(line.broker, [settlement])
-    tell_stored(line.broker, [settlement], consumer.settle_if_held([settlement]).outcomes)
+    tell_stored(line.broker, [settlement], consumer.settle_if_held([settlement]))
 
     assert told == [(job.id, Status.CANCELLED)]
     [text] = messages(caplog, logging.INFO)
@@ -370,7 +370,7 @@ def test_an_outcome_that_was_refused_is_told_to_nobody(clock, new_broker, caplog
     settlement = line.runner.run(consumer.fetch(1, 0)[0])
     line.engine.workers.hand_back("w1", [], "stopped")
 
-    tell_stored(line.broker, [settlement], consumer.settle_if_held([settlement]).outcomes)
+    tell_stored(line.broker, [settlement], consumer.settle_if_held([settlement]))
 
     [text] = messages(caplog, logging.WARNING)
     assert f"job {job.id}: the settlement came too late and was refused" in text

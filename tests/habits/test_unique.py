@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from flask_taskq.broker import Broker
+from flask_taskq.clock import Clock
+from flask_taskq.hooks import Middleware
 from flask_taskq.jobs.record import Status
 from flask_taskq.middleware import Unique
 from flask_taskq.testing.clock import ManualClock
@@ -135,3 +137,29 @@ def test_a_job_that_was_sent_again_says_what_it_is(line: Line) -> None:
     again = line.broker.enqueue(message)
 
     assert (again.id, again.status) == (job.id, Status.SUCCEEDED)
+
+
+def test_a_callback_that_gives_way_is_announced_to_nobody(
+    new_broker: Callable[..., Broker],
+    start_worker: Callable[..., Any],
+    final: Callable[[Any], Any],
+) -> None:
+    """The job that is there was told of when it was stored."""
+    heard = []
+
+    class Listening(Middleware):
+        def after_enqueue(self, broker: Any, message: Any, delay: Any) -> None:
+            heard.append(message.actor_name)
+
+    line = Line(new_broker(Clock(), Listening()))
+    told = declare(
+        line.broker, lambda *args: None, actor_name="told", unique="x", queue_name="nobodys"
+    )
+    work = actor(line, on_success=told, queue_name="ours")
+    jobs = [work.send(n) for n in range(3)]
+    worker = start_worker(line.broker, queues=["ours"])
+    assert {final(job).status for job in jobs} == {Status.SUCCEEDED}
+    worker.stop(0)
+
+    assert heard == ["work"] * 3 + ["told"]
+    assert line.engine.queues.depths() == {"nobodys": 1}
