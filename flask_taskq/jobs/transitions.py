@@ -59,11 +59,6 @@ class Transition:
     guard: str
     effects: Effects = Effects()
 
-    @property
-    def is_charged(self) -> bool:
-        """Whether the run that it ends counts as one of the job's attempts."""
-        return self.effects.attempt == 0
-
 
 _TOKEN: Final = "the delivery's token is the current one"
 _OVER: Final = "the holder's process died or its lease ran out"

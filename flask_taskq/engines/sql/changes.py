@@ -24,9 +24,6 @@ Given = dict[str, Any]
 #: The fields of a record that stand in the table ``job``.
 IN_JOB: Final = frozenset({"error", "attempts", "logs"})
 
-#: Likewise, in ``outcome`` and in no other.
-IN_OUTCOME: Final = frozenset({"result", "finished_at", "expires_at"})
-
 #: The columns that ``live`` and ``outcome`` have in common.
 SHARED: Final = (
     "attempt",

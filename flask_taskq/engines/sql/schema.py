@@ -8,10 +8,6 @@ from typing import NamedTuple
 #: The version of the tables that this release works with: it grows with each migration.
 SCHEMA_VERSION: Final = 2
 
-#: The oldest release that works with these tables is one that knows this version. Adding a
-#: column that may be empty, or an index, leaves this number as it is.
-OLDEST_VERSION: Final = 2
-
 #: The version that the first migration begins with. Older tables were never released.
 FIRST_VERSION: Final = 2
 
@@ -129,7 +125,11 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
 
 
 def note(tables: Tables, version: int, oldest: int) -> str:
-    """The statement that writes down which version the tables have now."""
+    """The statement that writes down which version the tables have now.
+
+    :param oldest: the oldest release that works with them is one that knows this version.
+        Adding a column that may be empty, or an index, leaves it as it was.
+    """
     return (
         f"UPDATE {tables.meta} SET value = CASE name WHEN 'schema' THEN {version}"
         f" ELSE {oldest} END WHERE name IN ('schema', 'oldest')"
