@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -88,3 +89,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def clock() -> ManualClock:
     """A clock that moves only when the test says so."""
     return ManualClock()
+
+
+@pytest.fixture
+def no_garbage() -> Iterator[None]:
+    """What is raised while garbage is collected goes nowhere: in finalizers of what other tests
+    have left, and in a callback that Hypothesis leaves behind in this process."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

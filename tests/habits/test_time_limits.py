@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import io
 import logging
 import os
@@ -481,16 +480,6 @@ def test_a_job_that_swallowed_its_time_limit_still_gets_the_shutdown(make, start
 
 
 # Whatever the moment
-
-
-@pytest.fixture
-def no_garbage():
-    """What is raised while garbage is collected goes nowhere: in finalizers of what other tests
-    have left, and in a callback that Hypothesis leaves behind in this process."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_garbage")

@@ -23,6 +23,9 @@ from flask_taskq.interrupt import Gate
 from flask_taskq.interrupt import keep_out_of_forks
 from flask_taskq.interrupt import MOST
 
+# Many of these raise exceptions at any moment.
+pytestmark = pytest.mark.usefixtures("no_garbage")
+
 KEY: Final = "the call"
 
 #: Longer than anything takes, in seconds.
