@@ -31,6 +31,7 @@ from .faults import translate
 from .files import folder_time
 from .files import Found
 from .files import identify
+from .files import Identity
 from .files import Location
 from .files import log_size
 from .files import look_at
@@ -98,11 +99,15 @@ class Database:
         self.tables = find_tables(namespace)
         self.statements = Statements(self.tables)
         self._prepared = False
+        # The database whose loss a call has told, and a loss that none has told yet.
+        self._told: Identity | None = None
+        self._untold: ConnectionClosed | None = None
 
     def open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Watch]:
         """A new connection, and a watch over the files that it has open.
 
         :raises ConnectionFailed: there is no using this file.
+        :raises ConnectionClosed: the one before it is gone, and nobody was told so yet.
         :raises ConfigurationError: the place or the schema is refused.
         """
         until = time.monotonic() + self.options.busy_timeout / 1000
@@ -110,8 +115,13 @@ class Database:
             # The connections of a process share the index of the log. A new one would read
             # the new log by the old index, as long as one of them keeps that open.
             in_use = [handle for handle in _all_handles() if not handle.let_go_if_lost()]
+            untold, self._untold = self._untold, None
+            if untold is not None:
+                raise untold
             try:
-                return self._open(synchronous, query_only)
+                opened = self._open(synchronous, query_only)
+                self._told = None
+                return opened
             except (_UnsettledError, ConnectionFailed) as error:
                 if isinstance(error, ConnectionFailed) and not in_use:
                     raise
@@ -176,10 +186,22 @@ class Database:
         if found is not None:
             remove_leftovers(self.path, opened)
         what = "deleted" if found is None else "replaced by another file"
+        self._told, self._untold = opened.database, None
         raise ConnectionClosed(
             f"{self.path} was {what} while it was in use; what was stored in it is not"
             " seen any more, and the next call opens what is there by then"
         )
+
+    def note_loss(self, opened: Opened) -> None:
+        """As :meth:`check`, for a connection that nobody is using: the next call tells it."""
+        if opened.database == self._told:
+            return
+        try:
+            self.check(opened)
+        except ConnectionClosed as error:
+            self._untold = error
+        except BrokerConnectionError:
+            pass  # there is no saying, and the next call finds that out too
 
     def write_back(self, connection: sqlite3.Connection, opened: Opened) -> bool:
         """Store in the database what is in a log that is gone.
@@ -334,7 +356,7 @@ class Handle:
             # loop's own step, which no exception from outside can part from what it gives.
             for is_taken in iter(partial(self._lock.acquire, False), False):  # noqa: B007
                 if self._watch is not None and not self._is_current(self._watch):
-                    self._drop()
+                    self._put_away()
                 break
         finally:
             if is_taken:
@@ -463,6 +485,12 @@ class Handle:
         if lost:
             self._drop()
 
+    def _put_away(self) -> None:
+        """Drop a connection that nobody is using, and that is opened again when it is."""
+        if self._watch is not None and not self._is_current(self._watch):
+            self.database.note_loss(self._watch.opened)
+        self._drop()
+
     def _drop(self) -> None:
         connection, watch = self._connection, self._watch
         if connection is not None and watch is not None:
@@ -507,7 +535,7 @@ class Handle:
             return  # a thread that forks in the midst of its own work must get on
         try:
             with self._lock:
-                self._drop()
+                self._put_away()
                 yield
         finally:
             self._wake_next()

@@ -143,6 +143,55 @@ def test_a_file_that_is_deleted_is_noticed_once(bench: Bench, path: Path) -> Non
     assert stored(path) == {job_id}
 
 
+def test_a_file_that_is_deleted_is_noticed_by_a_call_that_first_opens_it(
+    bench: Bench, path: Path
+) -> None:
+    """Its own connection has seen no other file, but another one of the process has."""
+    bench.send()
+    path.unlink()
+
+    with pytest.raises(ConnectionClosed, match="was deleted while it was in use"):
+        bench.engine.queues.depths()
+
+    assert bench.engine.queues.depths() == {}
+    job_id = bench.send()
+    assert stored(path) == {job_id}
+
+
+def test_a_file_that_was_deleted_before_a_fork_is_noticed_after_it(
+    bench: Bench, path: Path
+) -> None:
+    """A fork closes the connection that would have told."""
+    bench.send()
+    path.unlink()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    with pytest.raises(ConnectionClosed, match="was deleted while it was in use"):
+        bench.send()
+
+    job_id = bench.send()
+    assert stored(path) == {job_id}
+
+
+def test_a_file_that_is_deleted_is_noticed_once_by_all_connections(
+    bench: Bench, path: Path
+) -> None:
+    """Once one has opened the new file, so do the others, without a word."""
+    bench.send()
+    bench.engine.queues.depths()
+    path.unlink()
+
+    with pytest.raises(ConnectionClosed):
+        bench.engine.queues.depths()
+
+    assert bench.engine.queues.depths() == {}
+    job_id = bench.send()
+    assert bench.status(job_id) is Status.QUEUED
+
+
 def test_a_file_that_is_replaced_is_noticed_once(
     bench: Bench, path: Path, tmp_path: Path
 ) -> None:
