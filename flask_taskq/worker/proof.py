@@ -43,7 +43,10 @@ def find_host() -> str | None:
     with suppress(OSError):  # older kernels have none
         # When a process has started is told by the clock of who asks.
         times = os.readlink(_PROC / "self/ns/time")
-    return f"{boot} {ids} {times}"
+    # The number of a namespace that has ended may be that of one which came after it.
+    first = _read(1)
+    began = "" if first is None else first.started
+    return f"{boot} {ids} {began} {times}"
 
 
 def describe_worker(

@@ -132,6 +132,16 @@ def test_processes_of_another_namespace_are_of_another_host() -> None:
     assert info.host != find_host()
 
 
+def test_a_namespace_with_the_number_of_one_that_ended_is_another_host() -> None:
+    """The system gives numbers again that came free."""
+    hosts = []
+    for _ in range(5):
+        process, info = start(*in_another_namespace())
+        process.communicate()
+        hosts.append(info.host)
+    assert len(set(hosts)) == 5
+
+
 def test_nothing_is_known_where_proc_is_that_of_another_namespace() -> None:
     """What it says of an id, it says of another process."""
     prefix = [word for word in in_another_namespace() if word != "--mount-proc"]
