@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from flask import Flask
 
 from .broker import Broker
-from .hooks import MessageProxy
 from .hooks import Middleware
+from .run import Run
 
 
 class AppContext(Middleware):
@@ -25,7 +25,7 @@ class AppContext(Middleware):
         self._app = weakref.ref(app)
 
     def around_process_message(
-        self, broker: Broker, message: MessageProxy
+        self, broker: Broker, message: Run
     ) -> AbstractContextManager[object]:
         app = self._app()
         if app is None:

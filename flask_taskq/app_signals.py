@@ -16,13 +16,13 @@ from .errors import LeaseLost
 from .errors import Shutdown
 from .errors import SkipMessage
 from .errors import Snooze
-from .hooks import is_decided
-from .hooks import MessageProxy
 from .hooks import Middleware
 from .jobs.encoding import decode_message
 from .jobs.message import Message
 from .jobs.record import JobRecord
 from .loggers import get_logger
+from .run import is_decided
+from .run import Run
 
 if TYPE_CHECKING:
     # Every command of the CLI imports this module, and only one needs a worker.
@@ -55,14 +55,14 @@ class AppSignals(Middleware):
             message = decode_message(record.message)
             self._send(signals.job_cancelled, message=message)
 
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+    def before_process_message(self, broker: Broker, message: Run) -> None:
         if signals.job_started.receivers:
             self._send(signals.job_started, message=message)
 
     def after_process_message(
         self,
         broker: Broker,
-        message: MessageProxy,
+        message: Run,
         *,
         result: Any = None,
         exception: BaseException | None = None,
@@ -81,7 +81,7 @@ class AppSignals(Middleware):
             delay = message.retry_delay
             self._send(signals.job_retried, message=message, exception=exception, delay=delay)
 
-    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+    def after_skip_message(self, broker: Broker, message: Run) -> None:
         if message.expired:
             self._send(signals.job_expired, message=message)
         elif message.failed:

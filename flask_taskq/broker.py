@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-import sys
-from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
-from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from typing import cast
 from typing import Final
@@ -24,6 +21,7 @@ import msgspec
 from .actor import Actor
 from .actor import check_name_is_free
 from .arguments import check_unknown
+from .chain import Chain
 from .clock import Clock
 from .clock import END_OF_TIME
 from .config import milliseconds
@@ -33,9 +31,6 @@ from .engines.base import Enqueued
 from .errors import ActorNotFound
 from .errors import BadArguments
 from .errors import JobNotFound
-from .errors import MiddlewareError
-from .hooks import HOOKS
-from .hooks import MessageProxy
 from .hooks import Middleware
 from .job import Job
 from .jobs.delivery import Envelope
@@ -53,9 +48,14 @@ from .jobs.message import UNCHECKED
 from .jobs.record import JobRecord
 from .jobs.record import Status
 from .loggers import get_logger
+from .option_table import OptionTable
 from .options import check_delay
 from .options import check_eta
 from .options import check_priority
+from .plan import find_max_attempts
+from .plan import make_plan
+from .plan import Plan
+from .run import Run
 
 logger = get_logger(__name__)
 
@@ -111,17 +111,13 @@ class Broker:
         self.engine = engine
         self.settings = settings
         self.clock = clock
-        self.middleware: list[Middleware] = []
         self.actors: dict[str, Actor[..., Any]] = {}
-        self.actor_options: set[str] = set()
-        self._declared_options: set[str] = set()
-        self._nullable_options: set[str] = set()
-        self._option_defaults: dict[str, Any] = {}
-        self._queues: set[str] = set()
-        self._hooks: dict[str, list[Callable[..., Any]]] = defaultdict(list)
-        # The same ones by signal: putting the names together costs more than looking them up.
-        self._before: dict[str, list[Callable[..., Any]]] = {}
-        self._after: dict[str, list[Callable[..., Any]]] = {}
+        #: The hooks of middleware.
+        self.chain = Chain(self)
+        self._options = OptionTable(settings)
+        self._plans: dict[str, Plan] = {}
+        #: Names of the queues that are known.
+        self.queues: set[str] = set()
         #: How a call of the engine is made. A worker routes it through threads of its own,
         #: because an exception that is raised into a job must not hit a connection.
         self.call_engine: Callable[..., Any] = _call
@@ -159,15 +155,12 @@ class Broker:
 
         :raises ValueError: there is none of that class, or both places were given.
         """
-        self.middleware.insert(self._position(before, after), middleware)
-        self.actor_options.update(middleware.actor_options)
-        self._declared_options.update(middleware.declared_options)
-        self._nullable_options.update(middleware.nullable_options)
-        self._option_defaults.update(middleware.option_defaults)
-        self._collect_hooks()
+        self.chain.add(middleware, before, after)
+        self._options.add(middleware)
+        self._plans.clear()
         for actor in self.actors.values():
             middleware.after_declare_actor(self, actor)
-        for queue_name in self._queues:
+        for queue_name in self.queues:
             middleware.after_declare_queue(self, queue_name)
 
     def remove_middleware(self, middleware: Middleware) -> None:
@@ -175,92 +168,31 @@ class Broker:
 
         :raises ValueError: it is not among the broker's.
         """
-        self.middleware.remove(middleware)
-        self._collect_hooks()
+        self.chain.remove(middleware)
+        self._plans.clear()
 
-    def _collect_hooks(self) -> None:
-        self._hooks.clear()
-        for name in HOOKS:
-            for one in self.middleware:
-                # Hooks that nobody overrode cost nothing.
-                if getattr(type(one), name) is not getattr(Middleware, name):
-                    self._hooks[name].append(getattr(one, name))
-            if name.startswith("after_"):
-                self._hooks[name].reverse()
-                self._after[name.removeprefix("after_")] = self._hooks[name]
-            elif name.startswith("before_"):
-                self._before[name.removeprefix("before_")] = self._hooks[name]
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """In the order in which their ``before_`` hooks run."""
+        return self.chain.middleware
 
-    def _position(self, before: type[Middleware] | None, after: type[Middleware] | None) -> int:
-        if before and after:
-            raise ValueError("add_middleware() takes one of before and after")
-        reference = before or after
-        if reference is None:
-            return len(self.middleware)
-        for position, one in enumerate(self.middleware):
-            if isinstance(one, reference):
-                return position + (after is not None)
-        raise ValueError(f"no {reference.__name__} among the broker's middleware")
+    @property
+    def actor_options(self) -> Set[str]:
+        """Names of the options that an actor can have."""
+        return self._options.names
 
-    def has_hook(self, name: str) -> bool:
-        """Whether any middleware overrides this hook."""
-        return bool(self._hooks[name])
+    @property
+    def message_options(self) -> Set[str]:
+        """Names of the options that a message can have."""
+        return self._options.sendable | _MESSAGE_OPTIONS - {UNCHECKED}
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """Run the ``before_`` hooks in order.
-
-        :raises MiddlewareError: a hook raised it. Other exceptions are logged.
-        """
-        for hook in self._before.get(signal, ()):
-            try:
-                hook(self, *args, **kwargs)
-            except MiddlewareError:
-                raise
-            except Exception:
-                logger.exception("%r failed", hook)
+        """See :meth:`.Chain.emit_before`."""
+        self.chain.emit_before(signal, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """Run the ``after_`` hooks in reverse order. Their exceptions are logged."""
-        for hook in self._after.get(signal, ()):
-            try:
-                hook(self, *args, **kwargs)
-            except Exception:
-                logger.exception("%r failed", hook)
-
-    def emit_outcome(
-        self,
-        catches: tuple[type[BaseException], ...],
-        signal: str,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        """Run the ``after_`` hooks of something that is decided, whatever they raise.
-
-        :param catches: what is logged and ignored. Around the outcome of a job this is more
-            than :exc:`Exception`, but for tests, which fail by what a hook raises.
-        """
-        for hook in self._after.get(signal, ()):
-            try:
-                hook(self, *args, **kwargs)
-            except catches:
-                logger.exception("%r failed", hook)
-
-    def contexts(self, message: MessageProxy) -> ExitStack:
-        """The contexts of all middleware for one run, opened.
-
-        :return: what closes them.
-        """
-        stack = ExitStack()
-        try:
-            for around in self._hooks["around_process_message"]:
-                context = around(self, message)
-                if context is not None:
-                    stack.enter_context(context)
-        except BaseException:
-            # Not "with" and pop_all(), whose second stack costs each run a microsecond.
-            stack.__exit__(*sys.exc_info())
-            raise
-        return stack
+        """See :meth:`.Chain.emit_after`."""
+        self.chain.emit_after(signal, *args, **kwargs)
 
     # Actors
 
@@ -271,44 +203,21 @@ class Broker:
             what one of them is.
         """
         check_name_is_free(actor, self.actors)
-        self._check_options(f"actor {actor.actor_name!r}", actor.options, self.actor_options)
+        owner = f"actor {actor.actor_name!r}"
+        self._options.check(owner, actor.options, self.middleware)
         _check_unique(actor, actor.options.get("unique"))
         self.emit_before("declare_actor", actor)
         self.declare_queue(actor.queue_name)
         self.actors[actor.actor_name] = actor
         self.emit_after("declare_actor", actor)
 
-    def _check_options(self, owner: str, options: Mapping[str, Any], known: Set[str]) -> None:
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "none is like it"
-                raise ValueError(
-                    f"{owner} has the option {name!r}, which no middleware of this app"
-                    f" knows; {hint}"
-                )
-        for one in self.middleware:
-            own = {
-                name: options[name]
-                for name in one.actor_options
-                if name in options and self._is_given(options, name)
-            }
-            if own:
-                try:
-                    one.check_options(own)
-                except ValueError as error:
-                    raise ValueError(f"{owner}: {error}") from None
-
-    def _is_given(self, options: Mapping[str, Any], name: str) -> bool:
-        return options[name] is not None or name in self._nullable_options
-
     def declare_queue(self, queue_name: str) -> None:
         """Make a queue known that no actor has: its workers serve it, and messages may name
         it. Nothing happens if it is known.
         """
-        if queue_name not in self._queues:
+        if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
-            self._queues.add(queue_name)
+            self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
     def get_actor(self, actor_name: str) -> Actor[..., Any]:
@@ -327,26 +236,30 @@ class Broker:
 
     def get_declared_queues(self) -> set[str]:
         """Names of the queues."""
-        return set(self._queues)
+        return set(self.queues)
 
-    def option(self, message: Message | MessageProxy, name: str) -> Any:
+    def option(self, message: Message | Run, name: str) -> Any:
         """An option as it holds for a message.
 
         :return: what the message says, else its actor, else the middleware that has the
             option, else the ``TASKQ_`` key of its name, else None.
         """
-        if isinstance(message, MessageProxy):
-            message = message.message  # asking through the proxy takes four times as long
-        if name in message.options and name not in self._declared_options:
-            if self._is_given(message.options, name):
-                return message.options[name]
-        actor = self.actors.get(message.actor_name)
-        if actor is not None and name in actor.options:
-            if self._is_given(actor.options, name):
-                return actor.options[name]
-        if name in self._option_defaults:
-            return self._option_defaults[name]
-        return getattr(self.settings, name, None)
+        if isinstance(message, Run):
+            message = message.message
+        plan = self.plan(message.actor_name)
+        if not message.options and name in plan.options:
+            return plan.options[name]
+        return self._options.value(name, message.options, plan.actor)
+
+    def plan(self, actor_name: str) -> Plan:
+        """What holds for all messages of an actor that bring no options of their own."""
+        plan = self._plans.get(actor_name)
+        if plan is None:
+            actor = self.actors.get(actor_name)
+            plan = make_plan(actor, self.chain, self._options)
+            if actor is not None:  # names that come from outside are without number
+                self._plans[actor_name] = plan
+        return plan
 
     # Messages
 
@@ -423,19 +336,19 @@ class Broker:
             actor.arguments.check(message.args, message.kwargs)
         wait = eta = None
         if message.options:  # most have none, and pay nothing for those of others
-            self._refuse_declared_options(message)
+            self._options.refuse_declared(message)
             owner = f"a message for actor {message.actor_name!r}"
-            self._check_options(owner, message.options, self.actor_options | _MESSAGE_OPTIONS)
+            self._options.check(owner, message.options, self.middleware, _MESSAGE_OPTIONS)
             wait, eta = _find_wait(message, now)
             if math.inf in message.options.values():
-                message = message.copy(options=self._without_infinity(message.options))
+                message = message.copy(options=self._options.without_infinity(message.options))
         if actor is None:
             message = message.copy(options={UNCHECKED: True})
         if delay is not None:
             wait, eta = check_delay(milliseconds(delay), message.actor_name), None
         return message, wait, eta
 
-    def follow_up(self, message: MessageProxy, actor_name: str, *args: Any) -> None:
+    def follow_up(self, message: Run, actor_name: str, *args: Any) -> None:
         """Send a message together with the outcome of a run, for ``after_`` hooks.
 
         It is stored in the step that stores the outcome, and not at all if the outcome is
@@ -461,12 +374,13 @@ class Broker:
         self, message: Message, wait: int | None = None, eta: int | None = None, now: int = 0
     ) -> Envelope:
         # A message may be made, or changed, by hand. A worker would refuse it.
-        if message.queue_name not in self._queues:
+        if message.queue_name not in self.queues:
             self._note_queue(check_queue_name(message.queue_name), message.actor_name)
         check_actor_name(message.actor_name)
         if not JOB_ID.fullmatch(message.message_id):
             raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
-        actor = self.actors.get(message.actor_name)
+        plan = self.plan(message.actor_name)
+        actor = plan.actor
         parameters = actor.parameters if actor else ()
         priority = actor.priority if actor else 0
         if message.options and message.options.get("priority") is not None:
@@ -483,7 +397,7 @@ class Broker:
             message=encode_message(message, self.settings.max_message_size, parameters),
             delay=wait if eta is None else None,
             due_at=eta,
-            max_attempts=self._max_attempts(message),
+            max_attempts=self._max_attempts(message, plan),
             unique_key=self._unique_key(message, actor),
         )
 
@@ -491,7 +405,7 @@ class Broker:
         """The first message to a queue that nobody has declared. From now on it is known."""
         # A message for an actor that is not here goes to another app, on purpose.
         if actor_name in self.actors:
-            near = difflib.get_close_matches(queue_name, self._queues, n=1)
+            near = difflib.get_close_matches(queue_name, self.queues, n=1)
             logger.warning(
                 "a message for actor %r goes to the queue %r, which no actor of this app has:"
                 " only a worker whose --queues names it runs the job%s (if that is meant,"
@@ -503,32 +417,14 @@ class Broker:
             )
         self.declare_queue(queue_name)
 
-    def _without_infinity(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        # JSON has no word for it, and None says "no limit" as well, where it says that.
-        return {
-            name: None if value == math.inf and name in self._nullable_options else value
-            for name, value in options.items()
-        }
-
-    def _refuse_declared_options(self, message: Message) -> None:
-        if not self._declared_options.isdisjoint(message.options):
-            [name, *_] = sorted(self._declared_options.intersection(message.options))
-            raise BadArguments(
-                f"option {name!r} cannot be sent with a message of actor"
-                f" {message.actor_name!r}: give it where the actor is declared"
-            )
-
-    def _max_attempts(self, message: Message) -> int | None:
-        if "max_retries" not in self.actor_options:
-            return 1
-        if self.option(message, "retry_when") is not None:
-            return None
-        most = [self.option(message, "max_retries")]
-        table = self.option(message, "retry_on")
-        if table and "max_retries" not in message.options:
-            # Which row will count is not known before the job has failed.
-            most += [row.get("max_retries", most[0]) for row in table.values()]
-        return None if None in most else max(most) + 1
+    def _max_attempts(self, message: Message, plan: Plan) -> int | None:
+        if not message.options:
+            return plan.max_attempts
+        return find_max_attempts(
+            partial(self.option, message),
+            "max_retries" in self.actor_options,
+            "max_retries" not in message.options,
+        )
 
     def _unique_key(self, message: Message, actor: Actor[..., Any] | None) -> str | None:
         if "unique" not in message.options:

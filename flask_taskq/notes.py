@@ -46,7 +46,7 @@ class Notes:
         self._lines: deque[LogLine] = deque(maxlen=KEPT_LOG_LINES)
 
     def progress(self, current: float, total: float | None, message: str | None) -> None:
-        """See :meth:`MessageProxy.progress`."""
+        """See :meth:`.Run.progress`."""
         # Called a million times it should take well under a second: what can wait until
         # somebody takes it does, the time included.
         if type(current) is not int and type(current) is not float:
@@ -65,7 +65,7 @@ class Notes:
         self._progress = (current, total, message)
 
     def log(self, text: str, level: str) -> None:
-        """See :meth:`MessageProxy.log`."""
+        """See :meth:`.Run.log`."""
         if not isinstance(text, str):
             raise TypeError(f"log(): text is a {type(text).__name__}; it is a str")
         if level not in LEVELS:

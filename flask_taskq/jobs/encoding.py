@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Container
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any
@@ -58,11 +59,18 @@ def encode_message(message: Message, max_size: int, parameters: Sequence[str] = 
     return data
 
 
-def decode_message(data: bytes, max_size: int = MOST_BYTES) -> Message:
+def decode_message(
+    data: bytes,
+    max_size: int = MOST_BYTES,
+    queues: Container[str] = (),
+    actors: Container[str] = (),
+) -> Message:
     """Read a message.
 
     :param max_size: the limit in bytes; anything longer is refused unread. It is not
         ``TASKQ_MAX_MESSAGE_SIZE``, which may have been larger where the message was sent.
+    :param queues: names of queues that are known to be valid.
+    :param actors: likewise, names of actors.
     :raises DecodeError: the bytes are too many, too deep, not JSON, or not a message.
     """
     if len(data) > max_size:
@@ -73,14 +81,17 @@ def decode_message(data: bytes, max_size: int = MOST_BYTES) -> Message:
         message = _message_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a message: {error}", data) from error
-    for pattern, name in (
-        (QUEUE_NAME, message.queue_name),
-        (ACTOR_NAME, message.actor_name),
-        (JOB_ID, message.message_id),
-    ):
-        if not pattern.fullmatch(name):
-            raise DecodeError(f"not a message: {name[:80]!r} is no valid name or id", data)
+    if message.queue_name not in queues:
+        _check_name(QUEUE_NAME, message.queue_name, data)
+    if message.actor_name not in actors:
+        _check_name(ACTOR_NAME, message.actor_name, data)
+    _check_name(JOB_ID, message.message_id, data)
     return message
+
+
+def _check_name(pattern: re.Pattern[str], name: str, data: bytes) -> None:
+    if not pattern.fullmatch(name):
+        raise DecodeError(f"not a message: {name[:80]!r} is no valid name or id", data)
 
 
 def encode_value(value: Any) -> bytes:
@@ -137,7 +148,10 @@ def check_actor_name(name: str) -> str:
 
 
 def _is_too_deep(data: bytes) -> bool:
-    # Most messages have fewer brackets than the limit has levels: counting them is enough.
+    # So few bytes have no room for them. Of the others, most have fewer brackets than the
+    # limit has levels: counting them is enough.
+    if len(data) <= 2 * MAX_DEPTH:
+        return False
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
     depth = 0

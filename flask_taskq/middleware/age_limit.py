@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from ..actor import Actor
 from ..broker import Broker
 from ..config import milliseconds
 from ..errors import SkipMessage
-from ..hooks import MessageProxy
 from ..hooks import Middleware
 from ..options import check_duration
 from ..options import check_moment
 from ..options import refusal
+from ..run import Run
 
 
 class AgeLimit(Middleware):
@@ -32,7 +33,6 @@ class AgeLimit(Middleware):
 
     def __init__(self, *, max_age: int | timedelta | None = None) -> None:
         self._max_age = max_age
-        self._limited: set[str] = set()  # names of the actors that have an option of these
         self.check_options({"max_age": max_age})
 
     @property
@@ -58,14 +58,10 @@ class AgeLimit(Middleware):
             )
         check_moment("expires", expires)
 
-    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
-        if not self.actor_options.isdisjoint(actor.options):
-            self._limited.add(actor.actor_name)
+    def applies_to(self, broker: Broker, actor: Actor[..., Any]) -> bool:
+        return self._max_age is not None or not self.actor_options.isdisjoint(actor.options)
 
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        if not (message.message.options or self._max_age is not None):
-            if message.message.actor_name not in self._limited:
-                return  # most jobs, which it costs next to nothing
+    def before_process_message(self, broker: Broker, message: Run) -> None:
         max_age = broker.option(message, "max_age")
         expires = broker.option(message, "expires")
         now = broker.engine.now()

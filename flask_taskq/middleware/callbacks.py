@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 from typing import Final
 
+from ..actor import Actor
 from ..actor import CALLBACKS
 from ..broker import Broker
 from ..errors import ConfigurationError
-from ..hooks import is_decided
-from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..run import is_decided
+from ..run import Run
 
 #: How much of an error's text a callback gets, in characters.
 _MAX_TEXT: Final = 8_192
@@ -37,27 +38,21 @@ class Callbacks(Middleware):
     that its ``after_`` hook is called later.
     """
 
-    def __init__(self) -> None:
-        self._calling: set[str] = set()  # names of the actors that have an option of these
-
     @property
     def actor_options(self) -> set[str]:
         return {"on_success", "on_failure"}
 
-    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
-        if not self.actor_options.isdisjoint(actor.options):
-            self._calling.add(actor.actor_name)
+    def applies_to(self, broker: Broker, actor: Actor[..., Any]) -> bool:
+        return not self.actor_options.isdisjoint(actor.options)
 
     def after_process_message(
         self,
         broker: Broker,
-        message: MessageProxy,
+        message: Run,
         *,
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if not message.message.options and message.message.actor_name not in self._calling:
-            return  # most jobs, which it costs next to nothing
         outcome: Any
         if exception is None:
             name, outcome = broker.option(message, "on_success"), result
@@ -101,7 +96,7 @@ def check_callbacks(broker: Broker) -> None:
         )
 
 
-def _is_final_failure(message: MessageProxy, exception: BaseException) -> bool:
+def _is_final_failure(message: Run, exception: BaseException) -> bool:
     if message.retry_delay is not None or message.discarded:
         return False
     return not is_decided(message, exception)

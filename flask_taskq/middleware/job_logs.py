@@ -12,16 +12,17 @@ from contextvars import ContextVar
 from typing import Any
 from typing import Final
 
+from ..actor import Actor
 from ..broker import Broker
-from ..hooks import MessageProxy
 from ..hooks import Middleware
 from ..jobs.keeping import LINE_TEXT
 from ..options import check_bool
+from ..run import Run
 
 _OWN: Final = __name__.partition(".")[0]
 
 #: The job whose log the records of this thread or coroutine go to.
-_kept: Final[ContextVar[MessageProxy | None]] = ContextVar("flask_taskq.kept", default=None)
+_kept: Final[ContextVar[Run | None]] = ContextVar("flask_taskq.kept", default=None)
 
 _is_listening = False
 _beginning: Final = threading.Lock()
@@ -40,9 +41,6 @@ class JobLogs(Middleware):
     logged in the job's own thread or in tasks of its event loop.
     """
 
-    def __init__(self) -> None:
-        self._keeping: set[str] = set()  # names of the actors that have the option
-
     @property
     def actor_options(self) -> set[str]:
         return {"keep_logs"}
@@ -50,24 +48,17 @@ class JobLogs(Middleware):
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_bool("keep_logs", options["keep_logs"])
 
-    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
-        if not self.actor_options.isdisjoint(actor.options):
-            self._keeping.add(actor.actor_name)
+    def applies_to(self, broker: Broker, actor: Actor[..., Any]) -> bool:
+        return broker.settings.keep_logs or not self.actor_options.isdisjoint(actor.options)
 
     def around_process_message(
-        self, broker: Broker, message: MessageProxy
+        self, broker: Broker, message: Run
     ) -> AbstractContextManager[object] | None:
-        sent = message.message
-        is_asked = sent.options or sent.actor_name in self._keeping or broker.settings.keep_logs
-        if is_asked and broker.option(message, "keep_logs"):
-            return _keep(message)
-        if _kept.get() is not None:
-            return _keep(None)  # it runs inside of another job, whose log this is not
-        return None
+        return _keep(message) if broker.option(message, "keep_logs") else None
 
 
 @contextmanager
-def _keep(message: MessageProxy | None) -> Iterator[None]:
+def _keep(message: Run | None) -> Iterator[None]:
     _listen()
     token = _kept.set(message)
     try:
@@ -108,7 +99,7 @@ def _is_kept(logger: logging.Logger, record: logging.LogRecord) -> bool:
     return above is not None
 
 
-def _note(message: MessageProxy, record: logging.LogRecord) -> None:
+def _note(message: Run, record: logging.LogRecord) -> None:
     # Whatever is logged by an argument as it is turned into text is not for here.
     token = _kept.set(None)
     try:

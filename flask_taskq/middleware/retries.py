@@ -14,8 +14,7 @@ from msgspec import UnsetType
 from ..broker import Broker
 from ..config import milliseconds
 from ..errors import Retry
-from ..hooks import is_decided
-from ..hooks import MessageProxy
+from ..hooks import for_failures
 from ..hooks import Middleware
 from ..loggers import get_logger
 from ..options import check_count
@@ -24,6 +23,8 @@ from ..options import check_exceptions
 from ..options import check_function
 from ..options import is_exception
 from ..options import refusal
+from ..run import is_decided
+from ..run import Run
 
 logger = get_logger(__name__)
 
@@ -107,10 +108,11 @@ class Retries(Middleware):
             if name in _CHECKS:
                 _CHECKS[name](name, value)
 
+    @for_failures
     def after_process_message(
         self,
         broker: Broker,
-        message: MessageProxy,
+        message: Run,
         *,
         result: Any = None,
         exception: BaseException | None = None,
@@ -126,7 +128,7 @@ class Retries(Middleware):
         else:
             self._retry(broker, message, exception)
 
-    def _retry(self, broker: Broker, message: MessageProxy, exception: BaseException) -> None:
+    def _retry(self, broker: Broker, message: Run, exception: BaseException) -> None:
         retries = message.attempt - 1
         row = _nearest(broker.option(message, "retry_on") or {}, exception)
 
@@ -151,9 +153,7 @@ class Retries(Middleware):
             bounds = {name: milliseconds(option(name)) for name in _BOUNDS}
             message.retry(compute_backoff(retries, **bounds))
 
-    def _tell_exhausted(
-        self, broker: Broker, message: MessageProxy, max_retries: int | None
-    ) -> None:
+    def _tell_exhausted(self, broker: Broker, message: Run, max_retries: int | None) -> None:
         name = broker.option(message, "on_retry_exhausted")
         if name is not None:
             counts = {"retries": message.attempt - 1, "max_retries": max_retries}
@@ -164,7 +164,7 @@ def _ask(
     retry_when: Callable[[int, BaseException], bool],
     retries: int,
     exception: BaseException,
-    message: MessageProxy,
+    message: Run,
 ) -> bool | None:
     """What a function of the app says; None if it fails itself."""
     try:

@@ -12,9 +12,9 @@ from msgspec import UnsetType
 
 from ..broker import Broker
 from ..config import milliseconds
-from ..hooks import MessageProxy
 from ..hooks import Middleware
 from ..options import check_duration
+from ..run import Run
 
 
 class TimeLimit(Middleware):
@@ -40,7 +40,6 @@ class TimeLimit(Middleware):
         self._given: dict[str, Any] = {}
         if time_limit is not msgspec.UNSET:
             self._given["time_limit"] = time_limit
-        self._limited: set[str] = set()  # names of the actors that have the option
         self.check_options(self._given)
 
     @property
@@ -58,15 +57,7 @@ class TimeLimit(Middleware):
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_duration("time_limit", options.get("time_limit"), least=1, none="no limit")
 
-    def after_declare_actor(self, broker: Broker, actor: Any) -> None:
-        if "time_limit" in actor.options:
-            self._limited.add(actor.actor_name)
-
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        sent = message.message
-        if sent.options or self._given or sent.actor_name in self._limited:
-            limit = broker.option(message, "time_limit")
-            is_none = limit is None or limit == math.inf
-            message.time_limit = None if is_none else milliseconds(limit)
-        else:
-            message.time_limit = broker.settings.time_limit  # most jobs, which pay little
+    def before_process_message(self, broker: Broker, message: Run) -> None:
+        limit = broker.option(message, "time_limit")
+        is_none = limit is None or limit == math.inf
+        message.time_limit = None if is_none else milliseconds(limit)

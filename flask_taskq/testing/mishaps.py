@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..broker import Broker
-from ..hooks import MessageProxy
 from ..hooks import Middleware
+from ..run import Run
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Mishaps(Middleware):
             self._planned.append(_Mishap(actor_name, error))
 
     @contextmanager
-    def around_process_message(self, broker: Broker, message: MessageProxy) -> Iterator[None]:
+    def around_process_message(self, broker: Broker, message: Run) -> Iterator[None]:
         __tracebackhide__ = True
         mishap = self._take(message.actor_name)
         if mishap is not None and mishap.error is not None:

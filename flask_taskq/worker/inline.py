@@ -30,13 +30,13 @@ from ..jobs.record import JobError
 from ..jobs.record import JobRecord
 from ..jobs.record import Lane
 from ..jobs.record import Status
+from ..run import Run
+from .announcements import announce
+from .announcements import tell_stored
 from .inline_loop import inline_loop
-from .run import actors_frames
-from .run import Run
-from .runner import announce
+from .outcome import actors_frames
 from .runner import AsyncRunner
 from .runner import Runner
-from .runner import tell_stored
 from .worker import generate_worker_id
 
 #: How often a job runs at most for whoever waits for it, or has sent it.

@@ -10,7 +10,6 @@ import msgspec
 
 from ..engines.base import Consumer
 from ..engines.base import Reported
-from ..hooks import MessageProxy
 from ..jobs.delivery import Delivery
 from ..jobs.delivery import Report
 from ..jobs.delivery import Settlement
@@ -27,7 +26,7 @@ class Running(Protocol):
     def delivery(self) -> Delivery: ...
 
     @property
-    def message(self) -> MessageProxy: ...
+    def notes(self) -> Notes | None: ...
 
 
 class Reporter:
@@ -96,7 +95,7 @@ def add_news(settlement: Settlement, notes: Notes) -> Settlement:
 
 
 def _report(run: Running) -> Report:
-    notes = run.message.notes
+    notes = run.notes
     news = None if notes is None else notes.take()
     if news is None:
         return Report(delivery=run.delivery)

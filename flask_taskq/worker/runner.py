@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable
 from collections.abc import Coroutine
-from collections.abc import Sequence
 from contextvars import copy_context
 from typing import Any
 from typing import Final
@@ -16,7 +15,7 @@ import msgspec
 
 from ..actor import Actor
 from ..broker import Broker
-from ..engines.base import Settled
+from ..chain import RunHooks
 from ..errors import ActorNotFound
 from ..errors import BadArguments
 from ..errors import BadResult
@@ -27,7 +26,6 @@ from ..errors import SkipMessage
 from ..errors import TaskQError
 from ..errors import TimeLimitExceeded
 from ..hints import add_hint
-from ..hooks import MessageProxy
 from ..interrupt import find_frame
 from ..interrupt import Gate
 from ..jobs.delivery import Delivery
@@ -39,18 +37,17 @@ from ..jobs.encoding import encode_value
 from ..jobs.message import Message
 from ..jobs.message import UNCHECKED
 from ..jobs.record import JobError
-from ..jobs.record import Status
 from ..loggers import get_logger
+from ..run import Decision
+from ..run import Run
 from . import forked
+from .outcome import classify
+from .outcome import cut
+from .outcome import describe_outcome
+from .outcome import format_stack
+from .outcome import is_cancelled
+from .outcome import log_fields
 from .reports import add_news
-from .run import classify
-from .run import cut
-from .run import describe_outcome
-from .run import format_stack
-from .run import is_cancelled
-from .run import log_fields
-from .run import Run
-from .run import text_of
 
 logger = get_logger("flask_taskq.jobs")
 
@@ -85,6 +82,7 @@ class Runner:
         self._on_start = on_start
         self._may_put_off = may_put_off
         self._broker = broker
+        self._chain = broker.chain
         self._settings = broker.settings
         self._clock = broker.clock
         self._generation = forked.generation
@@ -114,17 +112,29 @@ class Runner:
 
         Should it end after all, its own settlement comes too late and is refused.
         """
+        return copy_context().run(self._abandon, run)
+
+    def _abandon(self, run: Run) -> Settlement:
         # Not the run itself, which its own thread may go on with at any moment.
-        message = _proxy(run.message.message, run.delivery, self._now)
-        given_up = Run(run.delivery, message, run.actor, run.started_at, run.began)
-        given_up.told, given_up.message.time_limit = run.told, run.message.time_limit
-        given_up.message.notes = run.message.notes
-        given_up.exception, given_up.stack = TimeLimitExceeded(), self._stack(run)
+        given_up = Run(
+            run.message,
+            run.delivery,
+            run.actor,
+            now=run.now,
+            started_at=run.started_at,
+            began=run.began,
+            reasons=run.reasons,
+            time_limit=run.time_limit,
+            notes=run.notes,
+            exception=TimeLimitExceeded(),
+            stack=self._stack(run),
+        )
+        hooks = self._find_hooks(run)
         try:
-            with self._broker.contexts(given_up.message):
-                self._tell(given_up)
+            with self._chain.contexts(hooks, given_up):
+                self._tell(given_up, hooks)
         except self._catches as error:
-            self._check_context(given_up, error)
+            self._check_context(given_up, hooks, error)
         return self._settle(given_up)
 
     def _stack(self, run: Run) -> str:
@@ -137,20 +147,31 @@ class Runner:
         if not isinstance(run, Run):
             return run
         self.current = run
+        hooks = self._find_hooks(run)
         try:
-            with self._broker.contexts(run.message):
-                self._call(run)
-                self._conclude(run)
+            with self._chain.contexts(hooks, run):
+                self._call(run, hooks)
+                self._conclude(run, hooks)
         except self._catches as error:
-            self._check_context(run, error)
+            self._check_context(run, hooks, error)
         finally:
             self.current = None
         return self._settle(run)
 
+    def _find_hooks(self, run: Run) -> RunHooks:
+        if run.message.options:
+            return self._chain.any_run
+        return self._broker.plan(run.delivery.actor).hooks
+
     def _begin(self, delivery: Delivery) -> Run | Settlement:
+        broker = self._broker
         try:
-            message = self._decode(delivery)
-            actor = self._broker.get_actor(message.message.actor_name)
+            message = decode_message(
+                delivery.message, queues=broker.queues, actors=broker.actors
+            )
+            if message.message_id != delivery.id:
+                raise DecodeError(f"the message of another job, {message.message_id}")
+            actor = broker.get_actor(message.actor_name)
         except DecodeError as error:
             return _bury(delivery, error)
         except ActorNotFound as error:
@@ -160,30 +181,25 @@ class Runner:
                     type="ActorNotFound", message=cut(str(error)), code="unknown_actor"
                 ),
             )
-        run = Run(delivery, message, actor, self._now(), self._clock.monotonic())
-        sent = message.message  # not through the proxy, which takes ten times as long
+        run = Run(message, delivery, actor, self._now, self._now(), self._clock.monotonic())
         try:
-            run.args, run.kwargs = actor.arguments.convert(sent.args, sent.kwargs)
+            run.call_args, run.call_kwargs = actor.arguments.convert(
+                message.args, message.kwargs
+            )
         except BadArguments as error:
-            if _was_checked(sent, actor):
+            if _was_checked(message, actor):
                 settlement = self._put_off(delivery, "bad_arguments", error)
                 if settlement is not None:
                     return settlement
             run.misfit = error
         return run
 
-    def _decode(self, delivery: Delivery) -> MessageProxy:
-        message = decode_message(delivery.message)
-        if message.message_id != delivery.id:
-            raise DecodeError(f"the message of another job, {message.message_id}")
-        return _proxy(message, delivery, self._now)
-
-    def _call(self, run: Run) -> None:
+    def _call(self, run: Run, hooks: RunHooks) -> None:
         """Before hooks, the actor, and its value as JSON."""
         try:
-            self._prepare(run)
-            value = self._gate.call(run, run.actor.fn, run.args, run.kwargs)
-            if run.actor.is_async:
+            actor = self._prepare(run, hooks)
+            value = self._gate.call(run, actor.fn, run.call_args, run.call_kwargs)
+            if actor.is_async:
                 value = self._gate.call(run, self._run_coroutine, (value,), {})
             run.value = value
         except self._catches as error:
@@ -192,37 +208,42 @@ class Runner:
             if forked.generation != self._generation:
                 forked.end(run.exception or sys.exception())
         if run.exception is None:
-            self._keep(run)
+            self._keep(run, actor)
 
     def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         # In a worker: of an actor that was declared when it had started without a loop.
         return asyncio.run(coroutine)
 
-    def _prepare(self, run: Run) -> None:
-        """Before hooks, and what must be known when the actor begins."""
-        message = run.message
-        self._broker.emit_before("process_message", message)
+    def _prepare(self, run: Run, hooks: RunHooks) -> Actor[..., Any]:
+        """Before hooks, and what must be known when the actor begins.
+
+        :return: the actor.
+        """
+        actor = run.actor
+        assert actor is not None
+        self._chain.call_before(hooks.before, run)
         if forked.generation != self._generation:
             forked.end()
-        if message.time_limit is not None:
-            run.limit_at = run.began + message.time_limit
+        if run.time_limit is not None:
+            run.limit_at = run.began + run.time_limit
             run.kill_at = run.limit_at + self._settings.hard_limit_grace
         if self._on_start is not None:
             self._on_start(run)
         if run.misfit is not None:
             # They will not fit the next time either.
-            message.fail()
+            run.fail()
             run.code = "bad_arguments"
             raise run.misfit
+        return actor
 
-    def _keep(self, run: Run) -> None:
+    def _keep(self, run: Run, actor: Actor[..., Any]) -> None:
         try:
-            run.actor.check_result(run.value)
+            actor.check_result(run.value)
             if run.value is not None:
-                run.result = self._encode(run.actor, run.value)
+                run.result = self._encode(actor, run.value)
         except (BadResult, PayloadTooLarge) as error:
             # Running the actor again would not make it smaller.
-            run.message.fail()
+            run.fail()
             run.exception, run.code = error, "bad_result"
 
     def _encode(self, actor: Actor[..., Any], value: Any) -> bytes:
@@ -240,36 +261,41 @@ class Runner:
             )
         return result
 
-    def _conclude(self, run: Run) -> None:
+    def _conclude(self, run: Run, hooks: RunHooks) -> None:
         if run.exception is not None:
             _add_hint(run, run.exception)
-        self._tell(run)
+        self._tell(run, hooks)
         if run.exception is not None:
             # The contexts see it on their way out: one that holds a database transaction
             # must know whether to commit.
             raise run.exception
 
-    def _check_context(self, run: Run, error: BaseException) -> None:
+    def _check_context(self, run: Run, hooks: RunHooks, error: BaseException) -> None:
         if forked.generation != self._generation:
             forked.end(error)
         if error is not run.exception:
             # A context failed on its way in or out, and the run with it. After hooks hear
             # of it, a second time where the actor itself had ended well.
-            run.exception = error
-            run.message.discarded, run.message.follow_ups = False, ()
-            self._tell(run)
+            run.exception, run.follow_ups = error, ()
+            if run.decision is Decision.DISCARD:
+                run.decision = None
+            self._tell(run, hooks)
 
-    def _tell(self, run: Run) -> None:
+    def _tell(self, run: Run, hooks: RunHooks) -> None:
         """After hooks: they decide whether a failed job runs again."""
         error = run.exception
-        if isinstance(error, SkipMessage):
-            self._broker.emit_outcome(self._catches, "skip_message", run.message)
-            return
-        if error is not None and is_cancelled(run):
-            run.message.discard()
-        self._broker.emit_outcome(
-            self._catches, "process_message", run.message, result=run.value, exception=error
-        )
+        if error is None:
+            self._chain.call_after(
+                hooks.after_success, self._catches, run, result=run.value, exception=None
+            )
+        elif isinstance(error, SkipMessage):
+            self._chain.emit_after("skip_message", run, catches=self._catches)
+        else:
+            if is_cancelled(run):
+                run.discard()
+            self._chain.call_after(
+                hooks.after_failure, self._catches, run, result=None, exception=error
+            )
 
     def _settle(self, run: Run) -> Settlement:
         if forked.generation != self._generation:
@@ -284,7 +310,7 @@ class Runner:
             settlement = msgspec.structs.replace(settlement, line=line)
         # The traceback refers to frames that refer to the run.
         run.exception = None
-        notes = run.message.notes
+        notes = run.notes
         return settlement if notes is None else add_news(settlement, notes)
 
     def _put_off(self, delivery: Delivery, reason: str, error: TaskQError) -> Settlement | None:
@@ -330,22 +356,23 @@ class AsyncRunner(Runner):
             return run
         self._task, self.current = asyncio.current_task(), run
         self._thread_id = threading.get_ident()
+        hooks = self._find_hooks(run)
         try:
-            with self._broker.contexts(run.message):
-                await self._await(run)
-                self._conclude(run)
+            with self._chain.contexts(hooks, run):
+                await self._await(run, hooks)
+                self._conclude(run, hooks)
         except self._catches as error:
-            self._check_context(run, error)
+            self._check_context(run, hooks, error)
         finally:
             self.current = None
         return self._settle(run)
 
-    async def _await(self, run: Run) -> None:
+    async def _await(self, run: Run, hooks: RunHooks) -> None:
         try:
-            self._prepare(run)
-            run.value = await run.actor.fn(*run.args, **run.kwargs)
+            actor = self._prepare(run, hooks)
+            run.value = await actor.fn(*run.call_args, **run.call_kwargs)
         except self._catches as error:
-            told = run.message.told
+            told = run.told
             if isinstance(error, asyncio.CancelledError) and told is not None:
                 error = told().with_traceback(error.__traceback__)
             run.exception = error
@@ -353,7 +380,7 @@ class AsyncRunner(Runner):
             if forked.generation != self._generation:
                 forked.end(run.exception or sys.exception())
         if run.exception is None:
-            self._keep(run)
+            self._keep(run, actor)
 
     def interrupt(self, run: Run, exception: type[Interrupt]) -> bool:
         """Cancel the task of a run, soon; its coroutine sees no other exception."""
@@ -378,120 +405,6 @@ class AsyncRunner(Runner):
         # In the loop's own thread, where no run begins or ends meanwhile.
         if self.current is run and self._task is not None:
             self._task.cancel()
-
-
-def announce(
-    broker: Broker,
-    settlements: Sequence[Settlement],
-    catches: tuple[type[BaseException], ...] = (Exception,),
-) -> None:
-    """Run the ``before_ack`` and ``before_nack`` hooks of outcomes that are to be stored.
-
-    :param catches: what hooks raise that is logged and ignored.
-    """
-    if broker.has_hook("before_ack") or broker.has_hook("before_nack"):
-        for settlement in settlements:
-            _emit_outcome(broker, "before", settlement, catches)
-
-
-def tell_stored(
-    broker: Broker,
-    settlements: Sequence[Settlement],
-    settled: Settled,
-    catches: tuple[type[BaseException], ...] = (Exception,),
-) -> None:
-    """Tell everybody who wants to know what was stored, and not what was asked for.
-
-    :param settled: what has become of the settlements.
-    :param catches: what hooks and the app's logging raise that is ignored. Nothing may keep
-        an outcome from being stored.
-    """
-    wants_follow_ups = broker.has_hook("after_enqueue")
-    wants_outcomes = broker.has_hook("after_ack") or broker.has_hook("after_nack")
-    generation = forked.generation
-    for settlement, outcome in zip(settlements, settled.outcomes, strict=True):
-        delivery = settlement.delivery
-        if outcome is None:
-            logger.warning(
-                "job %s: the settlement came too late and was refused; the job had been"
-                " taken from worker %s",
-                delivery.id,
-                delivery.worker,
-                extra=log_fields(delivery),
-            )
-            continue
-        if settlement.line is not None:
-            try:
-                settlement.line.log(outcome)
-            except catches:
-                pass
-        is_stopped = outcome is Status.CANCELLED and settlement.runs_again
-        if is_stopped:
-            _tell_cancelled(broker, delivery.id, catches)
-        elif settlement.follow_ups and wants_follow_ups:
-            for envelope in settlement.follow_ups:
-                if envelope.id in settled.ready:  # no other job has its unique key
-                    message = decode_message(envelope.message)
-                    broker.emit_outcome(catches, "enqueue", message, None)
-        if wants_outcomes:
-            _emit_outcome(broker, "after", settlement, catches)
-    if forked.generation != generation:
-        forked.end()
-
-
-def _emit_outcome(
-    broker: Broker,
-    when: str,
-    settlement: Settlement,
-    catches: tuple[type[BaseException], ...],
-) -> None:
-    signal = "nack" if isinstance(settlement, Failed) else "ack"
-    if isinstance(settlement, GivenBack) or not broker.has_hook(f"{when}_{signal}"):
-        return
-    generation = forked.generation
-    try:
-        proxy = _message_of(settlement)
-        if when == "before":
-            broker.emit_before(signal, proxy)
-        else:
-            broker.emit_outcome(catches, signal, proxy)
-    except catches as error:
-        logger.error("job %s: %s", settlement.delivery.id, text_of(error))
-    if forked.generation != generation:
-        forked.end()
-
-
-def _tell_cancelled(
-    broker: Broker, job_id: str, catches: tuple[type[BaseException], ...]
-) -> None:
-    # Somebody cancelled it while it ran, and was told that it would end as it ends.
-    if broker.has_hook("after_cancel"):
-        try:
-            record = broker.engine.jobs.get(job_id)
-            if record is not None:
-                broker.emit_outcome(catches, "cancel", record)
-        except catches as error:
-            logger.error("job %s: %s", job_id, text_of(error))
-
-
-def _message_of(settlement: Settlement) -> MessageProxy:
-    delivery = settlement.delivery
-    message = decode_message(delivery.message)
-    proxy = _proxy(message, delivery)
-    proxy.failed = isinstance(settlement, Failed)
-    return proxy
-
-
-def _proxy(
-    message: Message, delivery: Delivery, now: Callable[[], int] | None = None
-) -> MessageProxy:
-    return MessageProxy(
-        message,
-        attempt=delivery.attempt,
-        crashes=delivery.crashes,
-        created_at=delivery.created_at,
-        now=now,
-    )
 
 
 def _was_checked(message: Message, actor: Actor[..., Any]) -> bool:

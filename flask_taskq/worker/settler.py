@@ -22,15 +22,15 @@ from ..jobs.delivery import GivenBack
 from ..jobs.delivery import Settlement
 from ..jobs.record import JobError
 from ..loggers import get_logger
+from ..run import Run
+from .announcements import announce
+from .announcements import tell_stored
 from .backoff import Backoff
 from .backoff import log_failure
+from .outcome import cut
+from .outcome import text_of
 from .prefetch import Prefetch
 from .reports import Reporter
-from .run import cut
-from .run import Run
-from .run import text_of
-from .runner import announce
-from .runner import tell_stored
 from .watch import Watch
 
 logger = get_logger(__name__)

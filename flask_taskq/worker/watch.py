@@ -12,7 +12,7 @@ from ..clock import Clock
 from ..errors import Interrupt
 from ..errors import TimeLimitExceeded
 from ..loggers import get_logger
-from .run import Run
+from ..run import Run
 from .runner import Runner
 
 logger = get_logger(__name__)
@@ -105,10 +105,10 @@ class Watch:
         if run.limit_at <= now:
             run.limit_at = math.inf
             run.tell(TimeLimitExceeded, now)
-        told = run.message.told
-        if told is not None and run.told[told] <= now:
+        told = run.told
+        if told is not None and run.reasons[told] <= now:
             was_raised = runner.interrupt(run, told)
-            run.told[told] = math.inf if was_raised else now + _AGAIN
+            run.reasons[told] = math.inf if was_raised else now + _AGAIN
         if run.kill_at <= now:
             run.kill_at = math.inf
             self._on_stuck(runner, run)

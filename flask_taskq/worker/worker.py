@@ -28,7 +28,6 @@ from ..errors import Interrupt
 from ..errors import LeaseLost
 from ..errors import Shutdown
 from ..errors import TaskQError
-from ..hooks import MessageProxy
 from ..interrupt import keep_out_of_forks
 from ..jobs.delivery import Delivery
 from ..jobs.delivery import GivenBack
@@ -36,6 +35,7 @@ from ..jobs.delivery import Settlement
 from ..jobs.record import Lane
 from ..loggers import get_logger
 from ..loggers import keep_enabled
+from ..run import Run
 from .backoff import Backoff
 from .backoff import log_failure
 from .lease import Lease
@@ -44,7 +44,6 @@ from .prefetch import Prefetch
 from .proof import describe_worker
 from .relay import EngineRelay
 from .reports import add_news
-from .run import Run
 from .runner import AsyncRunner
 from .runner import Runner
 from .settler import defective
@@ -304,12 +303,10 @@ class Worker:
             and renewed_at - self._reached_at > _CUT_OFF / 2
         )
 
-    def interrupt(
-        self, exception: type[Interrupt], wanted: Callable[[MessageProxy], bool]
-    ) -> None:
+    def interrupt(self, exception: type[Interrupt], wanted: Callable[[Run], bool]) -> None:
         """Tell the runs whose message is wanted to end."""
         for run in self._running():
-            if wanted(run.message):
+            if wanted(run):
                 self._watch.tell(run, exception)
 
     def _running(self) -> list[Run]:
@@ -392,9 +389,9 @@ class Worker:
         # Jobs that cannot be interrupted. Should one end well after all, its own
         # settlement comes too late and is refused.
         for run in self._running():
-            if run not in self._given_up.values():
+            if all(run is not one for one in self._given_up.values()):
                 back = GivenBack(delivery=run.delivery)
-                notes = run.message.notes
+                notes = run.notes
                 self._settler.put(back if notes is None else add_news(back, notes))
 
     def _deregister(self) -> None:

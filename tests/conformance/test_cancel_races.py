@@ -21,9 +21,9 @@ from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq.broker import Broker
 from flask_taskq.clock import Clock
-from flask_taskq.hooks import MessageProxy
 from flask_taskq.jobs.record import JobRecord
 from flask_taskq.middleware import DEFAULT
+from flask_taskq.run import Run
 from flask_taskq.worker.worker import Worker
 from tests.support.apps import declare
 
@@ -119,7 +119,7 @@ class Starts(Middleware):
     def __init__(self, race: Race) -> None:
         self.race = race
 
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+    def before_process_message(self, broker: Broker, message: Run) -> None:
         self.race.starts[message.id].append(time.monotonic())
         self.race.moments.put(message.id)
 

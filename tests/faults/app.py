@@ -27,7 +27,7 @@ from flask_taskq.broker import Broker
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import BrokerError
 from flask_taskq.errors import PayloadTooLarge
-from flask_taskq.hooks import MessageProxy
+from flask_taskq.run import Run
 from flask_taskq.worker.worker import Worker
 from tests.support.machine_time import start_of
 
@@ -98,13 +98,13 @@ class Recording(Middleware):
         append(FOLDER, "stopping", isolated=worker.worker_threads == 1)
 
     def around_process_message(
-        self, broker: Broker, message: MessageProxy
+        self, broker: Broker, message: Run
     ) -> AbstractContextManager[object]:
         return record_run(message)
 
 
 @contextmanager
-def record_run(message: MessageProxy) -> Iterator[None]:
+def record_run(message: Run) -> Iterator[None]:
     run = os.urandom(6).hex()
     append(FOLDER, "start", job=message.id, attempt=message.attempt, run=run)
     reach("after-start")

@@ -17,8 +17,8 @@ from flask_taskq.errors import ResultFailure
 from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.jobs.delivery import GivenBack
 from flask_taskq.jobs.delivery import Retry
-from flask_taskq.worker.runner import announce
-from flask_taskq.worker.runner import tell_stored
+from flask_taskq.worker.announcements import announce
+from flask_taskq.worker.announcements import tell_stored
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import messages

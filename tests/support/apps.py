@@ -21,11 +21,13 @@ from flask_taskq.config import Settings
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.hooks import HOOKS
 from flask_taskq.job import Job
+from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.jobs.encoding import encode_message
 from flask_taskq.jobs.message import Message
 from flask_taskq.jobs.record import JobRecord
 from flask_taskq.middleware.retries import Retries
+from flask_taskq.run import Run
 from flask_taskq.worker.runner import Runner
 
 
@@ -69,6 +71,20 @@ def declare(broker: Broker, fn: Callable[..., Any] | None = None, **options: Any
         return actor
 
     return decorate if fn is None else decorate(fn)
+
+
+def run_of(message: Message, **fields: Any) -> Run:
+    """A run of a message that no engine has delivered; ``fields`` are of its delivery."""
+    delivery = Delivery(
+        id=message.message_id,
+        queue=message.queue_name,
+        actor=message.actor_name,
+        priority=0,
+        message=b"",
+        worker="w",
+        **{"attempt": 1, "claim": 1, "created_at": message.message_timestamp, **fields},
+    )
+    return Run(message, delivery)
 
 
 class Line:

@@ -1,6 +1,7 @@
 """The broker: its actors, its chain of middleware, and the way in for messages."""
 
 import logging
+from contextvars import copy_context
 from datetime import date
 
 import pytest
@@ -15,12 +16,12 @@ from flask_taskq.errors import BadArguments
 from flask_taskq.errors import BrokerFull
 from flask_taskq.errors import JobNotFound
 from flask_taskq.errors import MiddlewareError
-from flask_taskq.hooks import MessageProxy
 from flask_taskq.middleware.current_job import CurrentJob
 from flask_taskq.middleware.retries import Retries
 from tests.support.apps import declare
 from tests.support.apps import make_broker
 from tests.support.apps import messages
+from tests.support.apps import run_of
 from tests.support.apps import Watcher
 
 
@@ -190,8 +191,12 @@ def test_a_middleware_that_was_removed_hears_of_nothing_more(broker):
     broker.remove_middleware(removed)
     broker.emit_before("ack", None)
     sent = Message(queue_name="default", actor_name="nobody", args=(), kwargs={}, options={})
-    with broker.contexts(MessageProxy(sent)):
-        broker.emit_after("ack", None)
+
+    def run() -> None:
+        with broker.chain.contexts(broker.chain.any_run, run_of(sent)):
+            broker.emit_after("ack", None)
+
+    copy_context().run(run)
     assert kept.seen == ["before_ack", "enter", "after_ack", "leave"]
     assert removed.seen == []
 
@@ -312,9 +317,9 @@ def test_declaring_emits_dramatiqs_hooks_in_its_order(broker):
 
 def test_hooks_that_nobody_overrides_are_not_called(broker):
     """They cost nothing."""
-    assert not broker.has_hook("before_ack")
+    assert not broker.chain.has("before_ack")
     broker.add_middleware(Watcher())
-    assert broker.has_hook("before_ack")
+    assert broker.chain.has("before_ack")
 
 
 # Messages
@@ -492,7 +497,7 @@ def test_an_option_of_the_message_wins_over_the_actors(broker):
 @pytest.mark.needs("Retries")
 def test_none_among_the_options_of_a_message_is_as_if_not_given(broker):
     """What a view passes on may be None: the actor's own option holds."""
-    names = [*broker.actor_options - broker._declared_options, "delay", "eta", "priority"]
+    names = [*broker.message_options]
     actor = declare(broker, lambda: None, actor_name="a", max_retries=2)
     message = actor.message_with_options(queue_name=None, **dict.fromkeys(names))
     assert message.options == {}

@@ -8,7 +8,7 @@ import pytest
 from flask_taskq import Message
 from flask_taskq import Middleware
 from flask_taskq.hooks import HOOKS
-from flask_taskq.hooks import MessageProxy
+from tests.support.apps import run_of
 
 #: Dramatiq's hooks that exist here, with what they are given after the broker.
 DRAMATIQ = {
@@ -43,8 +43,8 @@ def message():
 
 
 @pytest.fixture
-def proxy(message):
-    return MessageProxy(message, attempt=2, crashes=1)
+def run(message):
+    return run_of(message, attempt=2, crashes=1)
 
 
 @pytest.mark.parametrize("name", DRAMATIQ)
@@ -73,53 +73,53 @@ def test_a_middleware_adds_no_option_unless_it_says_so():
     assert list(Middleware().actor_options) == []
 
 
-def test_a_proxy_reads_through_to_the_message(proxy, message):
+def test_a_run_reads_through_to_the_message(run, message):
     """Whatever it does not have itself."""
-    assert (proxy.actor_name, proxy.args) == ("add", (1,))
-    assert proxy.options is message.options
+    assert (run.actor_name, run.args) == ("add", (1,))
+    assert run.options is message.options
 
 
-def test_a_proxy_does_not_have_what_the_message_does_not():
+def test_a_run_does_not_have_what_the_message_does_not():
     """The error names the message's class, where the attribute was looked for."""
-    proxy = MessageProxy(Message("default", "add", (), {}, {}))
+    run = run_of(Message("default", "add", (), {}, {}))
     with pytest.raises(AttributeError, match="Message"):
-        proxy.colour  # noqa: B018
+        run.colour  # noqa: B018
 
 
-def test_a_proxy_knows_its_run(proxy, message):
+def test_a_run_knows_its_run(run, message):
     """These are of the delivery and not of the message."""
-    assert (proxy.id, proxy.attempt, proxy.crashes) == (message.message_id, 2, 1)
+    assert (run.id, run.attempt, run.crashes) == (message.message_id, 2, 1)
 
 
-def test_a_proxy_equals_its_message(proxy, message):
-    """And any other proxy of an equal one."""
-    assert proxy == message
-    assert proxy == MessageProxy(message)
-    assert proxy != message.copy(actor_name="other")
+def test_a_run_equals_its_message(run, message):
+    """And any other run of an equal one."""
+    assert run == message
+    assert run == run_of(message)
+    assert run != message.copy(actor_name="other")
 
 
-def test_a_proxy_looks_like_its_message(proxy, message):
+def test_a_run_looks_like_its_message(run, message):
     """In a log it is the call."""
-    assert str(proxy) == str(message) == "add(1, b=2)"
-    assert repr(message) in repr(proxy)
+    assert str(run) == str(message) == "add(1, b=2)"
+    assert repr(message) in repr(run)
 
 
-def test_a_proxy_has_not_failed_at_first(proxy):
+def test_a_run_has_not_failed_at_first(run):
     """Nor does it run again."""
-    assert proxy.failed is False
-    assert proxy.retry_delay is None
+    assert run.failed is False
+    assert run.retry_delay is None
 
 
-def test_failing_takes_a_retry_back(proxy):
+def test_failing_takes_a_retry_back(run):
     """The last word counts, and failing is the stronger one."""
-    proxy.retry(10)
-    proxy.fail()
-    assert proxy.failed is True
-    assert proxy.retry_delay is None
+    run.retry(10)
+    run.fail()
+    assert run.failed is True
+    assert run.retry_delay is None
 
 
-def test_a_proxy_can_be_copied(proxy):
+def test_a_run_can_be_copied(run):
     """Tools that report errors do so."""
-    twin = copy.copy(proxy)
-    assert twin == proxy
+    twin = copy.copy(run)
+    assert twin == run
     assert twin.attempt == 2

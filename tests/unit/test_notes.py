@@ -13,7 +13,6 @@ import pytest
 from flask_taskq import current_job
 from flask_taskq import Message
 from flask_taskq import Status
-from flask_taskq.hooks import MessageProxy
 from flask_taskq.jobs.keeping import KEPT_LOG_LINES
 from flask_taskq.jobs.keeping import LINE_TEXT
 from flask_taskq.jobs.record import LEVELS
@@ -23,11 +22,14 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import make_broker
 from tests.support.apps import once
+from tests.support.apps import run_of
 
 
 @pytest.fixture
-def proxy(clock):
-    return MessageProxy(Message("default", "add", (), {}, {}), attempt=2, now=clock.now)
+def run(clock):
+    run = run_of(Message("default", "add", (), {}, {}), attempt=2)
+    run.now = clock.now
+    return run
 
 
 @pytest.fixture
@@ -38,79 +40,79 @@ def line(clock):
 # Taking
 
 
-def test_a_run_that_tells_nothing_has_no_notes(proxy):
+def test_a_run_that_tells_nothing_has_no_notes(run):
     """Most jobs do not, and pay nothing."""
-    assert proxy.notes is None
+    assert run.notes is None
 
 
-def test_the_last_progress_is_taken(proxy, clock):
+def test_the_last_progress_is_taken(run, clock):
     """With the time at which it was, and as numbers of one kind."""
-    proxy.progress(1, 10)
-    proxy.progress(5, 10, "half of it")
+    run.progress(1, 10)
+    run.progress(5, 10, "half of it")
     clock.advance(300)
 
-    assert proxy.notes.take() == (Progress(5.0, 10.0, "half of it", clock.now()), ())
+    assert run.notes.take() == (Progress(5.0, 10.0, "half of it", clock.now()), ())
 
 
-def test_what_was_taken_is_not_new_any_more(proxy):
+def test_what_was_taken_is_not_new_any_more(run):
     """Nothing is stored twice."""
-    proxy.progress(5)
-    proxy.log("one")
-    proxy.notes.take()
+    run.progress(5)
+    run.log("one")
+    run.notes.take()
 
-    assert proxy.notes.take() is None
+    assert run.notes.take() is None
 
 
-def test_the_same_progress_again_is_new(proxy, clock):
+def test_the_same_progress_again_is_new(run, clock):
     """The job is alive: the time at which it said so is another one."""
-    proxy.progress(5)
-    proxy.notes.take()
+    run.progress(5)
+    run.notes.take()
     clock.advance(1_000)
-    proxy.progress(5)
+    run.progress(5)
 
-    assert proxy.notes.take().progress.updated_at == clock.now()
+    assert run.notes.take().progress.updated_at == clock.now()
 
 
-def test_lines_are_taken_with_their_time_and_run(proxy, clock):
+def test_lines_are_taken_with_their_time_and_run(run, clock):
     """In order; the progress is another matter."""
     began = clock.now()
-    proxy.log("one")
+    run.log("one")
     clock.advance(10)
-    proxy.log("two", "error")
+    run.log("two", "error")
 
-    assert proxy.notes.take() == (
+    assert run.notes.take() == (
         None,
         (LogLine(began, "info", "one", 2), LogLine(began + 10, "error", "two", 2)),
     )
 
 
-def test_only_the_last_hundred_lines_wait_to_be_taken(proxy):
+def test_only_the_last_hundred_lines_wait_to_be_taken(run):
     """A job that logs in a loop does not fill the memory."""
     for number in range(KEPT_LOG_LINES + 5):
-        proxy.log(str(number))
+        run.log(str(number))
 
-    logs = proxy.notes.take().logs
+    logs = run.notes.take().logs
     assert [item.text for item in logs] == [str(n) for n in range(5, KEPT_LOG_LINES + 5)]
 
 
-def test_a_long_line_does_not_wait_whole(proxy):
+def test_a_long_line_does_not_wait_whole(run):
     """What is kept of it is a little more than what is stored, to show that it was cut."""
-    proxy.log("x" * 1_000_000)
+    run.log("x" * 1_000_000)
 
-    [logged] = proxy.notes.take().logs
+    [logged] = run.notes.take().logs
     assert len(logged.text) == LINE_TEXT + 1
 
 
 def test_a_run_without_a_clock_has_the_machines(monkeypatch):
-    """Whoever makes a proxy need not bring one."""
-    proxy = MessageProxy(Message("default", "add", (), {}, {}))
-    proxy.log("one")
+    """Whoever makes a run need not bring one."""
+    run = run_of(Message("default", "add", (), {}, {}))
+    run.log("one")
 
-    [logged] = proxy.notes.take().logs
+    [logged] = run.notes.take().logs
     assert abs(logged.at - time.time() * 1000) < 60_000
 
 
-def test_no_line_is_lost_or_taken_twice_while_another_thread_writes(proxy):
+def test_no_line_is_lost_or_taken_twice_while_another_thread_writes(run):
     """The worker takes while the job writes, and neither waits."""
     written, taken = 20_000, []
     wrote = threading.Event()
@@ -119,12 +121,12 @@ def test_no_line_is_lost_or_taken_twice_while_another_thread_writes(proxy):
     def write():
         for number in range(written):
             room.acquire()
-            proxy.log(str(number))
-            proxy.progress(number)
+            run.log(str(number))
+            run.progress(number)
         wrote.set()
 
     def take():
-        news = proxy.notes and proxy.notes.take()
+        news = run.notes and run.notes.take()
         if news is not None:
             taken.extend(item.text for item in news.logs)
             if news.logs:
@@ -155,13 +157,13 @@ def test_no_line_is_lost_or_taken_twice_while_another_thread_writes(proxy):
 
 
 @pytest.mark.parametrize("value", ["1", b"1", None, True, [], 1j, object()])
-def test_progress_that_is_no_number_is_an_error(proxy, value):
+def test_progress_that_is_no_number_is_an_error(run, value):
     """It says which argument and what it was."""
     with pytest.raises(TypeError, match=f"current is a {type(value).__name__}; it is a num"):
-        proxy.progress(value)
+        run.progress(value)
     if value is not None:
         with pytest.raises(TypeError, match=f"total is a {type(value).__name__}; it is a num"):
-            proxy.progress(1, value)
+            run.progress(1, value)
 
 
 @pytest.mark.parametrize(
@@ -169,56 +171,56 @@ def test_progress_that_is_no_number_is_an_error(proxy, value):
     [math.nan, math.inf, -math.inf, 10**400, 10**5000, Decimal("nan"), Decimal("inf")],
     ids=["nan", "inf", "-inf", "large", "larger", "decimal-nan", "decimal-inf"],
 )
-def test_progress_that_is_not_finite_is_an_error(proxy, value):
+def test_progress_that_is_not_finite_is_an_error(run, value):
     """JSON has no word for it. No number is too long for the text of the error."""
     with pytest.raises(ValueError, match="current is"):
-        proxy.progress(value)
+        run.progress(value)
     with pytest.raises(ValueError, match="total is"):
-        proxy.progress(1, value)
+        run.progress(1, value)
 
 
-def test_a_total_below_zero_is_an_error(proxy):
+def test_a_total_below_zero_is_an_error(run):
     """There is nothing to be done of which less than nothing is."""
     with pytest.raises(ValueError, match=r"total is -1.0; it is a finite number from 0"):
-        proxy.progress(1, -1)
+        run.progress(1, -1)
 
 
 @pytest.mark.parametrize("value", [1, b"half", ["half"]])
-def test_a_message_that_is_no_text_is_an_error(proxy, value):
+def test_a_message_that_is_no_text_is_an_error(run, value):
     """It is for people."""
     with pytest.raises(TypeError, match=f"message is a {type(value).__name__}; it is a str"):
-        proxy.progress(1, 2, value)
+        run.progress(1, 2, value)
 
 
 @pytest.mark.parametrize("value", [None, 1, b"text", ValueError("no")])
-def test_a_line_that_is_no_text_is_an_error(proxy, value):
+def test_a_line_that_is_no_text_is_an_error(run, value):
     """How it should look is for the actor to say."""
     with pytest.raises(TypeError, match=f"text is a {type(value).__name__}; it is a str"):
-        proxy.log(value)
+        run.log(value)
 
 
 @pytest.mark.parametrize("level", ["warn", "INFO", 20, None, ["info"]])
-def test_a_line_of_no_known_level_is_an_error(proxy, level):
+def test_a_line_of_no_known_level_is_an_error(run, level):
     """Who shows the lines knows which there are."""
     with pytest.raises(ValueError, match="it is one of debug, info, warning, error, critical"):
-        proxy.log("text", level)
+        run.log("text", level)
 
 
-def test_what_was_refused_leaves_no_trace(proxy):
+def test_what_was_refused_leaves_no_trace(run):
     """What was told before stands."""
-    proxy.progress(5)
+    run.progress(5)
     with pytest.raises(ValueError):
-        proxy.progress(math.nan)
+        run.progress(math.nan)
 
-    assert proxy.notes.take().progress.current == 5
+    assert run.notes.take().progress.current == 5
 
 
 @pytest.mark.parametrize("value", [5, 5.0, Fraction(5), Decimal(5), -5])
-def test_numbers_of_all_kinds_are_progress(proxy, value):
+def test_numbers_of_all_kinds_are_progress(run, value):
     """NumPy's are of such a kind, too."""
-    proxy.progress(value, abs(value))
+    run.progress(value, abs(value))
 
-    progress = proxy.notes.take().progress
+    progress = run.notes.take().progress
     assert (type(progress.current), type(progress.total)) == (float, float)
     assert (progress.current, progress.total) == (value, abs(value))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from typing import NamedTuple
 
 import pytest
 
@@ -11,21 +10,13 @@ from flask_taskq import Message
 from flask_taskq.config import Settings
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.errors import ConnectionClosed
-from flask_taskq.hooks import MessageProxy
-from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.keeping import KEPT_LOG_LINES
+from flask_taskq.run import Run
 from flask_taskq.worker.reports import add_news
 from flask_taskq.worker.reports import Reporter
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import given_back
-
-
-class Running(NamedTuple):
-    """A run, as a worker knows it."""
-
-    delivery: Delivery
-    message: MessageProxy
 
 
 class Flaky:
@@ -60,28 +51,28 @@ def reporter(consumer) -> Reporter:
 def start(bench, clock):
     """Makes a job that runs."""
 
-    def start() -> Running:
+    def start() -> Run:
         message = Message("default", "add", (), {}, {})
-        return Running(bench.running(), MessageProxy(message, now=clock.now))
+        return Run(message, bench.running(), now=clock.now)
 
     return start
 
 
-def texts(bench: Bench, run: Running) -> list[str]:
+def texts(bench: Bench, run: Run) -> list[str]:
     return [line.text for line in bench.record(run.delivery.id).logs]
 
 
-def outcome(run: Running) -> Any:
+def outcome(run: Run) -> Any:
     """The settlement of a run, as a runner makes it."""
-    settlement, notes = done(run.delivery), run.message.notes
+    settlement, notes = done(run.delivery), run.notes
     return settlement if notes is None else add_news(settlement, notes)
 
 
 def test_what_runs_have_noted_is_in_their_records(bench, reporter, start) -> None:
     """Each has its own."""
     one, two = start(), start()
-    one.message.progress(1, 2)
-    two.message.log("hello")
+    one.progress(1, 2)
+    two.log("hello")
 
     assert reporter.report([one, two]) == ([], [])
 
@@ -93,10 +84,10 @@ def test_what_runs_have_noted_is_in_their_records(bench, reporter, start) -> Non
 def test_what_was_reported_is_not_in_the_outcome_again(bench, reporter, start) -> None:
     """That has what came afterwards."""
     run = start()
-    run.message.progress(1, 2)
-    run.message.log("one")
+    run.progress(1, 2)
+    run.log("one")
     reporter.report([run])
-    run.message.log("two")
+    run.log("two")
 
     settlement = outcome(run)
     assert (settlement.progress, [line.text for line in settlement.logs]) == (None, ["two"])
@@ -117,11 +108,11 @@ def test_a_run_without_news_is_still_asked_for(bench, reporter, start) -> None:
 def test_a_settlement_without_news_is_the_same_object(start) -> None:
     """It costs a look."""
     run = start()
-    run.message.progress(1)
-    run.message.notes.take()
+    run.progress(1)
+    run.notes.take()
     settlement = done(run.delivery)
 
-    assert add_news(settlement, run.message.notes) is settlement
+    assert add_news(settlement, run.notes) is settlement
 
 
 def test_what_could_not_be_reported_comes_with_the_next_report(
@@ -129,14 +120,14 @@ def test_what_could_not_be_reported_comes_with_the_next_report(
 ) -> None:
     """In order, with the latest progress."""
     run = start()
-    run.message.progress(1)
-    run.message.log("one")
+    run.progress(1)
+    run.log("one")
     consumer.error = ConnectionClosed("out of reach")
     for _ in range(3):
         with pytest.raises(ConnectionClosed):
             reporter.report([run])
     consumer.error = None
-    run.message.log("two")
+    run.log("two")
 
     reporter.report([run])
     reporter.report([run])
@@ -150,13 +141,13 @@ def test_what_could_not_be_reported_comes_with_the_outcome(
 ) -> None:
     """Once, though the settlement may have to be tried more than once."""
     run, other = start(), start()
-    run.message.progress(1)
-    run.message.log("one")
+    run.progress(1)
+    run.log("one")
     consumer.error = ConnectionClosed("out of reach")
     with pytest.raises(ConnectionClosed):
         reporter.report([run, other])
-    run.message.log("two")
-    run.message.progress(2)
+    run.log("two")
+    run.progress(2)
 
     batch = reporter.complete([outcome(run), outcome(other)])
     assert reporter.complete(batch) == batch
@@ -174,7 +165,7 @@ def test_what_could_not_be_reported_does_not_grow_for_ever(
     run = start()
     consumer.error = ConnectionClosed("out of reach")
     for number in range(KEPT_LOG_LINES + 5):
-        run.message.log(str(number))
+        run.log(str(number))
         with pytest.raises(ConnectionClosed):
             reporter.report([run])
 
@@ -190,13 +181,13 @@ def test_what_a_lost_run_could_not_report_is_not_told_of_the_next(
 ) -> None:
     """The job came back to the same worker."""
     lost = start()
-    lost.message.log("of the lost run")
+    lost.log("of the lost run")
     consumer.error = ConnectionClosed("out of reach")
     with pytest.raises(ConnectionClosed):
         reporter.report([lost])
     bench.engine.workers.hand_back("w1", [], "stopped")
     consumer.error = None
-    again = Running(bench.claim(), MessageProxy(lost.message.message))
+    again = Run(lost.message, bench.claim())
 
     assert reporter.report([again]) == ([], [])
     bench.settle(*reporter.complete([outcome(again)]))
@@ -208,7 +199,7 @@ def test_what_is_refused_is_dropped(bench, reporter, start) -> None:
     """There is no record that it belongs to."""
     run = start()
     bench.settle(given_back(run.delivery))
-    run.message.log("late")
+    run.log("late")
 
     assert reporter.report([run]).stale == [run.delivery]
     assert reporter.complete([done(run.delivery)]) == [done(run.delivery)]

@@ -68,7 +68,7 @@ def told(line, exception):
 
     def end():
         line.runner.current.tell(exception, math.inf)
-        line.runner.current.message.check_cancelled()
+        line.runner.current.check_cancelled()
 
     return end
 

@@ -8,10 +8,9 @@ from flask_taskq.clock import Clock
 from flask_taskq.errors import JobCancelled
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import TimeLimitExceeded
-from flask_taskq.hooks import MessageProxy
 from flask_taskq.jobs.delivery import Delivery
-from flask_taskq.worker.run import is_cancelled
-from flask_taskq.worker.run import Run
+from flask_taskq.run import Run
+from flask_taskq.worker.outcome import is_cancelled
 from flask_taskq.worker.watch import Watch
 from tests.support.apps import declare
 from tests.support.apps import make_broker
@@ -34,7 +33,7 @@ def run(clock):
         claim=1,
         created_at=0,
     )
-    return Run(delivery, MessageProxy(message), actor, started_at=0, began=0.0)
+    return Run(message, delivery, actor)
 
 
 class Swallowing:
@@ -86,5 +85,5 @@ def test_a_run_that_was_told_two_reasons_remembers_both(run, clock):
     watch = Watch([], clock, lambda *stuck: None)
     watch.tell(run, JobCancelled)
     watch.tell(run, Shutdown)
-    assert run.message.told is Shutdown
+    assert run.told is Shutdown
     assert is_cancelled(run)

@@ -1,25 +1,19 @@
-"""One run of an actor, and what its end means for the job."""
+"""What the end of a run means for its job, and what is said of it."""
 
 from __future__ import annotations
 
 import logging
-import math
 import traceback
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
 from types import FrameType
 from types import TracebackType
 from typing import Any
 from typing import Final
 
-from ..actor import Actor
 from ..clock import Clock
 from ..clock import END_OF_TIME
 from ..config import milliseconds
-from ..errors import BadArguments
 from ..errors import Cancel
 from ..errors import Interrupt
 from ..errors import JobCancelled
@@ -29,8 +23,6 @@ from ..errors import Shutdown
 from ..errors import SkipMessage
 from ..errors import Snooze
 from ..errors import TimeLimitExceeded
-from ..hooks import is_decided
-from ..hooks import MessageProxy
 from ..jobs.delivery import Cancelled
 from ..jobs.delivery import Delivery
 from ..jobs.delivery import Done
@@ -43,6 +35,8 @@ from ..jobs.keeping import cut_text
 from ..jobs.record import JobError
 from ..jobs.record import Status
 from ..loggers import get_logger
+from ..run import is_decided
+from ..run import Run
 
 logger = get_logger("flask_taskq.jobs")
 
@@ -51,73 +45,11 @@ _MAX_FRAMES: Final = 50
 _MAX_TEXT: Final = 32_768
 
 
-@dataclass(slots=True, eq=False)
-class Run:
-    """One run of an actor, as far as it has come.
-
-    Its limits are milliseconds of the monotonic clock.
-
-    :param args: what the actor is called with.
-    :param misfit: why it cannot be called.
-    :param stack: where it was when it was given up, in place of a traceback.
-    :param told: what it was told to end for, and when that is raised in it.
-    :param limit_at: when its time limit is over.
-    :param kill_at: when it must have ended: its process is replaced otherwise.
-    """
-
-    delivery: Delivery
-    message: MessageProxy
-    actor: Actor[..., Any]
-    started_at: int
-    began: float
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    misfit: BadArguments | None = None
-    value: Any = None
-    result: bytes = b"null"
-    exception: BaseException | None = None
-    code: str = "exception"
-    stack: str = ""
-    told: dict[type[Interrupt], float] = field(default_factory=dict)
-    limit_at: float = math.inf
-    kill_at: float = math.inf
-
-    @property
-    def is_cooperative(self) -> bool:
-        """Whether it is only told, and nothing is raised in it."""
-        return bool(self.actor.options.get("cooperative"))
-
-    def tell(self, exception: type[Interrupt], raise_at: float) -> None:
-        """Let ``current_job.check_cancelled()`` raise this, and others do so later.
-
-        Once: whoever tells it may find the reason again and again.
-        """
-        # Several threads tell, and the watch raises meanwhile: each step here is a single one
-        # of the interpreter, and nobody overwrites what somebody else has noted.
-        if exception not in self.told:
-            self.told[exception] = math.inf if self.is_cooperative else raise_at
-            self.message.reasons = self.told
-            self.message.told = exception
-
-    def hear(self) -> None:
-        """Raise what it was told last here and now, unless it is only told, or has heard it."""
-        told = self.message.told
-        if told is not None and self.told[told] != math.inf:
-            self.told[told] = math.inf
-            raise told
-
-    @property
-    def raise_at(self) -> float:
-        """When what it was told last is raised in it."""
-        told = self.message.told
-        return math.inf if told is None else self.told[told]
-
-
 def is_cancelled(run: Run) -> bool:
     """Whether a run that ended with an exception has done so because it was cancelled."""
     # What it raises while it cleans up is no reason to run it again, nor is what else it was
     # told since.
-    return JobCancelled in run.told or isinstance(run.exception, (Cancel, JobCancelled))
+    return JobCancelled in run.reasons or isinstance(run.exception, (Cancel, JobCancelled))
 
 
 def classify(run: Run, now: Callable[[], int]) -> Settlement:
@@ -125,34 +57,34 @@ def classify(run: Run, now: Callable[[], int]) -> Settlement:
 
     :param now: tells what time it is for the engine.
     """
-    delivery, started_at, message = run.delivery, run.started_at, run.message
-    after, exception = message.follow_ups, run.exception
+    delivery, started_at = run.delivery, run.started_at
+    after, exception = run.follow_ups, run.exception
     if exception is None:
         return Done(
             delivery=delivery, started_at=started_at, follow_ups=after, result=run.result
         )
-    if isinstance(exception, (Shutdown, LeaseLost)) and is_decided(message, exception):
+    if isinstance(exception, (Shutdown, LeaseLost)) and is_decided(run, exception):
         return GivenBack(delivery=delivery, started_at=started_at)
     if isinstance(exception, Snooze):
         at = min(now() + milliseconds(exception.delay), END_OF_TIME)
         return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
     if isinstance(exception, SkipMessage):
-        if message.expired:
+        if run.expired:
             error = JobError(type="Expired", message=cut(_text(run)), code="expired")
             return Expired(delivery=delivery, error=error)
-        if not message.failed:
+        if not run.failed:
             return Done(delivery=delivery, started_at=started_at, result=run.result)
-    if message.discarded:
+    if run.discarded:
         error = _describe(run)
         return Cancelled(
             delivery=delivery, started_at=started_at, follow_ups=after, error=error
         )
     error = _describe(run)
-    if message.retry_delay is None:
+    if run.retry_delay is None:
         return Failed(delivery=delivery, started_at=started_at, follow_ups=after, error=error)
     # No time may be stored that an engine or a reader cannot deal with, whatever a hook or a
     # subclass has set.
-    at = min(now() + message.retry_delay, END_OF_TIME)
+    at = min(now() + run.retry_delay, END_OF_TIME)
     return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
 
 
@@ -166,7 +98,7 @@ class OutcomeLine:
     def __init__(self, run: Run, settlement: Settlement, duration: float) -> None:
         self._level, self._outcome = _OUTCOMES[type(settlement)]
         self._delivery = run.delivery
-        self._actor_name = run.actor.actor_name
+        self._actor_name = run.delivery.actor
         self._duration = duration
         self._exc_info: Any = None
         self._runs_again = settlement.runs_again
@@ -178,7 +110,7 @@ class OutcomeLine:
             self._outcome = f"{settlement.error.code} by {settlement.error.type}"
 
     def _describe_failure(self, run: Run, settlement: Failed | Retry) -> None:
-        again = f"runs again in {run.message.retry_delay} ms"
+        again = f"runs again in {run.retry_delay} ms"
         if isinstance(settlement, Failed) and _is_expected(run):
             self._level = logging.INFO
             self._outcome = f"failed with the expected {type(run.exception).__name__}"
@@ -220,7 +152,7 @@ def describe_outcome(run: Run, settlement: Settlement, clock: Clock) -> OutcomeL
 
 def _is_expected(run: Run) -> bool:
     # What the actor says that it throws is an answer, and nobody needs to be told.
-    throws = run.actor.options.get("throws") or ()
+    throws = _options(run).get("throws") or ()
     return run.code == "exception" and isinstance(run.exception, throws)
 
 
@@ -242,16 +174,20 @@ def log_fields(delivery: Delivery) -> dict[str, Any]:
     return {"job_id": delivery.id, "actor": delivery.actor, "attempt": delivery.attempt}
 
 
+def _options(run: Run) -> Mapping[str, Any]:
+    return {} if run.actor is None else run.actor.options
+
+
 # Errors as text
 
 
 def _describe(run: Run) -> JobError:
     exception, code = run.exception, run.code
-    if run.message.discarded and is_cancelled(run):
+    if run.discarded and is_cancelled(run):
         code = "cancelled"
     elif isinstance(exception, TimeLimitExceeded):
         code = "time_limit"
-    elif run.message.discarded:
+    elif run.discarded:
         code = "discarded"
     return JobError(
         type=cut(type(exception).__name__),
@@ -268,7 +204,7 @@ def _is_public(run: Run) -> bool:
         return False  # it is of this package, about the actor's code
     if getattr(type(run.exception), "public_message", False) is True:
         return True
-    public = run.actor.options.get("public_errors", False)
+    public = _options(run).get("public_errors", False)
     return public is True or (bool(public) and isinstance(run.exception, public))
 
 
@@ -277,7 +213,7 @@ def _text(run: Run) -> str:
     if isinstance(run.exception, Interrupt) and not text:
         # What is raised from outside comes without one.
         if isinstance(run.exception, TimeLimitExceeded):
-            return f"it had not ended after its time limit of {run.message.time_limit} ms"
+            return f"it had not ended after its time limit of {run.time_limit} ms"
         return "from outside, while it ran"
     return text
 
