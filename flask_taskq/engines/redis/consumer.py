@@ -12,22 +12,28 @@ from typing import Final
 
 import msgspec
 
+from ...clock import END_OF_TIME
 from ...errors import LeaseLost
 from ...jobs import lifecycle
 from ...jobs.delivery import Delivery
+from ...jobs.delivery import Done
 from ...jobs.delivery import Report
 from ...jobs.delivery import Settlement
 from ...jobs.keeping import add_lines
 from ...jobs.keeping import cut_progress
 from ...jobs.keeping import KEPT_LOG_LINES
 from ...jobs.record import Lane
+from ...jobs.record import Status
 from ..base import Consumer
 from ..base import Reported
 from ..base import Settled
+from .layout import Claimed
+from .layout import find_claimed
+from .layout import read_claims
+from .layout import SLACK
 from .layout import STATUSES
 from .layout import to_arguments
-from .layout import to_attempts
-from .layout import to_delivery
+from .layout import to_succeeded
 from .link import Link
 from .script import CLAIM
 from .script import FETCH
@@ -43,12 +49,15 @@ LOOK_AGAIN: Final = 2_000
 #: How many jobs one call settles, or claims, so that the server is not held up for long.
 _AT_ONCE: Final = 500
 
-# The token's claim, how many lines and follow-ups come after it; the lengths of the id, the
-# worker, and the progress, which follow, and then the change.
-_SETTLEMENT: Final = struct.Struct("<IIIHHI")
-# The token's claim, how many lines come after it; the lengths of the id, the worker, and
-# the progress, which follow.
-_REPORT: Final = struct.Struct("<IIHHI")
+# How many lines and follow-ups come after it; the lengths of the token, the id, the worker, and
+# the progress, which follow, and then the change.
+_SETTLEMENT: Final = struct.Struct("<IIHHHI")
+# How many lines come after it; the lengths of the token, the id, the worker, and the progress,
+# which follow.
+_REPORT: Final = struct.Struct("<IHHHI")
+
+# In place of the token of a delivery that is not as it was handed over. No call has it.
+_NO_TOKEN: Final = "-"
 
 
 class _Channel:
@@ -60,6 +69,8 @@ class _Channel:
         self.lock = threading.Lock()
         self.number = 0
         self.answered = 0
+        #: Under which the last call has claimed what it has.
+        self.token = ""
 
 
 class RedisConsumer(Consumer):
@@ -182,10 +193,10 @@ class RedisConsumer(Consumer):
                 return deliveries, None if next_due < 0 else next_due, bool(reply[2])
 
     def _read_claims(self, channel: _Channel, reply: Sequence[Any]) -> list[Delivery]:
-        renewal, _, _, _, _, ids, *raws = reply
+        renewal, _, _, _, _, *claims = reply
         if not renewal:
             raise LeaseLost(f"worker {self._worker} has no lease any more")
-        deliveries = self._deliver(ids, raws)
+        deliveries = self._deliver(channel, *claims)
         self._note_answer(channel, renewal)
         return deliveries
 
@@ -193,6 +204,7 @@ class RedisConsumer(Consumer):
         """What a call begins with: who asks, and for what."""
         channel.number += 1
         now = self._store.server.now()
+        channel.token = f"{channel.name}:{channel.number}:{now}"
         renewal, unchanged_for = self._store.renewals.last(self._worker)
         is_over = renewal and unchanged_for >= read_renewal(renewal).lease
         head = (
@@ -215,17 +227,20 @@ class RedisConsumer(Consumer):
         channel.answered = channel.number
         self._store.renewals.note(self._worker, renewal)
 
-    def _deliver(self, ids: bytes, raws: Sequence[bytes]) -> list[Delivery]:
-        if not raws:
+    def _deliver(
+        self, channel: _Channel, ids: bytes, tokens: bytes, raws: bytes
+    ) -> list[Delivery]:
+        if not ids:
             return []
         # Whoever came first now comes last, so that a full queue starves no other. The list
         # itself stays as it is: who fetches, who settles, and who adds a queue are threads
         # of their own.
         self._turn += 1
-        return [
-            to_delivery(job_id, raw)
-            for job_id, raw in zip(ids.decode().split("\n"), raws, strict=True)
-        ]
+        job_ids = ids.decode().split("\n")
+        # Those of calls whose reply was lost come first.
+        known = tokens.decode().split("\n") if tokens else []
+        known += [channel.token] * (len(job_ids) - len(known))
+        return read_claims(job_ids, known, self._worker, raws)
 
     # --- Settling ---
 
@@ -234,37 +249,60 @@ class RedisConsumer(Consumer):
     ) -> None:
         channel = self._settling
         channel.link.measure_time()
-        now = self._store.server.now()
         queues = self._in_turn()
-        arguments = self._call(channel, min(then_fetch, _AT_ONCE))
-        arguments += (len(queues), *queues)
-        for settlement in settlements:
-            arguments.append(self._pack(settlement, now))
-            arguments += _lines(settlement)
+        head = self._call(channel, min(then_fetch, _AT_ONCE))
+        head += (len(queues), *queues)
+        now = self._store.server.now()
+        retention = self._store.packer.retention
+        expires_at = retention.expires_at(Status.SUCCEEDED, now)
+        succeeded: list[bytes | str] = []
+        others: list[bytes | str] = []
+        # Where the outcomes of both kinds belong.
+        places: tuple[list[int], list[int]] = ([], [])
+        for place, settlement in enumerate(settlements):
+            record = None
+            if type(settlement) is Done:
+                claimed = find_claimed(settlement.delivery)
+                if claimed is not None and claimed.worker == self._worker:
+                    record = to_succeeded(claimed, settlement, now, expires_at)
+            if record is not None:
+                succeeded += (settlement.delivery.id, claimed.token, record)
+                places[0].append(place)
+                continue
+            places[1].append(place)
+            others.append(self._pack(settlement, now))
+            others += _lines(settlement)
             if settlement.follow_ups:
-                arguments += to_arguments(settlement.follow_ups, now)
-        renewal, _, _, outcomes, ready, ids, *raws = channel.link.run(SETTLE, arguments)
-        settled.outcomes.extend(STATUSES.get(int(code)) for code in outcomes.split())
+                others += to_arguments(settlement.follow_ups, now)
+        kept = min(expires_at - now, END_OF_TIME) + SLACK
+        head += (kept, self._store.packer.success, len(places[0]))
+        reply = channel.link.run(SETTLE, [*head, *succeeded, *others])
+        renewal, _, _, codes, ready, *claims = reply
+        outcomes: list[Status | None] = [None] * len(settlements)
+        for place, code in zip((*places[0], *places[1]), codes, strict=True):
+            outcomes[place] = STATUSES.get(code)
+        settled.outcomes.extend(outcomes)
         settled.ready.extend(ready.decode().split())
-        settled.deliveries.extend(self._deliver(ids, raws))
+        settled.deliveries.extend(self._deliver(channel, *claims))
         if renewal:
             self._note_answer(channel, renewal)
 
     def _pack(self, settlement: Settlement, now: int) -> bytes:
         delivery = settlement.delivery
-        change = lifecycle.settle(settlement, to_attempts(delivery.handle), now)
-        id_, worker = delivery.id.encode(), delivery.worker.encode()
+        claimed: Claimed = delivery.handle
+        change = lifecycle.settle(settlement, claimed.attempts, now)
+        token, id_, worker = _identify(delivery)
         progress = _progress(settlement)
         head = _SETTLEMENT.pack(
-            delivery.claim,
             min(len(settlement.logs), KEPT_LOG_LINES),
             len(settlement.follow_ups),
+            len(token),
             len(id_),
             len(worker),
             len(progress),
         )
         body = self._store.packer.pack(change)
-        return b"".join((head, id_, worker, progress, body))
+        return b"".join((head, token, id_, worker, progress, body))
 
     # --- Reporting ---
 
@@ -278,17 +316,24 @@ class RedisConsumer(Consumer):
         arguments: list[bytes | str | int] = [now, self._worker, channel.name]
         arguments += (channel.number, int(tells))
         for report in reports:
-            id_, worker = report.delivery.id.encode(), report.delivery.worker.encode()
+            token, id_, worker = _identify(report.delivery)
             progress = _progress(report)
-            claim, told = report.delivery.claim, min(len(report.logs), KEPT_LOG_LINES)
-            head = _REPORT.pack(claim, told, len(id_), len(worker), len(progress))
-            arguments.append(b"".join((head, id_, worker, progress)))
+            told = min(len(report.logs), KEPT_LOG_LINES)
+            head = _REPORT.pack(told, len(token), len(id_), len(worker), len(progress))
+            arguments.append(b"".join((head, token, id_, worker, progress)))
             arguments += _lines(report)
         stale, cancelled = (
             [reports[int(index)].delivery for index in indexes.split()]
             for indexes in channel.link.run(REPORT, arguments)
         )
         return stale, cancelled
+
+
+def _identify(delivery: Delivery) -> tuple[bytes, bytes, bytes]:
+    """Token, id and worker of a delivery."""
+    claimed = find_claimed(delivery)
+    token = _NO_TOKEN if claimed is None else claimed.token
+    return token.encode(), delivery.id.encode(), delivery.worker.encode()
 
 
 def _progress(told: Report | Settlement) -> bytes:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 from typing import Final
+from typing import NamedTuple
 from typing import TypeVar
 
 import msgspec
 
 from ...jobs.delivery import Delivery
+from ...jobs.delivery import Done
 from ...jobs.delivery import Envelope
 from ...jobs.keeping import damaged
 from ...jobs.keeping import DAMAGED_ERROR
@@ -33,8 +36,12 @@ _HEAD: Final = struct.Struct("<ddBBdHBbIiHHIIIddddddHHHHIIIIII")
 #: higher number. What a newer release adds behind all texts is kept and not read.
 FORMAT: Final = 1
 
-#: Where in the bytes the flags are.
+#: Where in the bytes the status and the flags are.
+_STATUS_AT: Final = struct.calcsize("<ddB")
 _FLAGS_AT: Final = struct.calcsize("<ddBBdH")
+
+#: By what a key outlives its record, whose own time decides, in milliseconds.
+SLACK: Final = 60_000
 
 _NONE: Final = -1
 _LEVEL: Final = 2**48
@@ -53,6 +60,7 @@ CODES: Final = {
     Status.EXPIRED: 8,
 }
 STATUSES: Final = {code: status for status, code in CODES.items()}
+_SUCCEEDED: Final = CODES[Status.SUCCEEDED]
 _SCHEDULED: Final = CODES[Status.SCHEDULED]
 _QUEUED: Final = CODES[Status.QUEUED]
 
@@ -125,17 +133,78 @@ def to_arguments(envelopes: Sequence[Envelope], now: int) -> list[bytes | str]:
     return arguments
 
 
-def to_delivery(job_id: str, raw: bytes) -> Delivery:
-    """What a worker gets of a record that was claimed for it.
+class Claimed(NamedTuple):
+    """What a claim was, for the settlement of its delivery.
+
+    :param token: under which it stands in the server.
+    :param claim: the number that the delivery has.
+    :param worker: who has it.
+    :param raw: the record as it was claimed.
+    :param head: the numbers at the beginning of that.
+    """
+
+    token: str
+    claim: int
+    worker: str
+    raw: bytes
+    head: tuple[Any, ...]
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Those that the record has kept so far."""
+        head = self.head
+        end = len(self.raw) - sum(head[29:])
+        return to_attempts(self.raw[end - head[28] : end])
+
+
+def read_claims(
+    ids: Sequence[str], tokens: Sequence[str], worker: str, raws: bytes
+) -> list[Delivery]:
+    """What a worker gets of records that were claimed for it.
 
     Of one that is damaged it gets no message, and so the job fails.
+
+    :param raws: the records, one behind the other.
     """
+    deliveries = []
+    at = 0
+    for job_id, token in zip(ids, tokens, strict=True):
+        head = _HEAD.unpack_from(raws, at)
+        end = at + _HEAD.size + head[5] + sum(head[21:])
+        deliveries.append(_to_delivery(job_id, token, worker, raws[at:end], head))
+        at = end
+    return deliveries
+
+
+def _to_delivery(
+    job_id: str, token: str, worker: str, raw: bytes, head: tuple[Any, ...]
+) -> Delivery:
+    # Where the claim is not written into the record, it counts from here on.
+    more = head[3] == _QUEUED
+    claim = head[12] + more
+    released = head[20]
+    at = _HEAD.size
+    queue_end = at + head[5]
+    actor_end = queue_end + head[21]
+    message_at = actor_end + head[22] + head[23] + head[24]
+    handle = Claimed(token, claim, worker, raw, head)
     try:
-        return _to_delivery(job_id, raw)
+        return Delivery(
+            id=job_id,
+            queue=raw[at:queue_end].decode(errors="replace"),
+            actor=raw[queue_end:actor_end].decode(errors="replace"),
+            priority=head[7],
+            message=raw[message_at : message_at + head[25]],
+            worker=worker,
+            attempt=head[8] + more,
+            claim=claim,
+            created_at=int(head[15]),
+            crashes=head[10],
+            released_since=None if released < 0 else int(released),
+            releases=head[13],
+            handle=handle,
+        )
     except (ValueError, OverflowError):  # a number that is none
-        head = _HEAD.unpack_from(raw)
-        at = _HEAD.size + head[5] + head[21]
-        worker = raw[at : at + head[22]].decode(errors="replace")
         return Delivery(
             id=job_id,
             queue="",
@@ -143,38 +212,150 @@ def to_delivery(job_id: str, raw: bytes) -> Delivery:
             priority=head[7],
             message=b"",
             worker=worker,
-            attempt=head[8],
-            claim=head[12],
+            attempt=head[8] + more,
+            claim=claim,
             created_at=0,
-            handle=b"",
+            handle=handle,
         )
 
 
-def _to_delivery(job_id: str, raw: bytes) -> Delivery:
-    head = _HEAD.unpack_from(raw)
-    released = head[20]
-    at = _HEAD.size
-    queue_end = at + head[5]
-    actor_end = queue_end + head[21]
-    worker_end = actor_end + head[22]
-    message_at = worker_end + head[23] + head[24]
-    message_end = message_at + head[25]
-    attempts_at = message_end + head[26] + head[27]
-    return Delivery(
-        id=job_id,
-        queue=raw[at:queue_end].decode(errors="replace"),
-        actor=raw[queue_end:actor_end].decode(errors="replace"),
-        priority=head[7],
-        message=raw[message_at:message_end],
-        worker=raw[actor_end:worker_end].decode(errors="replace"),
-        attempt=head[8],
-        claim=head[12],
-        created_at=int(head[15]),
-        crashes=head[10],
-        released_since=None if released < 0 else int(released),
-        releases=head[13],
-        handle=raw[attempts_at : attempts_at + head[28]],
+def find_claimed(delivery: Delivery) -> Claimed | None:
+    """What the claim of a delivery was; None if the delivery is not as it was handed over."""
+    claimed: Claimed = delivery.handle
+    is_same = claimed.claim == delivery.claim and claimed.worker == delivery.worker
+    return claimed if is_same else None
+
+
+def to_succeeded(claimed: Claimed, done: Done, now: int, expires_at: int) -> bytes | None:
+    """The record of a job that has succeeded; None if it must be made where the record is,
+    because something beside it belongs to the job, or changes with it.
+
+    It does what the row ``succeed`` of the table of transitions says, and ``claim`` before it.
+
+    :param now: by the server's clock.
+    :param expires_at: until when it is kept.
+    """
+    (
+        seq,
+        place,
+        format_,
+        status,
+        _due,
+        queue_length,
+        flags,
+        priority,
+        attempt,
+        maximum,
+        crashes,
+        suspects,
+        claim,
+        _releases,
+        version,
+        created,
+        _updated,
+        _started,
+        _finished,
+        _expires,
+        _released,
+        actor_length,
+        worker_length,
+        reason_length,
+        key_length,
+        message_length,
+        result_length,
+        error_length,
+        attempts_length,
+        progress_length,
+        extra_length,
+    ) = claimed.head
+    if (
+        status != _QUEUED
+        or flags & (_HAS_LOGS | _CANCEL_REQUESTED)
+        or key_length
+        or done.started_at is None
+        or done.follow_ups
+        or done.logs
+        or done.progress is not None
+    ):
+        return None
+    raw, result, worker = claimed.raw, done.result, claimed.worker.encode()
+    names_end = _HEAD.size + queue_length + actor_length
+    message_at = names_end + worker_length + reason_length
+    message_end = message_at + message_length
+    attempts_at = message_end + result_length + error_length
+    attempts_end = attempts_at + attempts_length
+    head = _HEAD.pack(
+        seq,
+        place,
+        format_,
+        _SUCCEEDED,
+        _NONE,
+        queue_length,
+        flags & ~_ALONE,
+        priority,
+        attempt + 1,
+        maximum,
+        crashes,
+        suspects,
+        claim + 1,
+        0,
+        version + 2,
+        created,
+        now,
+        done.started_at,
+        now,
+        expires_at,
+        _NONE,
+        actor_length,
+        len(worker),
+        0,
+        0,
+        message_length,
+        len(result),
+        0,
+        attempts_length,
+        0,
+        extra_length,
     )
+    return b"".join(
+        (
+            head,
+            raw[_HEAD.size : names_end],
+            worker,
+            raw[message_at:message_end],
+            result,
+            raw[attempts_at:attempts_end],
+            raw[attempts_end + progress_length :],
+        )
+    )
+
+
+def with_claim(raw: bytes, worker: str, token: bytes) -> bytes:
+    """The record of a job that is held by a worker, if these bytes do not say so yet.
+
+    They are what ``hold()`` in ``scripts/common.lua`` makes of them.
+
+    :param token: under which it stands in the server.
+    """
+    if len(raw) < _HEAD.size or raw[_STATUS_AT] != _QUEUED:
+        return raw
+    head = list(_HEAD.unpack_from(raw))
+    holder, at = worker.encode(), float(token.split(b":")[2])
+    names_end = _HEAD.size + head[5] + head[21]
+    key_at = names_end + head[22] + head[23]
+    progress_at = len(raw) - head[29] - head[30]
+    rest = raw[key_at:progress_at] + raw[len(raw) - head[30] :]
+    head[3], head[4] = CODES[Status.RUNNING], _NONE
+    for number in (8, 12, 14):  # attempt, claim, version
+        head[number] += 1
+    head[16] = head[17] = at
+    head[22], head[23], head[29] = len(holder), 0, 0
+    return _HEAD.pack(*head) + raw[_HEAD.size : names_end] + holder + rest
+
+
+def is_queued(raw: bytes | None) -> bool:
+    """Whether these bytes look like the record of a queued job, which may be held by now."""
+    return raw is not None and len(raw) > _STATUS_AT and raw[_STATUS_AT] == _QUEUED
 
 
 def to_counts(raw: bytes | None) -> tuple[int, int] | None:

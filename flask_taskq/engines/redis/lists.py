@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -25,6 +26,7 @@ from ..listing import wanted_final
 from .layout import fits
 from .layout import to_score
 from .layout import to_turn
+from .layout import with_claim
 from .script import HEADS
 from .script import TAILS
 from .store import Store
@@ -97,10 +99,16 @@ class Lists:
         lost = self._store.command("ZRANGE", f"{prefix}lost", 0, -1)
         keys = [f"{prefix}own:{worker.decode()}" for worker in workers]
         keys += [f"{prefix}lost:{name.decode()}" for name in lost]
-        ids = {one for key in keys for one in self._store.command("HKEYS", key)}
-        keyed = [((one.decode(),), one) for one in sorted(ids)]
+        holders = [worker.decode() for worker in workers]
+        holders += [name.decode().partition(":")[2] for name in lost]
+        held: dict[bytes, tuple[str, bytes]] = {}
+        for key, holder in zip(keys, holders, strict=True):
+            reply = self._store.command("HGETALL", key)
+            pairs = zip(reply[::2], reply[1::2], strict=True)
+            held.update((job_id, (holder, token)) for job_id, token in pairs)
+        keyed = [((one.decode(),), one) for one in sorted(held)]
         behind = [one for one in keyed if after is None or one[0] > after]
-        return self._look(behind[:limit], Status.RUNNING)
+        return self._look(behind[:limit], Status.RUNNING, held=held)
 
     def _find_ordinary(self, queue: str, after: Key | None, limit: int) -> list[Found]:
         priority, place = (-1_000, -1) if after is None else after[:2]
@@ -156,15 +164,27 @@ class Lists:
         return list(zip(reply[::2], scores, strict=True))
 
     def _look(
-        self, keyed: Sequence[tuple[Key, bytes]], status: Status, queue: str | None = None
+        self,
+        keyed: Sequence[tuple[Key, bytes]],
+        status: Status,
+        queue: str | None = None,
+        held: Mapping[bytes, tuple[str, bytes]] | None = None,
     ) -> list[Found]:
         """Jobs of a list, with the records of those that are wanted. One that has moved from
-        it meanwhile is not."""
+        it meanwhile is not.
+
+        :param held: of those that workers hold, who does, and the token.
+        """
         if not keyed:
             return []
         prefix, now = f"{self._store.prefix}j:".encode(), self._store.now()
         of_queue = self._queue if queue is None else queue.encode()
         raws = self._store.command("MGET", *(prefix + job_id for _, job_id in keyed))
+        if held is not None:
+            raws = [
+                None if raw is None else with_claim(raw, *held[job_id])
+                for (_, job_id), raw in zip(keyed, raws, strict=True)
+            ]
         return [
             (
                 key,

@@ -12,6 +12,7 @@ from ...clock import END_OF_TIME
 from ...jobs.lifecycle import Change
 from ...jobs.lifecycle import Retention
 from ...jobs.record import Lane
+from ...jobs.transitions import SUCCEED
 from ...jobs.transitions import Transition
 from ...jobs.transitions import TRANSITIONS
 from .layout import CODES
@@ -88,9 +89,11 @@ class Packer:
     """
 
     def __init__(self, retention: Retention) -> None:
-        self._retention = retention
+        self.retention = retention
         # Rows and what stands for them, which is the same each time.
         self._rows: dict[tuple[Transition, Transition | None], bytes] = {}
+        #: The change of a job that has succeeded, but for what it brings.
+        self.success = self.pack(Change(transition=SUCCEED))
 
     def pack(self, change: Change) -> bytes:
         """A change, with the row that holds in its place if cancelling was asked for."""
@@ -121,5 +124,5 @@ class Packer:
 
     def _describe(self, row: Transition) -> tuple[int, int, int, int]:
         assert row.target is not None
-        kept = self._retention.expires_at(row.target, 0) if row.target.is_final else 0
+        kept = self.retention.expires_at(row.target, 0) if row.target.is_final else 0
         return CODES[row.target], row.effects.attempt, _EFFECTS[row], kept

@@ -27,10 +27,13 @@ from ..listing import find_page
 from ..listing import Page
 from .layout import CODES
 from .layout import has_logs
+from .layout import is_queued
 from .layout import to_record
+from .layout import with_claim
 from .lists import Lists
 from .script import CANCEL
 from .script import DELETE
+from .script import LOOK
 from .script import PRUNE
 from .script import REQUEUE
 from .store import Store
@@ -49,6 +52,11 @@ class RedisJobs(Jobs):
 
     def get(self, job_id: str) -> JobRecord | None:
         [raw] = self._store.command("MGET", f"{self._store.prefix}j:{job_id}")
+        if is_queued(raw):
+            raw, *holder = self._store.run(LOOK, job_id)
+            if holder:
+                worker, token = holder
+                raw = with_claim(raw, worker.decode(), token)
         return self._read(job_id, raw)
 
     def wait(self, job_id: str, timeout: int | None) -> JobRecord | None:

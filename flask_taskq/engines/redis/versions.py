@@ -10,11 +10,11 @@ from .probing import Connection
 
 #: The version of the keys that this release works with. The top of ``scripts/common.lua`` has
 #: them.
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 
 #: The oldest release that works with these keys is one that knows this version. Adding a key,
 #: or something behind the texts of a record, leaves this number as it is.
-OLDEST_LAYOUT: Final = 1
+OLDEST_LAYOUT: Final = 2
 
 #: Keys of versions from before the first release.
 _EARLY: Final = ("waiting", "over:result", "holders")

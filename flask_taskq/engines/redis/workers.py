@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import struct
 from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Final
@@ -33,8 +32,6 @@ _AT_ONCE: Final = 100
 
 #: How long whoever began to take them is left to it, in milliseconds.
 _PATIENCE: Final = 10_000
-
-_CLAIM: Final = struct.Struct("<I")
 
 _info_decoder = msgspec.json.Decoder(WorkerInfo)
 
@@ -141,8 +138,8 @@ class RedisWorkers(Workers):
     ) -> list[str]:
         reply = self._store.command("HGETALL", f"{self._store.prefix}lost:{lost}")
         held = [
-            (job_id.decode(), int(claim))
-            for job_id, claim in zip(reply[::2], reply[1::2], strict=True)
+            (job_id.decode(), token)
+            for job_id, token in zip(reply[::2], reply[1::2], strict=True)
         ]
         failed: list[str] = []
         for at in range(0, len(held), _AT_ONCE):
@@ -153,7 +150,7 @@ class RedisWorkers(Workers):
     def _take(
         self,
         lost: str,
-        held: Sequence[tuple[str, int]],
+        held: Sequence[tuple[str, bytes]],
         started: Collection[str],
         vanished: bool,
         cause: str,
@@ -162,7 +159,7 @@ class RedisWorkers(Workers):
         now = store.now()
         keys = [f"{store.prefix}j:{job_id}" for job_id, _ in held]
         arguments: list[bytes | str] = []
-        for (job_id, claim), raw in zip(held, store.command("MGET", *keys), strict=True):
+        for (job_id, token), raw in zip(held, store.command("MGET", *keys), strict=True):
             counts = to_counts(raw)
             if counts is None:
                 # The script passes over it.
@@ -177,8 +174,7 @@ class RedisWorkers(Workers):
                 max_crashes=store.settings.max_crashes,
                 now=now,
             )
-            packed = store.packer.pack(change)
-            arguments += (job_id, _CLAIM.pack(claim) + packed)
+            arguments += (job_id, token, store.packer.pack(change))
         failed = store.run(TAKE, now, lost, *arguments)
         return [job_id.decode() for job_id in failed]
 

@@ -8,6 +8,9 @@ local r = read(raw)
 if not r then
   return raw
 end
+if r.status == QUEUED then
+  write_claim(id, r) -- if there is one, it runs
+end
 if r.status == RUNNING then
   if not has(r.flags, CANCEL) then
     r.flags, r.updated, r.version = r.flags + CANCEL, now, r.version + 1

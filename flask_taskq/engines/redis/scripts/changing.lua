@@ -164,7 +164,7 @@ local function take_out(id, r, is_thorough)
     -- From within the list it is removed only by an operator, since that takes the longer the
     -- longer the list is: whoever comes upon the id there passes over it.
     if is_thorough then
-      call('LREM', P .. 'ready:' .. key, 0, id)
+      call('LREM', P .. 'ready:' .. key, 0, entry_of(r.place, id))
     end
   end
 end

@@ -2,10 +2,10 @@
 -- as fetch.lua, with each id in place of each queue
 
 local to = { now = tonumber(ARGV[1]), worker = ARGV[2], overdue = ARGV[3],
-  alone = ARGV[5] == '1', channel = ARGV[6], number = ARGV[7], ids = {} }
+  alone = ARGV[5] == '1', channel = ARGV[6], number = ARGV[7], seen = tonumber(ARGV[8]), ids = {} }
 for i = 9, #ARGV do
   to.ids[#to.ids + 1] = ARGV[i]
 end
 begin()
-local memory = recall(to.worker, to.channel, tonumber(ARGV[8]))
+local memory = recall(to.worker, to.channel, to.seen)
 return fetch(to, tonumber(ARGV[4]), memory, {}, {}, {})

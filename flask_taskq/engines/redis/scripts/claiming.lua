@@ -16,7 +16,7 @@ local function promote(now)
         local id = string.sub(name, 13)
         local raw = load(id)
         local r = read(raw)
-        if r and (r.status == SCHEDULED or r.status == QUEUED) then
+        if r and (r.status == SCHEDULED or r.status == QUEUED and not find_holder(id)) then
           if r.status == SCHEDULED then
             count(SCHEDULED, r.queue, -1)
             count(QUEUED, r.queue, 1)
@@ -36,58 +36,55 @@ local function promote(now)
   return more
 end
 
--- Of these ids, which were taken from their queue, claim those that are still queued
--- there: one that was cancelled meanwhile left its id behind.
-local function deliver(worker, queue, ids, now, out)
-  local keys = {}
-  for i, id in ipairs(ids) do
-    keys[i] = P .. 'j:' .. id
-  end
-  local raws = call('MGET', unpack(keys))
-  local own, claimed = {}, 0
-  for i, id in ipairs(ids) do
-    local raw = raws[i]
-    if is_newer(raw) then
-      call('ZADD', P .. 'due', now + LATER, string.format('%012x', 0) .. id)
-    elseif raw and #raw >= TAIL - 1 and string.byte(raw, STATUS_AT) == QUEUED then
-      local seq, place, format, _, due, q, flags, priority, attempt, max_attempts, crashes,
-        suspects, claim, releases, version, created, updated, started, finished, expires,
-        released, a, w, s, k, m, x, e, t, g, z, at = struct.unpack(HEAD, raw)
-      local is_whole = at + q + a + w + s + k + m + x + e + t + g + z == #raw + 1
-        and format == FORMAT
-      if is_whole and string.sub(raw, at, at + q - 1) == queue then
-        local body = at + q + a + w + s
-        local behind = body + k + m + x + e + t
-        raw = struct.pack(HEAD, seq, place, FORMAT, RUNNING, NONE, q, flags, priority,
-          attempt + 1, max_attempts, crashes, suspects, claim + 1, releases, version + 1,
-          created, now, now, finished, expires, released, a, #worker, 0, k, m, x, e, t, 0, z)
-          .. string.sub(raw, at, at + q + a - 1) .. worker .. (g == 0 and string.sub(raw, body)
-          or string.sub(raw, body, behind - 1) .. string.sub(raw, behind + g))
-        call('SET', keys[i], raw)
-        own[#own + 1] = id
-        own[#own + 1] = claim + 1
-        out.ids[#out.ids + 1] = id
-        out.raws[#out.raws + 1] = raw
-        out.claims[#out.claims + 1] = id .. ':' .. claim + 1
-        claimed = claimed + 1
-      end
-    end
-  end
-  if claimed > 0 then
-    call('HSET', P .. 'own:' .. worker, unpack(own))
-    count(QUEUED, queue, -claimed)
-  end
-  return claimed
+-- Whether all texts are there of which the head has the lengths.
+local function is_whole(raw)
+  local q = struct.unpack('<I2', raw, QUEUE_LENGTH_AT)
+  local a, w, s, k, m, x, e, t, g, z = struct.unpack(TEXTS, raw, TEXTS_AT)
+  return q + a + w + s + k + m + x + e + t + g + z == #raw - TAIL + 1
 end
 
-local function pop(key, wanted)
-  local ids = {}
-  for i, value in ipairs(call('ZPOPMIN', key, wanted)) do
-    if i % 2 == 1 then
-      ids[#ids + 1] = value
+-- Claim what was taken from a queue, if its record still has that place: a job that was
+-- cancelled, or queued again, left its entry behind.
+local function deliver(worker, queue, entries, now, out)
+  local keys = {}
+  for i, entry in ipairs(entries) do
+    keys[i] = P .. 'j:' .. id_of(entry)
+  end
+  local raws = call('MGET', unpack(keys))
+  local sub, byte = string.sub, string.byte
+  local own, ids, found = {}, out.ids, out.raws
+  for i, entry in ipairs(entries) do
+    local raw = raws[i]
+    if raw and #raw >= TAIL - 1 then
+      local format, status = byte(raw, STATUS_AT - 1, STATUS_AT)
+      if format > FORMAT then
+        call('ZADD', P .. 'due', now + LATER, string.format('%012x', 0) .. id_of(entry))
+      elseif status == QUEUED and format == FORMAT
+        and sub(raw, PLACE_AT, PLACE_AT + 7) == sub(entry, 1, 8) and is_whole(raw) then
+        local id = id_of(entry)
+        own[#own + 1] = id
+        own[#own + 1] = out.token
+        ids[#ids + 1] = id
+        found[#found + 1] = raw
+      end
+    elseif is_newer(raw) then
+      call('ZADD', P .. 'due', now + LATER, string.format('%012x', 0) .. id_of(entry))
     end
   end
-  return ids
+  if #own > 0 then
+    call('HSET', P .. 'own:' .. worker, unpack(own))
+    count(QUEUED, queue, -#own / 2)
+  end
+end
+
+-- What a list would have of the members of a sorted set, which leave it.
+local function pop(key, wanted)
+  local entries = {}
+  local popped = call('ZPOPMIN', key, wanted)
+  for i = 1, #popped, 2 do
+    entries[#entries + 1] = entry_of(tonumber(popped[i + 1]) % LEVEL, popped[i])
+  end
+  return entries
 end
 
 -- Whether nothing is left in this queue.
@@ -138,12 +135,15 @@ end
 -- what it had claimed would be held by a worker that does not know of it, and what it had
 -- settled would look as if it came too late. So the last call is kept, and the next one
 -- says which reply was the last to arrive, not counting those that say that the lease is over.
+-- What a call has claimed stands in own:<worker> under its number, and of what has simply
+-- succeeded the record says enough: see settle.lua.
 local function recall(worker, channel, seen)
   local kept = call('HGET', P .. 'call:' .. worker, channel)
-  local memory = { settled = {}, settled_text = '', claimed = {}, ready = {} }
+  local memory = { settled = {}, settled_text = '', ready = {} }
   if kept then
-    local number, settled, claimed, ready = string.match(kept, '^(%d+)\n(.-)\n(.-)\n(.*)$')
+    local number, settled, ready = string.match(kept, '^(%d+)\n(.-)\n(.*)$')
     if tonumber(number) > seen then
+      memory.is_lost = true
       memory.settled_text = settled
       for token, status in string.gmatch(settled, '([^ ]+)=(%d+)') do
         memory.settled[token] = status
@@ -151,34 +151,33 @@ local function recall(worker, channel, seen)
       for id in string.gmatch(ready, '[^ ]+') do
         memory.ready[#memory.ready + 1] = id
       end
-      for token in string.gmatch(claimed, '[^ ]+') do
-        memory.claimed[#memory.claimed + 1] = token
-      end
     end
   end
   return memory
 end
 
-local function repeat_claims(worker, memory, out)
-  for _, token in ipairs(memory.claimed) do
-    local id, claim = string.match(token, '^(.*):(%d+)$')
-    local raw = call('HGET', P .. 'own:' .. worker, id) == claim and load(id)
-    if read(raw) then
-      out.ids[#out.ids + 1] = id
-      out.raws[#out.raws + 1] = raw
-      out.claims[#out.claims + 1] = token
+local function repeat_claims(worker, channel, seen, out)
+  local all = call('HGETALL', P .. 'own:' .. worker)
+  for i = 1, #all, 2 do
+    local id, token = all[i], all[i + 1]
+    local of, number = string.match(token, '^([^:]*):(%d+)')
+    if of == channel and tonumber(number) > seen then
+      local raw = load(id)
+      if read(raw) then
+        out.ids[#out.ids + 1] = id
+        out.raws[#out.raws + 1] = raw
+        out.tokens[#out.ids] = string.match(token, '^[^:]*:[^:]*:%d+')
+      end
     end
   end
 end
 
-local function remember(worker, channel, number, memory, settled, claims, ready)
+local function remember(worker, channel, number, memory, settled, ready)
   if memory.settled_text ~= '' then
     settled[#settled + 1] = memory.settled_text
   end
-  if #settled + #claims > 0 or #memory.claimed > 0 then
-    call('HSET', P .. 'call:' .. worker, channel, number .. '\n' .. table.concat(settled, ' ')
-      .. '\n' .. table.concat(claims, ' ') .. '\n' .. table.concat(ready, ' '))
-  end
+  call('HSET', P .. 'call:' .. worker, channel, number .. '\n' .. table.concat(settled, ' ')
+    .. '\n' .. table.concat(ready, ' '))
 end
 
 local function claim_fetched(to, limit, out)
@@ -207,31 +206,35 @@ local function claim_fetched(to, limit, out)
   return again
 end
 
--- Wherever they stand.
+-- Wherever they stand. An entry of one may stay in a list, and so it gets another place.
 local function claim_named(to, out)
   for _, id in ipairs(to.ids) do
     local r = read(load(id))
-    if r and r.status == QUEUED then
+    if r and r.status == QUEUED and not find_holder(id) then
       if has(r.flags, ALONE) then
         call('ZREM', P .. 'alone:' .. r.queue, id)
       end
-      deliver(to.worker, r.queue, { id }, to.now, out)
+      r.place = call('INCR', P .. 'seq')
+      hold(r, to.worker, out.token)
+      count(QUEUED, r.queue, -1)
+      call('HSET', P .. 'own:' .. to.worker, id, out.token .. WRITTEN)
+      out.ids[#out.ids + 1] = id
+      out.raws[#out.raws + 1] = save(id, r)
     end
   end
 end
 
 -- The reply: the word of the lease's last renewal, or nothing if it is over; when the next job
--- is due; whether to ask again at once; the outcomes; what became ready; the ids of what was
--- claimed, and their records.
+-- is due; whether to ask again at once; the outcomes; what became ready; of what was claimed
+-- the ids, their tokens if these are not that of this call, and the records.
 local function fetch(to, limit, memory, settled, outcomes, ready)
   local lease = call('HGET', P .. 'leases', to.worker)
   local alive = lease and lease ~= to.overdue
-  local out = { ids = {}, raws = {}, claims = {}, looked = 0 }
+  local out = { ids = {}, raws = {}, tokens = {}, looked = 0,
+    token = to.channel .. ':' .. to.number .. ':' .. string.format('%.0f', to.now) }
   local again = false
-  if alive then
-    repeat_claims(to.worker, memory, out)
-  else
-    out.claims = memory.claimed -- for when the lease is renewed
+  if alive and memory.is_lost then
+    repeat_claims(to.worker, to.channel, to.seen, out)
   end
   if alive and limit > 0 then
     again = promote(to.now)
@@ -245,7 +248,7 @@ local function fetch(to, limit, memory, settled, outcomes, ready)
     ready[#ready + 1] = id
   end
   if lease then
-    remember(to.worker, to.channel, to.number, memory, settled, out.claims, ready)
+    remember(to.worker, to.channel, to.number, memory, settled, ready)
   end
   flush()
   local next_due = NONE
@@ -253,6 +256,7 @@ local function fetch(to, limit, memory, settled, outcomes, ready)
     local first = call('ZRANGE', due_key(to.alone and ALONE or 0), 0, 0, 'WITHSCORES')
     next_due = tonumber(first[2] or NONE)
   end
-  return { alive and lease or '', next_due, again and 1 or 0, table.concat(outcomes, ' '),
-    table.concat(ready, ' '), table.concat(out.ids, '\n'), unpack(out.raws) }
+  return { alive and lease or '', next_due, again and 1 or 0, outcomes,
+    table.concat(ready, ' '), table.concat(out.ids, '\n'), table.concat(out.tokens, '\n'),
+    table.concat(out.raws) }
 end

@@ -8,7 +8,9 @@
 --   j:<id>             a record, laid out as layout.py says
 --   log:<id>           the last lines of a job's own log
 --   seq                the last number that was given out
---   ready:<q>:<p>      list of the queued ids of a queue and a priority, in order
+--   ready:<q>:<p>      list of what is queued in a queue with a priority, in order: of each
+--                      job its place and its id. It counts only as long as the record has
+--                      that place
 --   back:<q>:<p>       ids that were given back, by place: all of them go before that list
 --   levels:<q>         the priorities of a queue that have either
 --   alone:<q>          queued ids that must run alone, by priority and place
@@ -19,10 +21,14 @@
 --   wake:<q>, wake:alone:<q>   one token at most, for who waits for jobs
 --   leases             worker -> the word of its last renewal: number:length:end of the lease
 --   infos              worker -> its host, a new line, and what it says of itself
---   own:<worker>       what a worker holds: id -> claim
+--   own:<worker>       what a worker holds: id -> token, that is the channel, number and time
+--                      of the call that claimed it; and ":w" behind it if the claim is written
+--                      into the record. As long as it is not, the record is that of a queued
+--                      job, and only this says that it runs
 --   call:<worker>      channel -> the last call, for the case that its reply is lost
 --   lost               names of what was taken from workers that are gone, by time
---   lost:<name>        id -> claim, as in own:<worker>
+--   lost:<name>        id -> token, as in own:<worker>; the name is another one, a colon, and
+--                      that of the worker
 --   over:<status>      list of ids of jobs that are over, as they ended; empty: it is not
 --                      that any more
 --   passed             status -> how many ids have left the head of that list
@@ -36,12 +42,16 @@ local TAIL = struct.size(HEAD) + 1
 -- Of what a sender writes, which has not the two numbers: what is needed to queue a job, and
 -- where the lengths of its texts are.
 local SENT = '<BBdI2Bb'
+local QUEUE_LENGTH_AT = struct.size('<ddBBd') + 1
+local TEXTS = '<I2I2I2I2I4I4I4I4I4I4' -- the lengths of the texts behind that of the queue
+local TEXTS_AT = struct.size('<ddBBdI2BbI4i4I2I2I4I4I4dddddd') + 1
 local LENGTHS_AT = struct.size('<BBdI2BbI4i4I2I2I4I4I4dddddd') + 1
 local SCHEDULED, QUEUED, RUNNING = 1, 2, 4
 local NAMES = { [5] = 'succeeded', [6] = 'failed', [7] = 'cancelled', [8] = 'expired' }
-local STATUS_AT = 18 -- the byte of a record
+local PLACE_AT, STATUS_AT = 9, 18 -- the bytes of a record
 local SUCCEEDED, FAILED, CANCELLED, EXPIRED = 5, 6, 7, 8
 local CANCEL, ALONE, LOGS = 1, 2, 4 -- flags
+local WRITTEN = ':w' -- behind the token of a claim that is written into its record
 local LINES = 100 -- of a log that are kept
 local NONE = -1
 local LEVEL = 281474976710656 -- 2^48: of a score the priority is above, the place below
@@ -133,7 +143,7 @@ end
 local counts = { queued = {}, scheduled = {} } -- status -> queue -> difference
 local tokens = {}
 local ended = {} -- status -> ids of jobs that end
-local queued = {} -- queue -> priority -> ids that go to the end of that list
+local queued = {} -- queue -> priority -> what goes to the end of that list
 
 local function count(status, queue, difference)
   local of = status == QUEUED and counts.queued or counts.scheduled
@@ -206,7 +216,16 @@ local function score(r)
   return (r.priority + 9) * LEVEL + r.place
 end
 
-local function append(queue, priority, id)
+-- What stands in a list for a job.
+local function entry_of(place, id)
+  return struct.pack('<d', place) .. id
+end
+
+local function id_of(entry)
+  return string.sub(entry, 9)
+end
+
+local function append(queue, priority, place, id)
   local levels = queued[queue]
   if not levels then
     levels = {}
@@ -218,7 +237,7 @@ local function append(queue, priority, id)
     levels[priority] = ids
     note_level(queue, priority)
   end
-  ids[#ids + 1] = id
+  ids[#ids + 1] = entry_of(place, id)
 end
 
 -- To the end of its queue. Its place is a new one.
@@ -227,7 +246,7 @@ local function line_up(id, r)
     call('ZADD', P .. 'alone:' .. r.queue, score(r), id)
     wake(r.queue, true)
   else
-    append(r.queue, r.priority, id)
+    append(r.queue, r.priority, r.place, id)
   end
 end
 
@@ -239,6 +258,58 @@ local function line_up_again(id, r)
   else
     call('ZADD', P .. 'back:' .. r.queue .. ':' .. r.priority, r.place, id)
     note_level(r.queue, r.priority)
+  end
+end
+
+-- Claims
+
+-- Who holds a job that looks queued: the worker, the key where that stands, and the token.
+local function find_holder(id)
+  for _, worker in ipairs(call('HKEYS', P .. 'leases')) do
+    local token = call('HGET', P .. 'own:' .. worker, id)
+    if token then
+      return worker, P .. 'own:' .. worker, token
+    end
+  end
+  for _, name in ipairs(call('ZRANGE', P .. 'lost', 0, -1)) do
+    local token = call('HGET', P .. 'lost:' .. name, id)
+    if token then
+      return string.match(name, ':(.*)$') or '', P .. 'lost:' .. name, token
+    end
+  end
+end
+
+-- Let a record be that of a job which a worker holds, if it is not yet.
+local function hold(r, worker, token)
+  if r.status ~= QUEUED then
+    return
+  end
+  r.status, r.due, r.attempt, r.claim, r.version = RUNNING, NONE, r.attempt + 1, r.claim + 1,
+    r.version + 1
+  r.updated = tonumber(string.match(token, '^[^:]*:[^:]*:(%d+)')) or r.updated
+  r.started, r.worker, r.reason, r.progress = r.updated, worker, '', ''
+end
+
+-- The record of a job that looks queued; if a worker holds it, with the claim written down.
+local function write_claim(id, r)
+  local worker, key, token = find_holder(id)
+  if worker then
+    hold(r, worker, token)
+    save(id, r)
+    call('HSET', key, id, token .. WRITTEN)
+  end
+  return worker ~= nil
+end
+
+-- The record of a job that a worker holds under this token; and whether it is written down.
+local function held(worker, id, token)
+  local known = call('HGET', P .. 'own:' .. worker, id)
+  if known == token or known == token .. WRITTEN then
+    local r = read(load(id))
+    if r then
+      hold(r, worker, token)
+    end
+    return r, known ~= token
   end
 end
 
@@ -255,6 +326,10 @@ local function free_key(id, r)
   end
 end
 
+local function status_of(id, r)
+  return r.status == QUEUED and find_holder(id) and RUNNING or r.status
+end
+
 -- Store a new job: nothing, or of the job that is there its id, status, time, and why.
 local function insert(id, sent, number)
   local record = struct.pack('<dd', number, number) .. sent
@@ -269,12 +344,12 @@ local function insert(id, sent, number)
   if key ~= '' then
     local holder, other = holder_of(key)
     if holder and holder ~= id then
-      return { holder, other.status, other.due, 'unique' }
+      return { holder, status_of(holder, other), other.due, 'unique' }
     end
   end
   if not call('SET', P .. 'j:' .. id, record, 'NX') then
     local known = read(load(id)) or { status = QUEUED, due = NONE }
-    return { id, known.status, known.due, 'id' }
+    return { id, status_of(id, known), known.due, 'id' }
   end
   if key ~= '' then
     call('HSET', P .. 'unique', key, id)
@@ -283,7 +358,7 @@ local function insert(id, sent, number)
   if status == SCHEDULED then
     schedule(id, { seq = number, due = due, queue = queue, flags = flags })
   else
-    append(queue, priority, id)
+    append(queue, priority, number, id)
   end
 end
 
@@ -321,11 +396,4 @@ local function tell(id, r, progress, lines, now)
     r.progress = progress
   end
   r.updated, r.version = now, r.version + 1
-end
-
--- The record of a job that a worker holds under this claim.
-local function held(worker, id, claim)
-  if tonumber(call('HGET', P .. 'own:' .. worker, id) or NONE) == claim then
-    return read(load(id))
-  end
 end

@@ -8,6 +8,9 @@ local r = read(raw)
 if not r or r.status == RUNNING then
   return raw
 end
+if r.status == QUEUED and write_claim(id, r) then
+  return load(id)
+end
 if r.status == QUEUED or r.status == SCHEDULED then
   take_out(id, r, true)
   count(r.status, r.queue, -1)

@@ -1,15 +1,20 @@
 -- What is to leave with the last job of a queue. It stands behind common.lua in the scripts
 -- that take jobs out of one without running them.
 
--- Drop from both ends of a list the ids of jobs that are not queued any more. They are left
+-- The record of an entry, if that still counts.
+local function is_queued(entry)
+  local r = read(load(id_of(entry)))
+  return r and r.status == QUEUED and entry_of(r.place, '') == string.sub(entry, 1, 8) and r
+end
+
+-- Drop from both ends of a list what stands there for jobs that are not queued any more. They are left
 -- behind where jobs are cancelled, since from within a list none is removed.
 local function tidy(queue, level)
   local list = P .. 'ready:' .. queue .. ':' .. level
   local function count_stale(from, step)
     for passed = 0, BOUND - 1 do
-      local id = call('LINDEX', list, from + step * passed)
-      local r = id and read(load(id))
-      if not id or r and r.status == QUEUED and r.queue == queue then
+      local entry = call('LINDEX', list, from + step * passed)
+      if not entry or is_queued(entry) then
         return passed
       end
     end

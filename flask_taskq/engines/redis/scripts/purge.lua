@@ -5,27 +5,25 @@
 local queue, newest = ARGV[1], tonumber(ARGV[2])
 local removed, left = 0, 0
 
--- Whether the id may leave the list.
-local function may_leave(id)
-  local r = read(load(id))
+-- Whether what stands in a list may leave it.
+local function may_leave(entry)
+  local r = is_queued(entry)
   if not r then
-    return true
-  end
-  if r.status ~= QUEUED or r.queue ~= queue then
     return true
   end
   if r.place > newest then
     return false
   end
-  remove(id, r)
+  remove(id_of(entry), r)
   removed = removed + 1
   return true
 end
 
 local function purge_members(key)
-  for _, id in ipairs(call('ZRANGE', key, 0, BOUND - 1)) do
-    if may_leave(id) then
-      left = left + call('ZREM', key, id)
+  local members = call('ZRANGE', key, 0, BOUND - 1, 'WITHSCORES')
+  for i = 1, #members, 2 do
+    if may_leave(entry_of(tonumber(members[i + 1]) % LEVEL, members[i])) then
+      left = left + call('ZREM', key, members[i])
     end
   end
 end
@@ -36,8 +34,8 @@ for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
   local key = queue .. ':' .. level
   purge_members(P .. 'back:' .. key)
   local passed = 0
-  for _, id in ipairs(call('LRANGE', P .. 'ready:' .. key, 0, BOUND - 1)) do
-    if not may_leave(id) then
+  for _, entry in ipairs(call('LRANGE', P .. 'ready:' .. key, 0, BOUND - 1)) do
+    if not may_leave(entry) then
       break
     end
     passed = passed + 1

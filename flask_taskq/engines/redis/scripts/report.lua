@@ -19,11 +19,13 @@ local stale, cancelled = {}, {}
 local index, next_argument = 0, 6
 while next_argument <= #ARGV do
   local blob = ARGV[next_argument]
-  local claim, told, i, w, g, from = struct.unpack('<I4I4I2I2I4', blob)
+  local told, n, i, w, g, from = struct.unpack('<I4I2I2I2I4', blob)
+  local token = string.sub(blob, from, from + n - 1)
+  from = from + n
   local id = string.sub(blob, from, from + i - 1)
   local worker = string.sub(blob, from + i, from + i + w - 1)
   local progress = string.sub(blob, from + i + w, from + i + w + g - 1)
-  local r = held(worker, id, claim)
+  local r, is_written = held(worker, id, token)
   if not r then
     stale[#stale + 1] = index
   else
@@ -31,6 +33,9 @@ while next_argument <= #ARGV do
       local lines = { unpack(ARGV, next_argument + 1, next_argument + told) }
       tell(id, r, progress, lines, now)
       save(id, r)
+      if not is_written then
+        call('HSET', P .. 'own:' .. worker, id, token .. WRITTEN)
+      end
     end
     if has(r.flags, CANCEL) then
       cancelled[#cancelled + 1] = index

@@ -15,7 +15,6 @@ end
 if has(r.flags, LOGS) then
   call('PERSIST', P .. 'log:' .. id)
 end
-take_out(id, { status = QUEUED, flags = 0, queue = r.queue, priority = r.priority }, true)
 raw = change(id, r, unpack_change(ARGV[4], 1), now)
 flush()
 return raw

@@ -1,19 +1,21 @@
 -- Change jobs whose holder is gone; the ids of those that failed.
--- now, name of what was lost; of each the id, and the claim with its change
+-- now, name of what was lost; of each the id, its token as it was found, and the change
 
 local now, name = tonumber(ARGV[1]), ARGV[2]
 local lost = P .. 'lost:' .. name
 local failed = {}
 
 begin()
-for i = 3, #ARGV, 2 do
-  local id = ARGV[i]
-  local claim, from = struct.unpack('<I4', ARGV[i + 1])
-  if tonumber(call('HGET', lost, id) or NONE) == claim then
+for i = 3, #ARGV, 3 do
+  local id, token = ARGV[i], ARGV[i + 1]
+  local known = call('HGET', lost, id)
+  -- Cancelling may have been asked for since it was found.
+  if known == token or known == token .. WRITTEN then
     call('HDEL', lost, id)
     local r = read(load(id))
     if r then
-      change(id, r, unpack_change(ARGV[i + 1], from), now)
+      hold(r, string.match(name, ':(.*)$') or '', token)
+      change(id, r, unpack_change(ARGV[i + 2], 1), now)
       if r.status == FAILED then
         failed[#failed + 1] = id
       end
