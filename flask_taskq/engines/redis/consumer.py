@@ -35,6 +35,7 @@ from .layout import STATUSES
 from .layout import to_arguments
 from .layout import to_succeeded
 from .link import Link
+from .link import Packed
 from .script import CLAIM
 from .script import FETCH
 from .script import REPORT
@@ -228,7 +229,7 @@ class RedisConsumer(Consumer):
         self._store.renewals.note(self._worker, renewal)
 
     def _deliver(
-        self, channel: _Channel, ids: bytes, tokens: bytes, raws: bytes
+        self, channel: _Channel, ids: bytes, tokens: bytes, sizes: bytes, raws: bytes
     ) -> list[Delivery]:
         if not ids:
             return []
@@ -240,7 +241,7 @@ class RedisConsumer(Consumer):
         # Those of calls whose reply was lost come first.
         known = tokens.decode().split("\n") if tokens else []
         known += [channel.token] * (len(job_ids) - len(known))
-        return read_claims(job_ids, known, self._worker, raws)
+        return read_claims(job_ids, known, self._worker, sizes.split(), raws)
 
     # --- Settling ---
 
@@ -255,20 +256,23 @@ class RedisConsumer(Consumer):
         now = self._store.server.now()
         retention = self._store.packer.retention
         expires_at = retention.expires_at(Status.SUCCEEDED, now)
-        succeeded: list[bytes | str] = []
+        succeeded: list[bytes] = []
         others: list[bytes | str] = []
         # Where the outcomes of both kinds belong.
         places: tuple[list[int], list[int]] = ([], [])
         for place, settlement in enumerate(settlements):
-            record = None
             if type(settlement) is Done:
-                claimed = find_claimed(settlement.delivery)
-                if claimed is not None and claimed.worker == self._worker:
-                    record = to_succeeded(claimed, settlement, now, expires_at)
-            if record is not None:
-                succeeded += (settlement.delivery.id, claimed.token, record)
-                places[0].append(place)
-                continue
+                claimed = find_claimed(settlement.delivery, self._worker)
+                record = to_succeeded(claimed, settlement, now, expires_at) if claimed else None
+                if claimed is not None and record is not None:
+                    id_, token = settlement.delivery.id.encode(), claimed.token.encode()
+                    # One by one they would cost as much as all the rest.
+                    succeeded.append(
+                        b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+                        % (len(id_), id_, len(token), token, len(record), record)
+                    )
+                    places[0].append(place)
+                    continue
             places[1].append(place)
             others.append(self._pack(settlement, now))
             others += _lines(settlement)
@@ -276,7 +280,8 @@ class RedisConsumer(Consumer):
                 others += to_arguments(settlement.follow_ups, now)
         kept = min(expires_at - now, END_OF_TIME) + SLACK
         head += (kept, self._store.packer.success, len(places[0]))
-        reply = channel.link.run(SETTLE, [*head, *succeeded, *others])
+        packed = Packed(3 * len(succeeded), b"".join(succeeded))
+        reply = channel.link.run(SETTLE, [*head, packed, *others])
         renewal, _, _, codes, ready, *claims = reply
         outcomes: list[Status | None] = [None] * len(settlements)
         for place, code in zip((*places[0], *places[1]), codes, strict=True):
@@ -331,7 +336,7 @@ class RedisConsumer(Consumer):
 
 def _identify(delivery: Delivery) -> tuple[bytes, bytes, bytes]:
     """Token, id and worker of a delivery."""
-    claimed = find_claimed(delivery)
+    claimed = find_claimed(delivery, delivery.worker)
     token = _NO_TOKEN if claimed is None else claimed.token
     return token.encode(), delivery.id.encode(), delivery.worker.encode()
 

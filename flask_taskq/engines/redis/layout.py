@@ -158,21 +158,26 @@ class Claimed(NamedTuple):
 
 
 def read_claims(
-    ids: Sequence[str], tokens: Sequence[str], worker: str, raws: bytes
+    ids: Sequence[str],
+    tokens: Sequence[str],
+    worker: str,
+    sizes: Sequence[bytes],
+    raws: bytes,
 ) -> list[Delivery]:
     """What a worker gets of records that were claimed for it.
 
     Of one that is damaged it gets no message, and so the job fails.
 
+    :param sizes: how many bytes each record has.
     :param raws: the records, one behind the other.
     """
     deliveries = []
-    at = 0
-    for job_id, token in zip(ids, tokens, strict=True):
-        head = _HEAD.unpack_from(raws, at)
-        end = at + _HEAD.size + head[5] + sum(head[21:])
-        deliveries.append(_to_delivery(job_id, token, worker, raws[at:end], head))
-        at = end
+    end = 0
+    for job_id, token, size in zip(ids, tokens, sizes, strict=True):
+        at, end = end, end + int(size)
+        raw = raws[at:end]
+        head = _HEAD.unpack_from(raw)
+        deliveries.append(_to_delivery(job_id, token, worker, raw, head))
     return deliveries
 
 
@@ -189,6 +194,8 @@ def _to_delivery(
     message_at = actor_end + head[22] + head[23] + head[24]
     handle = Claimed(token, claim, worker, raw, head)
     try:
+        if at + head[5] + sum(head[21:]) != len(raw):
+            raise ValueError("not all of it is there")
         return Delivery(
             id=job_id,
             queue=raw[at:queue_end].decode(errors="replace"),
@@ -204,7 +211,7 @@ def _to_delivery(
             releases=head[13],
             handle=handle,
         )
-    except (ValueError, OverflowError):  # a number that is none
+    except (ValueError, OverflowError):  # or a number that is none
         return Delivery(
             id=job_id,
             queue="",
@@ -219,11 +226,12 @@ def _to_delivery(
         )
 
 
-def find_claimed(delivery: Delivery) -> Claimed | None:
-    """What the claim of a delivery was; None if the delivery is not as it was handed over."""
+def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
+    """What the claim of a delivery was; None if it is not as it was handed over to this worker."""
     claimed: Claimed = delivery.handle
-    is_same = claimed.claim == delivery.claim and claimed.worker == delivery.worker
-    return claimed if is_same else None
+    if claimed.claim != delivery.claim or not claimed.worker == delivery.worker == worker:
+        return None
+    return claimed
 
 
 def to_succeeded(claimed: Claimed, done: Done, now: int, expires_at: int) -> bytes | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import Final
+from typing import NamedTuple
 from typing import TypeVar
 
 from redis import exceptions
@@ -45,9 +46,7 @@ class Link:
         self._is_asked = False
         self._timeout = server.options.timeout / 1000
 
-    def run(
-        self, script: Script, args: Sequence[bytes | str | int], *, is_durable: bool = False
-    ) -> Any:
+    def run(self, script: Script, args: Sequence[Word], *, is_durable: bool = False) -> Any:
         """Run a script, and return its reply.
 
         :param is_durable: return when its writes are on the disk, where that was asked for.
@@ -57,7 +56,7 @@ class Link:
         call = pack(b"EVALSHA", script.sha, b"1", self._prefix, *args)
         return self._repeat(lambda: self._run(script, call, args, is_durable))
 
-    def command(self, *words: bytes | str | int) -> Any:
+    def command(self, *words: Word) -> Any:
         """Run a command, as :meth:`run` does a script."""
         call = pack(*words)
         return self._repeat(lambda: self._ask(call))
@@ -175,7 +174,7 @@ class Link:
         self,
         script: Script,
         call: bytes,
-        args: Sequence[bytes | str | int],
+        args: Sequence[Word],
         is_durable: bool,
     ) -> Any:
         try:
@@ -209,11 +208,31 @@ class Link:
         self._is_asked = False
 
 
-def pack(*words: bytes | str | int) -> bytes:
+class Packed(NamedTuple):
+    """Words as the server reads them.
+
+    :param number: how many.
+    """
+
+    number: int
+    data: bytes
+
+
+#: What a command consists of.
+Word = bytes | str | int | Packed
+
+
+def pack(*words: Word) -> bytes:
     """A command as the server reads it."""
-    parts = [b"*%d\r\n" % len(words)]
+    count = len(words)
+    parts = [b""]
     for word in words:
+        if isinstance(word, Packed):
+            count += word.number - 1
+            parts.append(word.data)
+            continue
         if not isinstance(word, bytes):
             word = str(word).encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(word), word))
+    parts[0] = b"*%d\r\n" % count
     return b"".join(parts)

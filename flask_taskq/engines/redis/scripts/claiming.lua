@@ -36,15 +36,9 @@ local function promote(now)
   return more
 end
 
--- Whether all texts are there of which the head has the lengths.
-local function is_whole(raw)
-  local q = struct.unpack('<I2', raw, QUEUE_LENGTH_AT)
-  local a, w, s, k, m, x, e, t, g, z = struct.unpack(TEXTS, raw, TEXTS_AT)
-  return q + a + w + s + k + m + x + e + t + g + z == #raw - TAIL + 1
-end
-
 -- Claim what was taken from a queue, if its record still has that place: a job that was
--- cancelled, or queued again, left its entry behind.
+-- cancelled, or queued again, left its entry behind. The texts of a record are not looked at:
+-- of one that is damaged the worker finds that out.
 local function deliver(worker, queue, entries, now, out)
   local keys = {}
   for i, entry in ipairs(entries) do
@@ -60,7 +54,7 @@ local function deliver(worker, queue, entries, now, out)
       if format > FORMAT then
         call('ZADD', P .. 'due', now + LATER, string.format('%012x', 0) .. id_of(entry))
       elseif status == QUEUED and format == FORMAT
-        and sub(raw, PLACE_AT, PLACE_AT + 7) == sub(entry, 1, 8) and is_whole(raw) then
+        and sub(raw, PLACE_AT, PLACE_AT + 7) == sub(entry, 1, 8) then
         local id = id_of(entry)
         own[#own + 1] = id
         own[#own + 1] = out.token
@@ -225,8 +219,8 @@ local function claim_named(to, out)
 end
 
 -- The reply: the word of the lease's last renewal, or nothing if it is over; when the next job
--- is due; whether to ask again at once; the outcomes; what became ready; of what was claimed
--- the ids, their tokens if these are not that of this call, and the records.
+-- is due; whether to ask again at once; the outcomes, a byte each; what became ready; of what was claimed
+-- the ids, their tokens if these are not that of this call, the sizes of the records, and they.
 local function fetch(to, limit, memory, settled, outcomes, ready)
   local lease = call('HGET', P .. 'leases', to.worker)
   local alive = lease and lease ~= to.overdue
@@ -251,12 +245,16 @@ local function fetch(to, limit, memory, settled, outcomes, ready)
     remember(to.worker, to.channel, to.number, memory, settled, ready)
   end
   flush()
+  local sizes = {}
+  for i, raw in ipairs(out.raws) do
+    sizes[i] = #raw
+  end
   local next_due = NONE
   if #out.ids == 0 and limit > 0 then
     local first = call('ZRANGE', due_key(to.alone and ALONE or 0), 0, 0, 'WITHSCORES')
     next_due = tonumber(first[2] or NONE)
   end
-  return { alive and lease or '', next_due, again and 1 or 0, outcomes,
+  return { alive and lease or '', next_due, again and 1 or 0, string.char(unpack(outcomes)),
     table.concat(ready, ' '), table.concat(out.ids, '\n'), table.concat(out.tokens, '\n'),
-    table.concat(out.raws) }
+    table.concat(sizes, ' '), table.concat(out.raws) }
 end

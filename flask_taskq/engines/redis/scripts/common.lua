@@ -42,9 +42,6 @@ local TAIL = struct.size(HEAD) + 1
 -- Of what a sender writes, which has not the two numbers: what is needed to queue a job, and
 -- where the lengths of its texts are.
 local SENT = '<BBdI2Bb'
-local QUEUE_LENGTH_AT = struct.size('<ddBBd') + 1
-local TEXTS = '<I2I2I2I2I4I4I4I4I4I4' -- the lengths of the texts behind that of the queue
-local TEXTS_AT = struct.size('<ddBBdI2BbI4i4I2I2I4I4I4dddddd') + 1
 local LENGTHS_AT = struct.size('<BBdI2BbI4i4I2I2I4I4I4dddddd') + 1
 local SCHEDULED, QUEUED, RUNNING = 1, 2, 4
 local NAMES = { [5] = 'succeeded', [6] = 'failed', [7] = 'cancelled', [8] = 'expired' }
@@ -308,6 +305,8 @@ local function held(worker, id, token)
     local r = read(load(id))
     if r then
       hold(r, worker, token)
+    else -- it is damaged, and nobody can end it
+      call('HDEL', P .. 'own:' .. worker, id)
     end
     return r, known ~= token
   end
