@@ -11,6 +11,7 @@ from blinker import NamedSignal
 from flask import Flask
 
 from . import signals
+from .actor import Actor
 from .broker import Broker
 from .errors import LeaseLost
 from .errors import Shutdown
@@ -34,17 +35,40 @@ logger = get_logger(__name__)
 _GIVEN_BACK = (LeaseLost, Shutdown, Snooze)
 
 
+#: The signals around a run.
+_OF_RUNS = (
+    signals.job_started,
+    signals.job_succeeded,
+    signals.job_failed,
+    signals.job_retried,
+    signals.job_cancelled,
+    signals.job_expired,
+)
+
+
 class AppSignals(Middleware):
     """Sends the signals of :mod:`flask_taskq.signals` in the name of an app.
 
-    Each hook first looks whether anybody listens: most apps have no receivers, and a run of a
-    job takes only some microseconds.
+    As long as nobody listens, as in most apps, its hooks around runs are not called: a run of
+    a job takes only some microseconds.
 
     :param app: the app. It is not kept alive.
     """
 
     def __init__(self, app: Flask) -> None:
         self._app = weakref.ref(app)
+        self._broker: weakref.ref[Broker] | None = None
+        for signal in _OF_RUNS:
+            signal.receiver_connected.connect(self._note_receiver)
+
+    def _note_receiver(self, signal: NamedSignal, **_: Any) -> None:
+        broker = None if self._broker is None else self._broker()
+        if broker is not None:
+            broker.forget_plans()
+
+    def applies_to(self, broker: Broker, actor: Actor[..., Any]) -> bool:
+        self._broker = weakref.ref(broker)
+        return any(signal.receivers for signal in _OF_RUNS)
 
     def after_enqueue(self, broker: Broker, message: Message, delay: int | None) -> None:
         if signals.job_enqueued.receivers:

@@ -157,7 +157,7 @@ class Broker:
         """
         self.chain.add(middleware, before, after)
         self._options.add(middleware)
-        self._plans.clear()
+        self.forget_plans()
         for actor in self.actors.values():
             middleware.after_declare_actor(self, actor)
         for queue_name in self.queues:
@@ -169,7 +169,7 @@ class Broker:
         :raises ValueError: it is not among the broker's.
         """
         self.chain.remove(middleware)
-        self._plans.clear()
+        self.forget_plans()
 
     @property
     def middleware(self) -> Sequence[Middleware]:
@@ -246,7 +246,7 @@ class Broker:
         """
         if isinstance(message, Run):
             message = message.message
-        plan = self.plan(message.actor_name)
+        plan = self._plans.get(message.actor_name) or self.plan(message.actor_name)
         if not message.options and name in plan.options:
             return plan.options[name]
         return self._options.value(name, message.options, plan.actor)
@@ -260,6 +260,10 @@ class Broker:
             if actor is not None:  # names that come from outside are without number
                 self._plans[actor_name] = plan
         return plan
+
+    def forget_plans(self) -> None:
+        """Make new plans: what :meth:`.Middleware.applies_to` goes by has changed."""
+        self._plans = {}
 
     # Messages
 

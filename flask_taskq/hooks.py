@@ -69,8 +69,8 @@ class Middleware:
         """Whether the hooks around a run have anything to do for a message of this actor that
         brings no options of its own.
 
-        It is asked once for each actor, and where it is False they are not called. What it
-        goes by must not change.
+        It is asked once for each actor, and where it is False they are not called. When what
+        it goes by changes, call :meth:`.Broker.forget_plans`.
         """
         return True
 

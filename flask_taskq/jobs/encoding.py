@@ -26,6 +26,9 @@ from .message import Message
 #: How deep lists and objects may be nested in a message or a result.
 MAX_DEPTH: Final = 100
 
+#: So few bytes have no room for so many brackets.
+_LEAST_DEEP: Final = 2 * MAX_DEPTH
+
 QUEUE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")
 ACTOR_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -75,7 +78,7 @@ def decode_message(
     """
     if len(data) > max_size:
         raise DecodeError(f"{len(data):,} bytes, over the limit of {max_size:,}", data)
-    if _is_too_deep(data):
+    if len(data) > _LEAST_DEEP and _is_too_deep(data):
         raise DecodeError(f"nested more than {MAX_DEPTH} levels deep", data)
     try:
         message = _message_decoder.decode(data)
@@ -106,7 +109,7 @@ def encode_value(value: Any) -> bytes:
         raise
     except Exception as error:  # of a number, of the nesting, or of a time zone's own code
         raise ValueError(str(error)) from error
-    if _is_too_deep(data):
+    if len(data) > _LEAST_DEEP and _is_too_deep(data):
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     # msgspec writes NaN and the infinities as null, which would change them silently.
     if b"null" in data and not _is_finite(value):
@@ -148,10 +151,7 @@ def check_actor_name(name: str) -> str:
 
 
 def _is_too_deep(data: bytes) -> bool:
-    # So few bytes have no room for them. Of the others, most have fewer brackets than the
-    # limit has levels: counting them is enough.
-    if len(data) <= 2 * MAX_DEPTH:
-        return False
+    # Most messages have fewer brackets than the limit has levels: counting them is enough.
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
     depth = 0

@@ -59,5 +59,8 @@ class TimeLimit(Middleware):
 
     def before_process_message(self, broker: Broker, message: Run) -> None:
         limit = broker.option(message, "time_limit")
-        is_none = limit is None or limit == math.inf
-        message.time_limit = None if is_none else milliseconds(limit)
+        if type(limit) is int:  # as most are
+            message.time_limit = limit
+        else:
+            is_none = limit is None or limit == math.inf
+            message.time_limit = None if is_none else milliseconds(limit)

@@ -144,8 +144,7 @@ class OutcomeLine:
 
 def describe_outcome(run: Run, settlement: Settlement, clock: Clock) -> OutcomeLine | None:
     """The line about a run that has ended; None if nobody would see it."""
-    level, _ = _OUTCOMES[type(settlement)]
-    if not logger.isEnabledFor(level):
+    if not logger.isEnabledFor(_OUTCOMES[type(settlement)][0]):
         return None
     return OutcomeLine(run, settlement, clock.monotonic() - run.began)
 

@@ -151,7 +151,11 @@ class Runner:
         try:
             with self._chain.contexts(hooks, run):
                 self._call(run, hooks)
-                self._conclude(run, hooks)
+                self._tell(run, hooks)
+                if run.exception is not None:
+                    # The contexts see it on their way out: one that holds a database
+                    # transaction must know whether to commit.
+                    raise run.exception
         except self._catches as error:
             self._check_context(run, hooks, error)
         finally:
@@ -261,15 +265,6 @@ class Runner:
             )
         return result
 
-    def _conclude(self, run: Run, hooks: RunHooks) -> None:
-        if run.exception is not None:
-            _add_hint(run, run.exception)
-        self._tell(run, hooks)
-        if run.exception is not None:
-            # The contexts see it on their way out: one that holds a database transaction
-            # must know whether to commit.
-            raise run.exception
-
     def _check_context(self, run: Run, hooks: RunHooks, error: BaseException) -> None:
         if forked.generation != self._generation:
             forked.end(error)
@@ -285,12 +280,14 @@ class Runner:
         """After hooks: they decide whether a failed job runs again."""
         error = run.exception
         if error is None:
-            self._chain.call_after(
-                hooks.after_success, self._catches, run, result=run.value, exception=None
-            )
+            if hooks.after_success:
+                self._chain.call_after(
+                    hooks.after_success, self._catches, run, result=run.value, exception=None
+                )
         elif isinstance(error, SkipMessage):
             self._chain.emit_after("skip_message", run, catches=self._catches)
         else:
+            _add_hint(run, error)
             if is_cancelled(run):
                 run.discard()
             self._chain.call_after(
@@ -360,7 +357,9 @@ class AsyncRunner(Runner):
         try:
             with self._chain.contexts(hooks, run):
                 await self._await(run, hooks)
-                self._conclude(run, hooks)
+                self._tell(run, hooks)
+                if run.exception is not None:
+                    raise run.exception
         except self._catches as error:
             self._check_context(run, hooks, error)
         finally:
