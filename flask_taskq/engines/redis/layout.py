@@ -227,7 +227,7 @@ def _to_delivery(
 
 
 def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
-    """What the claim of a delivery was; None if it is not as it was handed over to this worker."""
+    """What the claim of a delivery was; None if this worker was not handed it like this."""
     claimed: Claimed = delivery.handle
     if claimed.claim != delivery.claim or not claimed.worker == delivery.worker == worker:
         return None
