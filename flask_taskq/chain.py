@@ -162,13 +162,14 @@ class Chain:
             except catches:
                 logger.exception("%r failed", hook)
 
-    def contexts(self, hooks: RunHooks, run: Run) -> Contexts:
-        """What opens the contexts of middleware around a run, and closes them."""
-        return Contexts(self._broker, hooks.around, run)
-
 
 class Contexts:
-    """The contexts of middleware around one run; the first one is the outermost."""
+    """Opens the contexts of middleware around one run, the first one as the outermost, and
+    closes them.
+
+    :param broker: the first argument of each hook.
+    :param around: those hooks.
+    """
 
     # Not an ExitStack alone: most runs have one context, and it costs each two microseconds.
 

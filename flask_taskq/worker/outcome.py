@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any
 from typing import Final
 
-from ..clock import Clock
 from ..clock import END_OF_TIME
 from ..config import milliseconds
 from ..errors import Cancel
@@ -142,11 +141,9 @@ class OutcomeLine:
         self._exc_info = None
 
 
-def describe_outcome(run: Run, settlement: Settlement, clock: Clock) -> OutcomeLine | None:
-    """The line about a run that has ended; None if nobody would see it."""
-    if not logger.isEnabledFor(_OUTCOMES[type(settlement)][0]):
-        return None
-    return OutcomeLine(run, settlement, clock.monotonic() - run.began)
+def level_of(settlement: Settlement) -> int:
+    """The level of the line about a run that has ended."""
+    return _OUTCOMES[type(settlement)][0]
 
 
 def _is_expected(run: Run) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 
 from ..actor import Actor
 from ..broker import Broker
+from ..chain import Contexts
 from ..chain import RunHooks
 from ..errors import ActorNotFound
 from ..errors import BadArguments
@@ -43,10 +44,11 @@ from ..run import Run
 from . import forked
 from .outcome import classify
 from .outcome import cut
-from .outcome import describe_outcome
 from .outcome import format_stack
 from .outcome import is_cancelled
+from .outcome import level_of
 from .outcome import log_fields
+from .outcome import OutcomeLine
 from .reports import add_news
 
 logger = get_logger("flask_taskq.jobs")
@@ -83,6 +85,7 @@ class Runner:
         self._may_put_off = may_put_off
         self._broker = broker
         self._chain = broker.chain
+        self._hooks = broker.chain.any_run
         self._settings = broker.settings
         self._clock = broker.clock
         self._generation = forked.generation
@@ -129,9 +132,11 @@ class Runner:
             exception=TimeLimitExceeded(),
             stack=self._stack(run),
         )
-        hooks = self._find_hooks(run)
+        hooks = self._chain.any_run
+        if not run.message.options:
+            hooks = self._broker.plan(run.delivery.actor).hooks
         try:
-            with self._chain.contexts(hooks, given_up):
+            with Contexts(self._broker, hooks.around, given_up):
                 self._tell(given_up, hooks)
         except self._catches as error:
             self._check_context(given_up, hooks, error)
@@ -146,10 +151,9 @@ class Runner:
         run = self._begin(delivery)
         if not isinstance(run, Run):
             return run
-        self.current = run
-        hooks = self._find_hooks(run)
+        self.current, hooks = run, self._hooks
         try:
-            with self._chain.contexts(hooks, run):
+            with Contexts(self._broker, hooks.around, run):
                 self._call(run, hooks)
                 self._tell(run, hooks)
                 if run.exception is not None:
@@ -162,11 +166,6 @@ class Runner:
             self.current = None
         return self._settle(run)
 
-    def _find_hooks(self, run: Run) -> RunHooks:
-        if run.message.options:
-            return self._chain.any_run
-        return self._broker.plan(run.delivery.actor).hooks
-
     def _begin(self, delivery: Delivery) -> Run | Settlement:
         broker = self._broker
         try:
@@ -175,7 +174,8 @@ class Runner:
             )
             if message.message_id != delivery.id:
                 raise DecodeError(f"the message of another job, {message.message_id}")
-            actor = broker.get_actor(message.actor_name)
+            plan = broker.plan(message.actor_name)
+            actor = plan.actor or broker.get_actor(message.actor_name)
         except DecodeError as error:
             return _bury(delivery, error)
         except ActorNotFound as error:
@@ -185,6 +185,8 @@ class Runner:
                     type="ActorNotFound", message=cut(str(error)), code="unknown_actor"
                 ),
             )
+        # Of one run at a time.
+        self._hooks = self._chain.any_run if message.options else plan.hooks
         run = Run(message, delivery, actor, self._now, self._now(), self._clock.monotonic())
         try:
             run.call_args, run.call_kwargs = actor.arguments.convert(
@@ -298,13 +300,13 @@ class Runner:
         if forked.generation != self._generation:
             forked.end()  # a hook has forked it, or a context
         settlement = classify(run, self._now)
-        try:
-            line = describe_outcome(run, settlement, self._clock)
-        except self._catches:
-            # What an app's logging raises does not change how the job has ended.
-            line = None
-        if line is not None:
-            settlement = msgspec.structs.replace(settlement, line=line)
+        if logger.isEnabledFor(level_of(settlement)):
+            try:
+                line = OutcomeLine(run, settlement, self._clock.monotonic() - run.began)
+            except self._catches:
+                pass  # what an app's logging raises does not change how the job has ended
+            else:
+                settlement = msgspec.structs.replace(settlement, line=line)
         # The traceback refers to frames that refer to the run.
         run.exception = None
         notes = run.notes
@@ -353,9 +355,9 @@ class AsyncRunner(Runner):
             return run
         self._task, self.current = asyncio.current_task(), run
         self._thread_id = threading.get_ident()
-        hooks = self._find_hooks(run)
+        hooks = self._hooks
         try:
-            with self._chain.contexts(hooks, run):
+            with Contexts(self._broker, hooks.around, run):
                 await self._await(run, hooks)
                 self._tell(run, hooks)
                 if run.exception is not None:
