@@ -106,7 +106,7 @@ def _is_new(record: logging.LogRecord) -> bool:
     """
     logger: object = logging.root.manager.loggerDict.get(record.name, logging.root)
     while isinstance(logger, logging.Logger):
-        if any(_shows(handler, record) for handler in logger.handlers):
+        if logger.handlers and any(_shows(handler, record) for handler in logger.handlers):
             return False
         logger = logger.parent
     return True

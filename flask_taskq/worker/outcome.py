@@ -87,6 +87,9 @@ def classify(run: Run, now: Callable[[], int]) -> Settlement:
     return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
 
 
+_LINE: Final = "job %s %s: actor=%s attempt=%d duration=%.1fms"
+
+
 class OutcomeLine:
     """The line about a run that has ended, to be logged when its outcome is stored.
 
@@ -125,18 +128,23 @@ class OutcomeLine:
         level, text = self._level, self._outcome
         if outcome is Status.CANCELLED and self._runs_again:
             level, text = logging.INFO, "cancelled, as somebody asked while it ran"
-        # Arguments and results may be secrets: no line here has any.
-        logger.log(
-            level,
-            "job %s %s: actor=%s attempt=%d duration=%.1fms",
-            self._delivery.id,
-            text,
-            self._actor_name,
-            self._delivery.attempt,
-            self._duration,
-            exc_info=self._exc_info,
-            extra=log_fields(self._delivery),
-        )
+        if logger.isEnabledFor(level):
+            # Not by log(), which looks through the stack for where it was called: here, always.
+            # Arguments and results may be secrets: no line here has any.
+            delivery = self._delivery
+            args = (delivery.id, text, self._actor_name, delivery.attempt, self._duration)
+            record = logger.makeRecord(
+                logger.name,
+                level,
+                __file__,
+                0,
+                _LINE,
+                args,
+                self._exc_info,
+                "log",
+                log_fields(delivery),
+            )
+            logger.handle(record)
         # The frames of a traceback refer to all that the job had.
         self._exc_info = None
 
