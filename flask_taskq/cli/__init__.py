@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..broker import Broker
     from ..extension import TaskQ
+    from ..worker.supervisor import SupervisorOptions
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS = ("text", "json")
@@ -138,15 +139,11 @@ def worker(
     wrong, 3 when the engine was not reached in time. With --check also 2 when the app cannot
     be built, and 143, 130, or 129 after a signal.
     """
-    from ..clock import Clock
-    from ..worker.check import check as check_app
-    from ..worker.supervisor import Supervisor
+    from ..worker.__main__ import become_supervisor
+    from ..worker.__main__ import SupervisorCommand
     from ..worker.supervisor import SupervisorOptions
     from .cpus import count_cpus
-    from .logs import configure_logging
-    from .pid_file import write_pid_file
 
-    configure_logging(log_level, log_format)
     cpus = count_cpus()
     options = SupervisorOptions(
         command=_child_command(context, log_level, log_format),
@@ -160,10 +157,15 @@ def worker(
         max_memory=None if max_memory is None else _parse_size(max_memory),
     )
     if check:
-        sys.exit(check_app(options, Clock(), _show))
-    with write_pid_file(pid_file):
-        code = Supervisor(options, Clock()).run()
-    sys.exit(code)
+        sys.exit(_check_app(options, log_level, log_format))
+    become_supervisor(
+        SupervisorCommand(
+            options=options,
+            log_level=log_level,
+            log_format=log_format,
+            pid_file=None if pid_file is None else str(pid_file),
+        )
+    )
 
 
 @taskq.command()
@@ -390,6 +392,15 @@ def _child_command(context: click.Context, log_level: str, log_format: str) -> l
             raise click.UsageError(str(error)) from None
         return [*command, "--factory", msgspec.json.encode(place).decode()]
     return [*command, "--app", info.app_import_path] if info.app_import_path else command
+
+
+def _check_app(options: SupervisorOptions, log_level: str, log_format: str) -> int:
+    from ..clock import Clock
+    from ..worker.check import check
+    from ..worker.log import configure_logging
+
+    configure_logging(log_level, log_format)
+    return check(options, Clock(), _show)
 
 
 def _show(name: str, value: str) -> None:

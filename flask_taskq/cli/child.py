@@ -26,6 +26,7 @@ from ..errors import TaskQError
 from ..extension import TaskQ
 from ..imports import import_actors
 from ..loggers import get_logger
+from ..logs import JobFilter
 from ..middleware.callbacks import check_callbacks
 from ..worker import process
 from ..worker.link import Checked
@@ -33,10 +34,10 @@ from ..worker.link import ChildSpec
 from ..worker.link import Configured
 from ..worker.link import Link
 from ..worker.link import Refused
+from ..worker.log import WorkerLog
 from .factory import FactoryNotFound
 from .factory import FactoryPath
 from .factory import load_factory
-from .logs import WorkerLog
 
 # This module runs as __main__.
 logger = get_logger("flask_taskq.cli.child")
@@ -72,7 +73,7 @@ def _work() -> int:
     :return: the exit code of the process.
     """
     arguments = _parse_arguments()
-    log = WorkerLog(arguments.log_level, arguments.log_format)
+    log = WorkerLog(arguments.log_level, arguments.log_format, JobFilter())
     spec = msgspec.json.decode(arguments.spec, type=ChildSpec)
     link = _open_link(spec)
     if spec.check:

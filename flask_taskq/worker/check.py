@@ -23,6 +23,7 @@ from .link import Refused
 from .link import Word
 from .os_signals import catch_signals
 from .os_signals import SignalReader
+from .proof import generate_worker_id
 from .spawn import spawn
 from .supervisor import describe_death
 from .supervisor import EXIT_ENGINE
@@ -30,7 +31,6 @@ from .supervisor import EXIT_OK
 from .supervisor import EXIT_SIGNALLED
 from .supervisor import EXIT_USAGE
 from .supervisor import SupervisorOptions
-from .worker import generate_worker_id
 
 logger = get_logger(__name__)
 

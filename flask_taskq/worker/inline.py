@@ -35,9 +35,9 @@ from .announcements import announce
 from .announcements import tell_stored
 from .inline_loop import inline_loop
 from .outcome import actors_frames
+from .proof import generate_worker_id
 from .runner import AsyncRunner
 from .runner import Runner
-from .worker import generate_worker_id
 
 #: How often a job runs at most for whoever waits for it, or has sent it.
 MAX_RUNS: Final = 100

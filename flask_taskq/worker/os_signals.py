@@ -7,6 +7,13 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+#: What tells a worker to end, or to load its code anew.
+ORDERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: The supervisor blocks these until a child has said what they mean to it.
+LEFT_TO_THE_SUPERVISOR: Final = (*ORDERS, signal.SIGUSR1)
 
 #: SIGCHLD says nothing by itself: it wakes whoever waits.
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)

@@ -24,15 +24,12 @@ from .link import Quit
 from .link import Ready
 from .link import Serves
 from .link import Worn
+from .os_signals import LEFT_TO_THE_SUPERVISOR
+from .os_signals import ORDERS
 from .recycling import Wear
 from .worker import Worker
 
 logger = get_logger(__name__)
-
-_ORDERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-#: The supervisor blocks these until a child has said what they mean to it.
-LEFT_TO_THE_SUPERVISOR: Final = (*_ORDERS, signal.SIGUSR1)
 
 #: How often the worker is looked after, in seconds.
 _TICK: Final = 1.0
@@ -60,15 +57,15 @@ def ignore_signals() -> None:
     it. The supervisor starts its children with these signals blocked, so that none can hit
     before this was called.
     """
-    for number in _ORDERS:
+    for number in ORDERS:
         # What nohup has set is for those programs, too.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
     # A process that a job forks inherits it all the same, and must end when it is told to,
     # even if that is before it could change the handlers.
     os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS),
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS),
         after_in_child=_heed_signals,
     )
     faulthandler.register(signal.SIGUSR1, all_threads=True)
@@ -80,7 +77,7 @@ def _heed_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
 
 
 def serve(broker: Broker, link: Link, spec: ChildSpec, log: Log) -> None:

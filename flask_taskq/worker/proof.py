@@ -11,10 +11,8 @@ knows what its processes were running when they died.
 from __future__ import annotations
 
 import os
-import platform
-from collections.abc import Iterable
+import secrets
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +21,7 @@ from ..engines.listing import WorkerInfo
 _PROC = Path("/proc")
 
 
-class _Process(NamedTuple):
+class Process(NamedTuple):
     state: str
     threads: int
     started: int
@@ -44,33 +42,14 @@ def find_host() -> str | None:
         # When a process has started is told by the clock of who asks.
         times = os.readlink(_PROC / "self/ns/time")
     # The number of a namespace that has ended may be that of one which came after it.
-    first = _read(1)
+    first = read_process(1)
     began = "" if first is None else first.started
     return f"{boot} {ids} {began} {times}"
 
 
-def describe_worker(
-    queues: Iterable[str] = (), started_at: int = 0, *, has_supervisor: bool
-) -> WorkerInfo:
-    """What a worker in this process says of itself.
-
-    :param has_supervisor: whether the parent of this process renews its lease.
-    :return: without a host and processes where their death could not be proven.
-    """
-    host = find_host()
-    pids = [os.getpid(), os.getppid()] if has_supervisor else [os.getpid()]
-    found = [(pid, _read(pid)) for pid in pids]
-    known = tuple((pid, one.started) for pid, one in found if one is not None)
-    is_known = host is not None and len(known) == len(pids)
-    return WorkerInfo(
-        host=host if host is not None and is_known else "",
-        processes=known if is_known else (),
-        hostname=platform.node(),
-        pid=os.getpid(),
-        queues=tuple(sorted(queues)),
-        version=metadata.version("flask_taskq"),
-        started_at=started_at,
-    )
+def generate_worker_id() -> str:
+    """A name that no other worker has or had, unlike a host's name with a process id."""
+    return secrets.token_hex(8)
 
 
 def is_dead(info: WorkerInfo) -> bool:
@@ -91,7 +70,7 @@ def _has_ended(pid: int, started: int) -> bool:
         return True
     except PermissionError:
         pass
-    found = _read(pid)
+    found = read_process(pid)
     if found is None:
         return False
     # Nobody has waited for it yet. While other threads of it end, it is not gone.
@@ -99,7 +78,8 @@ def _has_ended(pid: int, started: int) -> bool:
     return is_zombie or found.started != started
 
 
-def _read(pid: int) -> _Process | None:
+def read_process(pid: int) -> Process | None:
+    """A process of this machine, as the system shows it; None if it shows none."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -107,6 +87,6 @@ def _read(pid: int) -> _Process | None:
     # The name, in parentheses, may contain anything.
     fields = text.rpartition(")")[2].split()
     try:
-        return _Process(fields[0], int(fields[17]), int(fields[19]))
+        return Process(fields[0], int(fields[17]), int(fields[19]))
     except (IndexError, ValueError):
         return None

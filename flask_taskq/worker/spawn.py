@@ -20,7 +20,7 @@ from .link import GarbledError
 from .link import Link
 from .link import Quit
 from .link import Word
-from .process import LEFT_TO_THE_SUPERVISOR
+from .os_signals import LEFT_TO_THE_SUPERVISOR
 from .slots import SlotTable
 
 

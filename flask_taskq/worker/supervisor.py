@@ -40,10 +40,10 @@ from .link import Word
 from .link import Worn
 from .os_signals import catch_signals
 from .os_signals import SignalReader
+from .proof import generate_worker_id
 from .spawn import Child
 from .spawn import reap_orphan
 from .spawn import spawn
-from .worker import generate_worker_id
 
 logger = get_logger(__name__)
 

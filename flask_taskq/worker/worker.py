@@ -10,7 +10,6 @@ is done for it by the threads of ``relay.py``.
 from __future__ import annotations
 
 import math
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -38,10 +37,11 @@ from ..loggers import keep_enabled
 from ..run import Run
 from .backoff import Backoff
 from .backoff import log_failure
+from .identity import describe_worker
 from .lease import Lease
 from .loop import Loop
 from .prefetch import Prefetch
-from .proof import describe_worker
+from .proof import generate_worker_id
 from .relay import EngineRelay
 from .reports import add_news
 from .runner import AsyncRunner
@@ -77,11 +77,6 @@ _MISTRUST: Final = 0.1
 
 #: How often somebody looks, in seconds, who waits for the fetcher's answer.
 _GLANCE: Final = 0.005
-
-
-def generate_worker_id() -> str:
-    """A name that no other worker has or had, unlike a host's name with a process id."""
-    return secrets.token_hex(8)
 
 
 class Worker:

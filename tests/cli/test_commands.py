@@ -145,27 +145,20 @@ def test_a_wrong_option_is_a_wrong_usage(args, named):
 @pytest.fixture
 def started(monkeypatch):
     """Catches what the supervisor would have been started with."""
+    from flask_taskq.worker import __main__ as program
     from flask_taskq.worker import check
-    from flask_taskq.worker import supervisor
 
     found = []
-
-    class Supervisor:
-        def __init__(self, options, clock):
-            found.append(options)
-
-        def run(self):
-            return 0
 
     def check_app(options, clock, show):
         found.append(options)
         show("warning", "no\x1b[2J\nsuch key")
         return 2
 
-    monkeypatch.setattr(supervisor, "Supervisor", Supervisor)
+    monkeypatch.setattr(program, "become_supervisor", lambda one: found.append(one.options))
     monkeypatch.setattr(check, "check", check_app)
     monkeypatch.setattr(
-        "flask_taskq.cli.logs.configure_logging", lambda level, log_format: None
+        "flask_taskq.worker.log.configure_logging", lambda level, log_format: None
     )
     return found
 
@@ -236,19 +229,6 @@ def test_the_factory_of_a_group_wins_over_the_environment(started):
     assert CliRunner().invoke(worker, [], obj=info).exit_code == 0
     [options] = started
     assert "--factory" in options.command and "elsewhere" not in options.command
-
-
-def test_a_worker_that_runs_already_is_not_started_twice(started, tmp_path):
-    """Its pid file says so."""
-    import os
-
-    from flask_taskq.cli.pid_file import write_pid_file
-
-    path = tmp_path / "pid"
-    with write_pid_file(path):
-        result = run_worker(["--pid-file", str(path)])
-    assert result.exit_code == 1
-    assert f"process {os.getpid()} is running already" in result.output
 
 
 @pytest.mark.parametrize("command", ["worker", "actors", "job"])

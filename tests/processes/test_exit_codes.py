@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from flask_taskq import TaskQ
-from flask_taskq.cli.pid_file import write_pid_file
+from flask_taskq.worker.pid_file import write_pid_file
 
 from . import app as jobs
 from .harness import Recorder
@@ -35,6 +35,7 @@ def start_twice(start: Start, folder: Path, recorder: Recorder) -> WorkerCommand
     with write_pid_file(folder / "pid"):
         worker = start("--pid-file", str(folder / "pid"))
         worker.wait()
+        assert f"process {os.getpid()} is running already" in worker.log
     return worker
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from flask_taskq.engines.listing import WorkerInfo
-from flask_taskq.worker.proof import describe_worker
+from flask_taskq.worker.identity import describe_worker
 from flask_taskq.worker.proof import find_host
 from flask_taskq.worker.proof import is_dead
 from tests.support.namespaces import in_another_namespace
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="
 
 TELL = """
 import sys, msgspec
-from flask_taskq.worker.proof import describe_worker
+from flask_taskq.worker.identity import describe_worker
 info = describe_worker(has_supervisor=sys.argv[1] == "True")
 print(msgspec.json.encode(info).decode(), flush=True)
 sys.stdin.read()

@@ -10,13 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import click
-
 #: Larger than any process id, whose C type has 32 bits.
 _NO_PID: Final = 2**31
 
 #: More than a process id has digits.
 _LENGTH: Final = 64
+
+
+class PidFileError(Exception):
+    """The file cannot be had; the text says why."""
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def write_pid_file(path: Path | None) -> Iterator[None]:
     started again, another process may have that number.
 
     :param path: None does nothing.
-    :raises click.ClickException: another worker holds it, it has something else in it, or
+    :raises PidFileError: another worker holds it, it has something else in it, or
         it cannot be written.
     """
     if path is None:
@@ -38,9 +40,9 @@ def write_pid_file(path: Path | None) -> Iterator[None]:
     try:
         descriptor = _open_locked(path)
     except BlockingIOError:
-        raise click.ClickException(_already_running(path)) from None
+        raise PidFileError(_already_running(path)) from None
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error}") from None
+        raise PidFileError(f"{path} cannot be written: {error}") from None
     try:
         _write(path, descriptor, mine)
         yield
@@ -80,11 +82,11 @@ def _is_at(path: Path, descriptor: int) -> bool:
 def _write(path: Path, descriptor: int, text: bytes) -> None:
     try:
         if not _is_pid(os.pread(descriptor, _LENGTH, 0)):
-            raise click.ClickException(f"{path} is not a pid file: not overwriting it")
+            raise PidFileError(f"{path} is not a pid file: not overwriting it")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text, 0)
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error}") from None
+        raise PidFileError(f"{path} cannot be written: {error}") from None
 
 
 def _is_pid(content: bytes) -> bool:

@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 
-import click
 import pytest
 
-from flask_taskq.cli.pid_file import write_pid_file
+from flask_taskq.worker.pid_file import PidFileError
+from flask_taskq.worker.pid_file import write_pid_file
 
 
 @pytest.fixture
@@ -78,7 +78,8 @@ def test_an_empty_file_is_taken_over(path, content):
 HOLD = """
 import sys
 from pathlib import Path
-from flask_taskq.cli.pid_file import write_pid_file
+from flask_taskq.worker.pid_file import PidFileError
+from flask_taskq.worker.pid_file import write_pid_file
 with write_pid_file(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -97,7 +98,7 @@ def holder(path):
 
 def test_a_file_of_a_living_worker_is_respected(path, holder):
     """The error names the process, and the file stays as it is."""
-    with pytest.raises(click.ClickException, match=f"process {holder.pid} is running already"):
+    with pytest.raises(PidFileError, match=f"process {holder.pid} is running already"):
         with write_pid_file(path):
             raise AssertionError
     assert path.read_text() == f"{holder.pid}\n"
@@ -106,7 +107,7 @@ def test_a_file_of_a_living_worker_is_respected(path, holder):
 def test_a_living_worker_is_respected_whatever_is_in_its_file(path, holder):
     """Somebody has emptied it: the lock counts."""
     path.write_text("")
-    with pytest.raises(click.ClickException, match="another worker is running already"):
+    with pytest.raises(PidFileError, match="another worker is running already"):
         with write_pid_file(path):
             raise AssertionError
 
@@ -126,7 +127,7 @@ def test_a_file_of_a_killed_worker_is_taken_over(path, holder):
 def test_a_file_that_is_no_pid_file_is_not_overwritten(path, text):
     """Somebody mistook it."""
     path.write_text(text, "latin-1")
-    with pytest.raises(click.ClickException, match="is not a pid file"):
+    with pytest.raises(PidFileError, match="is not a pid file"):
         with write_pid_file(path):
             raise AssertionError
     assert path.read_text("latin-1") == text
@@ -134,7 +135,7 @@ def test_a_file_that_is_no_pid_file_is_not_overwritten(path, text):
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     """With a text, and no traceback."""
-    with pytest.raises(click.ClickException, match="cannot be written"):
+    with pytest.raises(PidFileError, match="cannot be written"):
         with write_pid_file(tmp_path / "missing" / "pid"):
             raise AssertionError
 

@@ -12,12 +12,9 @@ from queue import SimpleQueue
 from typing import Final
 from typing import TextIO
 
-from flask.logging import default_handler
-
+from ..log_formats import JSONFormatter
+from ..log_formats import TextFormatter
 from ..loggers import keep_enabled
-from ..logs import JobFilter
-from ..logs import JSONFormatter
-from ..logs import TextFormatter
 
 #: How many lines may wait to be written before those who log wait for them.
 _MOST_WAITING: Final = 10_000
@@ -26,12 +23,13 @@ _MOST_WAITING: Final = 10_000
 _LOOK: Final = 1.0
 
 
-def configure_logging(level: str, log_format: str) -> None:
+def configure_logging(level: str, log_format: str, *filters: logging.Filter) -> None:
     """Log to standard error, unless the root logger has handlers already.
 
     :param log_format: ``text`` or ``json``.
+    :param filters: for each record that is written.
     """
-    WorkerLog(level, log_format).complete()
+    WorkerLog(level, log_format, *filters).complete()
 
 
 class WorkerLog:
@@ -42,9 +40,11 @@ class WorkerLog:
     :data:`logging.lastResort`, from ``WARNING`` on.
 
     :param log_format: ``text`` or ``json``.
+    :param filters: for each record that is written.
     """
 
-    def __init__(self, level: str, log_format: str) -> None:
+    def __init__(self, level: str, log_format: str, *filters: logging.Filter) -> None:
+        self._filters = filters
         self._level = logging.getLevelNamesMapping()[level.upper()]
         self._format = log_format
         self._handlers: list[LineHandler] = []
@@ -71,15 +71,19 @@ class WorkerLog:
         handler = self._add_handler()
         handler.addFilter(_is_new)
         root.addHandler(handler)
+        flask_logging = sys.modules.get("flask.logging")
+        if flask_logging is None:
+            return  # a supervisor has none
         for logger in list(logging.root.manager.loggerDict.values()):
             if isinstance(logger, logging.Logger):
                 # What Flask gives the logger of an app when it finds no other handler.
-                logger.removeHandler(default_handler)
+                logger.removeHandler(flask_logging.default_handler)
 
     def _add_handler(self) -> LineHandler:
         handler = LineHandler()
         handler.setFormatter(JSONFormatter() if self._format == "json" else TextFormatter())
-        handler.addFilter(JobFilter())
+        for one in self._filters:
+            handler.addFilter(one)
         self._handlers.append(handler)
         return handler
 
