@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ FILLING: Final = 10_000
 
 #: In how many milliseconds a worker has to have done what it is waited for.
 PATIENCE: Final = 300_000
+
+#: How long a worker is given to come to rest, in seconds.
+SETTLING: Final = 0.5
 
 _ENVIRONMENT: Final = ("BENCH_FOLDER", "FLASK_TASKQ_BROKER_URL", "FLASK_TASKQ_NAMESPACE")
 
@@ -148,6 +152,12 @@ class Worker:
     def wait_until_ready(self) -> None:
         """Have it run a job."""
         bench_app.noop.send(PAYLOAD).get_result(block=True, timeout=PATIENCE)
+
+    def wait_until_registered(self, bench: Bench) -> None:
+        """Have it ask for jobs, of which it gets none."""
+        while not bench.broker.engine.workers.count():
+            time.sleep(0.05)
+        time.sleep(SETTLING)
 
     @property
     def children(self) -> list[int]:

@@ -49,6 +49,15 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def proportional(*pids: int) -> float:
+    """Memory of processes, of what several share only their part, in MiB."""
+    kilobytes = 0
+    for pid in pids:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        kilobytes += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kilobytes / 1024
+
+
 def _fields(stat: Path) -> list[str]:
     """Those after the name, which may have blanks; none of a process that has ended."""
     try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Final
 
+from . import calls
 from . import listing
 from . import resting
 from . import sending
@@ -24,6 +25,8 @@ MEASURES: Final[dict[str, Callable[[Sizes], Iterator[Row]]]] = {
     "idle": resting.measure_idle,
     "seldom": resting.measure_seldom,
     "memory": resting.measure_memory,
+    "start": resting.measure_start,
+    "calls": calls.measure_calls,
     "room": resting.measure_room,
     "lists": listing.measure_lists,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from .bench import Bench
+from .bench import PATIENCE
 from .machine import cpu_seconds
+from .machine import proportional
 from .machine import resident
 from .rounds import Sizes
 from .table import Row
@@ -70,7 +73,7 @@ def _send_one_a_second(bench: Bench, until: float) -> None:
 
 def measure_memory(sizes: Sizes) -> Iterator[Row]:
     """What a worker's processes take, and whether jobs that are due later take more."""
-    process, supervisor, growth, bare = [], [], [], []
+    process, supervisor, growth, bare, both, anew = [], [], [], [], [], []
     for _ in range(sizes.rounds):
         with Bench(sizes.url) as bench:
             bare.append(_bare_memory(bench.storage.driver))
@@ -79,13 +82,32 @@ def measure_memory(sizes: Sizes) -> Iterator[Row]:
                 supervisor.append(resident(worker.supervisor))
                 [child] = worker.children
                 process.append(resident(child))
+                both.append(proportional(worker.supervisor, child))
                 bench.fill(sizes.delayed, delay=LATER)
                 # One more job, so that it has looked at what waits.
                 worker.wait_until_ready()
                 growth.append(resident(child) - process[-1])
+                os.kill(child, signal.SIGKILL)
+                worker.wait_until_ready()
+                anew.append(proportional(worker.supervisor, *worker.children))
     yield Row("memory", "a worker's process", "MiB", process, bare)
     yield Row("memory", f"... more beside {sizes.delayed:,} delayed jobs", "MiB", growth)
     yield Row("memory", "its supervisor", "MiB", supervisor)
+    yield Row("memory", "both, what they share counted once", "MiB", both)
+    yield Row("memory", "... when the process was replaced", "MiB", anew)
+
+
+def measure_start(sizes: Sizes) -> Iterator[Row]:
+    """From the command to the end of the first job, which waits for it."""
+    took = []
+    for _ in range(sizes.rounds):
+        with Bench(sizes.url) as bench:
+            [job] = bench.send_many(1)
+            began = time.monotonic()
+            with bench.worker():
+                bench.broker.wait_for_record(job.id, PATIENCE)
+                took.append(1000 * (time.monotonic() - began))
+    yield Row("start", "from the command to the first result", "ms", took)
 
 
 def _bare_memory(driver: str) -> float:

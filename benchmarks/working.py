@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Final
@@ -39,43 +40,83 @@ STEPS: Final = 200
 SHORT: Final = 10_000
 
 
+class _Drained(NamedTuple):
+    """How a full queue was emptied.
+
+    :param rate: jobs a second.
+    :param bare: likewise, on the floor.
+    :param worker: CPU of the worker's processes, in microseconds for each job.
+    :param server: likewise, of the server; None if there is none to be watched.
+    """
+
+    rate: float
+    bare: float
+    worker: float
+    server: float | None
+
+
 def measure_drain(sizes: Sizes) -> Iterator[Row]:
     """A worker of one process and eight threads empties a full queue."""
     levels = ("warning", "info")
-    found: dict[str, list[tuple[float, float, float | None]]] = {level: [] for level in levels}
+    found: dict[str, list[_Drained]] = {level: [] for level in levels}
     for _ in range(sizes.rounds):
         for level in levels:
             found[level].append(_drain(sizes, level))
-    for level in levels:
-        rates, bare, server = zip(*found[level], strict=True)
-        yield Row("drain", f"drain, --log-level {level}", "jobs/s", rates, bare)
-    if None not in server:
-        yield Row("drain", "drain: CPU of the server", "%", server)
+    for level, rounds in found.items():
+        name = f"drain, --log-level {level}"
+        yield Row("drain", name, "jobs/s", [x.rate for x in rounds], [x.bare for x in rounds])
+    for level, rounds in found.items():
+        name = f"drain, --log-level {level}: CPU of the worker"
+        yield Row("drain", name, "us/job", [x.worker for x in rounds])
+    servers = [x.server for x in found["warning"] if x.server is not None]
+    if servers:
+        yield Row("drain", "drain: CPU of the server", "us/job", servers)
 
 
-def _drain(sizes: Sizes, log_level: str) -> tuple[float, float, float | None]:
-    """Jobs a second, the same on the floor, and what the server took of a core."""
+def _drain(sizes: Sizes, log_level: str) -> _Drained:
     with Bench(sizes.url) as bench, opened(bench, 1) as [floor]:
         for _ in range(0, sizes.jobs, MANY):
             floor.send_many(MANY)
         bare = rate(-(-sizes.jobs // MANY) * MANY, floor.drain)
+        engine = bench.broker.engine
+        # So that the start of the worker is no part of what is measured.
+        engine.queues.pause("default")
         jobs = bench.send_many(sizes.jobs)
-        server = bench.storage.server
-        before = None if server is None else cpu_seconds(server)
-        with bench.worker(log_level):
+        with bench.worker(log_level) as worker:
+            worker.wait_until_registered(bench)
+            watched = [worker.supervisor, *worker.children]
+            server = bench.storage.server
+            used = _Used(watched), _Used([] if server is None else [server])
+            engine.queues.resume("default")
             # Seldom enough to cost the worker nothing.
-            while bench.broker.engine.queues.depths():
+            while engine.queues.depths():
                 time.sleep(0.2)
             for job in jobs[-MANY:]:
                 bench.broker.wait_for_record(job.id, PATIENCE)
-        used = None if server is None or before is None else cpu_seconds(server) - before
+            per_job = [1e6 * one.seconds / len(jobs) for one in used]
         records = [job.refresh().record for job in jobs]
         assert all(record.status is Status.SUCCEEDED for record in records)
-    # By the records: the worker's start and the looking on are not part of it.
+    # By the records: the looking on is not part of it.
     began = min(record.started_at or 0 for record in records)
     ended = max(record.finished_at or 0 for record in records)
-    took = max(ended - began, 1) / 1000
-    return len(jobs) / took, bare, None if used is None else 100 * used / took
+    return _Drained(
+        rate=1000 * len(jobs) / max(ended - began, 1),
+        bare=bare,
+        worker=per_job[0],
+        server=None if server is None else per_job[1],
+    )
+
+
+class _Used:
+    """What processes use from now on."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = pids
+        self._before = cpu_seconds(*pids)
+
+    @property
+    def seconds(self) -> float:
+        return cpu_seconds(*self._pids) - self._before
 
 
 def measure_backlog(sizes: Sizes) -> Iterator[Row]:

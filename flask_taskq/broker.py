@@ -115,7 +115,8 @@ class Broker:
         #: The hooks of middleware.
         self.chain = Chain(self)
         self._options = OptionTable(settings)
-        self._plans: dict[str, Plan] = {}
+        #: What is known of actors, by name. :meth:`plan` finds out what is not.
+        self.plans: dict[str, Plan] = {}
         #: Names of the queues that are known.
         self.queues: set[str] = set()
         #: How a call of the engine is made. A worker routes it through threads of its own,
@@ -209,6 +210,7 @@ class Broker:
         self.emit_before("declare_actor", actor)
         self.declare_queue(actor.queue_name)
         self.actors[actor.actor_name] = actor
+        self.plans.pop(actor.actor_name, None)
         self.emit_after("declare_actor", actor)
 
     def declare_queue(self, queue_name: str) -> None:
@@ -246,24 +248,24 @@ class Broker:
         """
         if isinstance(message, Run):
             message = message.message
-        plan = self._plans.get(message.actor_name) or self.plan(message.actor_name)
+        plan = self.plans.get(message.actor_name) or self.plan(message.actor_name)
         if not message.options and name in plan.options:
             return plan.options[name]
         return self._options.value(name, message.options, plan.actor)
 
     def plan(self, actor_name: str) -> Plan:
         """What holds for all messages of an actor that bring no options of their own."""
-        plan = self._plans.get(actor_name)
+        plan = self.plans.get(actor_name)
         if plan is None:
             actor = self.actors.get(actor_name)
             plan = make_plan(actor, self.chain, self._options)
             if actor is not None:  # names that come from outside are without number
-                self._plans[actor_name] = plan
+                self.plans[actor_name] = plan
         return plan
 
     def forget_plans(self) -> None:
         """Make new plans: what :meth:`.Middleware.applies_to` goes by has changed."""
-        self._plans = {}
+        self.plans = {}
 
     # Messages
 
@@ -291,16 +293,18 @@ class Broker:
         """
         now = self.clock.now()
         sent = [self._check(message, delay, now) for message in messages]
-        for message, wait, _ in sent:
-            self.emit_before("enqueue", message, wait)
+        if before := self.chain.hooks["before_enqueue"]:
+            for message, wait, _ in sent:
+                self.chain.call_before(before, message, wait)
         envelopes = [
             self._seal(message, wait, eta, now) if wait or eta else self._seal(message)
             for message, wait, eta in sent
         ]
         stored = self.call_engine(self.engine.enqueue, envelopes)
-        for (message, wait, _), one in zip(sent, stored, strict=True):
-            if one.reason != "unique":
-                self.emit_after("enqueue", message, wait)
+        if after := self.chain.hooks["after_enqueue"]:
+            for (message, wait, _), one in zip(sent, stored, strict=True):
+                if one.reason != "unique":
+                    self.chain.call_after(after, (Exception,), message, wait)
         if self.run_at_once is not None:
             self.run_at_once([one.id for one in stored if one.is_new])
         return [
@@ -380,13 +384,19 @@ class Broker:
         # A message may be made, or changed, by hand. A worker would refuse it.
         if message.queue_name not in self.queues:
             self._note_queue(check_queue_name(message.queue_name), message.actor_name)
-        check_actor_name(message.actor_name)
         if not JOB_ID.fullmatch(message.message_id):
             raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
-        plan = self.plan(message.actor_name)
+        plan = self.plans.get(message.actor_name)
+        if plan is None:
+            plan = self.plan(check_actor_name(message.actor_name))
         actor = plan.actor
         parameters = actor.parameters if actor else ()
         priority = actor.priority if actor else 0
+        max_attempts, unique_key = plan.max_attempts, None
+        if message.options:
+            max_attempts = self._max_attempts(message)
+        if message.options or plan.options.get("unique"):
+            unique_key = self._unique_key(message, actor)
         if message.options and message.options.get("priority") is not None:
             priority = check_priority(message.options["priority"], message.actor_name)
         if now + (wait or 0) > END_OF_TIME:
@@ -401,8 +411,8 @@ class Broker:
             message=encode_message(message, self.settings.max_message_size, parameters),
             delay=wait if eta is None else None,
             due_at=eta,
-            max_attempts=self._max_attempts(message, plan),
-            unique_key=self._unique_key(message, actor),
+            max_attempts=max_attempts,
+            unique_key=unique_key,
         )
 
     def _note_queue(self, queue_name: str, actor_name: str) -> None:
@@ -421,9 +431,7 @@ class Broker:
             )
         self.declare_queue(queue_name)
 
-    def _max_attempts(self, message: Message, plan: Plan) -> int | None:
-        if not message.options:
-            return plan.max_attempts
+    def _max_attempts(self, message: Message) -> int | None:
         return find_max_attempts(
             partial(self.option, message),
             "max_retries" in self.actor_options,
@@ -431,9 +439,6 @@ class Broker:
         )
 
     def _unique_key(self, message: Message, actor: Actor[..., Any] | None) -> str | None:
-        if "unique" not in message.options:
-            if actor is None or "unique" not in actor.options:
-                return None  # most jobs, which it costs next to nothing
         unique = self.option(message, "unique")
         if unique is None or unique is False:
             return None

@@ -73,16 +73,17 @@ class Chain:
         raise ValueError(f"no {reference.__name__} among the broker's middleware")
 
     def _collect(self) -> None:
-        self._hooks = {name: self._find(name, self.middleware) for name in HOOKS}
+        #: By their names.
+        self.hooks = {name: self._find(name, self.middleware) for name in HOOKS}
         # The same ones by signal: putting the names together costs more than looking them up.
         self._before = {
             name.removeprefix("before_"): hooks
-            for name, hooks in self._hooks.items()
+            for name, hooks in self.hooks.items()
             if name.startswith("before_")
         }
         self._after = {
             name.removeprefix("after_"): hooks
-            for name, hooks in self._hooks.items()
+            for name, hooks in self.hooks.items()
             if name.startswith("after_")
         }
         #: Those around any run.
@@ -113,7 +114,7 @@ class Chain:
 
     def has(self, name: str) -> bool:
         """Whether any middleware overrides this hook."""
-        return bool(self._hooks[name])
+        return bool(self.hooks[name])
 
     # Calling them
 

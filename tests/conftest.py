@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+from collections.abc import Generator
 from collections.abc import Iterator
 
 import hypothesis
@@ -54,6 +55,17 @@ def no_runner_left() -> Iterator[None]:
         if thread.name.startswith("taskq-runner"):
             thread.join(RUNNER_END)
             assert not thread.is_alive(), f"{thread.name} runs on after its test"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Half a surrogate pair in what a test has logged cannot go from one process to another."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode())
+        for name, text in report.sections
+    ]
+    return report
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -43,6 +43,7 @@ class Lease:
         self._workers = workers
         self._worker = worker
         self._duration = duration
+        self._trust = duration * _TRUST
         self._clock = clock
         self._slots = slots
         self._describe = describe
@@ -68,9 +69,12 @@ class Lease:
             self._slots.renewed_at = began
         return not lost
 
-    def is_trusted(self) -> bool:
-        """Whether jobs may be started: nobody can have taken them away."""
-        return self._unrenewed() < self._duration * _TRUST
+    def is_trusted(self, now: float) -> bool:
+        """Whether jobs may be started: nobody can have taken them away.
+
+        :param now: milliseconds of the monotonic clock.
+        """
+        return now - self._slots.renewed_at < self._trust
 
     def is_neglected(self) -> bool:
         """Whether whoever should have renewed it did not."""

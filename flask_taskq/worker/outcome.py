@@ -98,7 +98,7 @@ class OutcomeLine:
     """
 
     def __init__(self, run: Run, settlement: Settlement, duration: float) -> None:
-        self._level, self._outcome = _OUTCOMES[type(settlement)]
+        self._level, self._outcome = OUTCOMES[type(settlement)]
         self._delivery = run.delivery
         self._actor_name = run.delivery.actor
         self._duration = duration
@@ -149,18 +149,14 @@ class OutcomeLine:
         self._exc_info = None
 
 
-def level_of(settlement: Settlement) -> int:
-    """The level of the line about a run that has ended."""
-    return _OUTCOMES[type(settlement)][0]
-
-
 def _is_expected(run: Run) -> bool:
     # What the actor says that it throws is an answer, and nobody needs to be told.
     throws = _options(run).get("throws") or ()
     return run.code == "exception" and isinstance(run.exception, throws)
 
 
-_OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
+#: The level of the line about a run that has ended so, and a word for that.
+OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
     Done: (logging.INFO, "succeeded"),
     Retry: (logging.WARNING, "failed"),
     Failed: (logging.ERROR, "failed"),

@@ -46,9 +46,9 @@ from .outcome import classify
 from .outcome import cut
 from .outcome import format_stack
 from .outcome import is_cancelled
-from .outcome import level_of
 from .outcome import log_fields
 from .outcome import OutcomeLine
+from .outcome import OUTCOMES
 from .reports import add_news
 
 logger = get_logger("flask_taskq.jobs")
@@ -92,10 +92,15 @@ class Runner:
         # For what is stored. It is the same on all machines, which a wall clock is not.
         self._now = broker.engine.now
 
-    def run(self, delivery: Delivery) -> Settlement:
-        """Run one job. Whatever happens in it, this returns its settlement."""
+    def run(self, delivery: Delivery, now: float | None = None) -> Settlement:
+        """Run one job. Whatever happens in it, this returns its settlement.
+
+        :param now: milliseconds of the monotonic clock, if that was just asked.
+        """
+        if now is None:
+            now = self._clock.monotonic()
         # In a copy, so that no context variable that a job sets is seen by the next one.
-        return copy_context().run(self._run, delivery)
+        return copy_context().run(self._run, delivery, now)
 
     def interrupt(self, run: Run, exception: type[Interrupt]) -> bool:
         """Raise an exception in a run, if its actor's code is being run at this moment."""
@@ -146,9 +151,9 @@ class Runner:
         """Where a run is at this moment."""
         return format_stack(find_frame(self._gate.thread_id))
 
-    def _run(self, delivery: Delivery) -> Settlement:
+    def _run(self, delivery: Delivery, now: float) -> Settlement:
         self._generation = forked.generation
-        run = self._begin(delivery)
+        run = self._begin(delivery, now)
         if not isinstance(run, Run):
             return run
         self.current, hooks = run, self._hooks
@@ -166,7 +171,7 @@ class Runner:
             self.current = None
         return self._settle(run)
 
-    def _begin(self, delivery: Delivery) -> Run | Settlement:
+    def _begin(self, delivery: Delivery, now: float) -> Run | Settlement:
         broker = self._broker
         try:
             message = decode_message(
@@ -174,8 +179,9 @@ class Runner:
             )
             if message.message_id != delivery.id:
                 raise DecodeError(f"the message of another job, {message.message_id}")
-            plan = broker.plan(message.actor_name)
-            actor = plan.actor or broker.get_actor(message.actor_name)
+            name = message.actor_name
+            actor = broker.actors.get(name) or broker.get_actor(name)
+            plan = broker.plans.get(name) or broker.plan(name)
         except DecodeError as error:
             return _bury(delivery, error)
         except ActorNotFound as error:
@@ -187,7 +193,7 @@ class Runner:
             )
         # Of one run at a time.
         self._hooks = self._chain.any_run if message.options else plan.hooks
-        run = Run(message, delivery, actor, self._now, self._now(), self._clock.monotonic())
+        run = Run(message, delivery, actor, self._now, self._now(), now)
         try:
             run.call_args, run.call_kwargs = actor.arguments.convert(
                 message.args, message.kwargs
@@ -300,7 +306,7 @@ class Runner:
         if forked.generation != self._generation:
             forked.end()  # a hook has forked it, or a context
         settlement = classify(run, self._now)
-        if logger.isEnabledFor(level_of(settlement)):
+        if logger.isEnabledFor(OUTCOMES[type(settlement)][0]):
             try:
                 line = OutcomeLine(run, settlement, self._clock.monotonic() - run.began)
             except self._catches:
@@ -347,10 +353,13 @@ class AsyncRunner(Runner):
     _task: asyncio.Task[Any] | None = None
     _thread_id = 0
 
-    async def run_async(self, delivery: Delivery) -> Settlement:
-        """Run one job, in the task that awaits this, which has a context of its own."""
+    async def run_async(self, delivery: Delivery, now: float | None = None) -> Settlement:
+        """Run one job, in the task that awaits this, which has a context of its own.
+
+        :param now: as for :meth:`run`.
+        """
         self._generation = forked.generation
-        run = self._begin(delivery)
+        run = self._begin(delivery, self._clock.monotonic() if now is None else now)
         if not isinstance(run, Run):
             return run
         self._task, self.current = asyncio.current_task(), run

@@ -94,6 +94,8 @@ class Settler:
         self._hurrying = hurrying
         self._reporter = Reporter(consumer)
         self._queue: SimpleQueue[Settlement | _Errand] = SimpleQueue()
+        #: Store a settlement, soon.
+        self.put: Callable[[Settlement], None] = self._queue.put
         # How often a settlement could not be stored though the engine works.
         self._odd: Counter[str] = Counter()
         #: Patience with the engine.
@@ -103,10 +105,6 @@ class Settler:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
-
-    def put(self, settlement: Settlement) -> None:
-        """Store this, soon."""
-        self._queue.put(settlement)
 
     def report(self) -> None:
         """Report what the runs tell, soon, and tell them what the engine answers."""
@@ -170,7 +168,7 @@ class Settler:
         :return: what is to be tried again: no settlement is given up while the worker lives.
         """
         # Jobs that are given back have not been finished: they must not come again at once.
-        finished = sum(not isinstance(one, GivenBack) for one in batch)
+        finished = len([one for one in batch if type(one) is not GivenBack])
         limit = self._prefetch.ask_along(finished, len(batch))
         if not self._may_fetch():
             limit = 0
@@ -184,7 +182,7 @@ class Settler:
             return batch if isinstance(error, BrokerError) else self._single_out(batch, error)
         backoff.reset()
         self.finished += finished
-        self._prefetch.let_go(settlement.delivery for settlement in batch)
+        self._prefetch.let_go([settlement.delivery for settlement in batch])
         self._on_settled(settled.deliveries)
         self.is_settling = False
         tell_stored(self._broker, batch, settled, (BaseException,))

@@ -40,7 +40,8 @@ class Watch:
         self._clock = clock
         self._on_stuck = on_stuck
         self._changed = threading.Condition()
-        self._wakes_at = -math.inf  # as long as it is awake
+        #: When it looks again, in milliseconds of the monotonic clock; it is awake until then.
+        self.wakes_at = -math.inf
         self._is_over = False
         self._thread = threading.Thread(target=self._watch, name="taskq-watch", daemon=True)
 
@@ -60,9 +61,9 @@ class Watch:
 
     def expect(self, at: float) -> None:
         """Something is due at this time of the monotonic clock; look again by then."""
-        if at < self._wakes_at:
+        if at < self.wakes_at:
             with self._changed:
-                self._wakes_at = -math.inf
+                self.wakes_at = -math.inf
                 self._changed.notify_all()
 
     def tell(self, run: Run, exception: type[Interrupt], patience: int = 0) -> None:
@@ -78,14 +79,14 @@ class Watch:
         while not self._is_over:
             with self._changed:
                 # Said before looking: what becomes due meanwhile is not overlooked.
-                self._wakes_at = self._clock.monotonic() + _REST
+                self.wakes_at = self._clock.monotonic() + _REST
             due = self._look()
             with self._changed:
                 now = self._clock.monotonic()
-                if self._wakes_at == -math.inf or self._is_over:
+                if self.wakes_at == -math.inf or self._is_over:
                     continue
-                self._wakes_at = min(self._wakes_at, due)
-                self._clock.wait(self._changed, max(0.0, self._wakes_at - now))
+                self.wakes_at = min(self.wakes_at, due)
+                self._clock.wait(self._changed, max(0.0, self.wakes_at - now))
 
     def _look(self) -> float:
         """See to all runs; when the next thing is due."""

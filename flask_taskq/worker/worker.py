@@ -157,6 +157,8 @@ class Worker:
         self._prefetch = Prefetch(worker_threads, broker.clock)
         self._hungry = threading.Event()
         self._stopping = threading.Event()
+        # Whether that is set, for who asks before each job.
+        self._is_stopping = False
         # Patience with fetching, and when the lease was first renewed while it was needed.
         self._backoff = Backoff(self._stopping, broker.clock)
         self._reached_at: float | None = None
@@ -310,6 +312,7 @@ class Worker:
 
     def stop_fetching(self) -> None:
         """Start nothing more, and give back what has not started."""
+        self._is_stopping = True
         self._stopping.set()
         self._hungry.set()
         self._consumer.interrupt()
@@ -418,7 +421,7 @@ class Worker:
             self._hungry.wait()
             self._hungry.clear()
             while not self._stopping.is_set() and (limit := self._prefetch.ask()):
-                if not self._lease.is_trusted():
+                if not self._lease.is_trusted(self._clock.monotonic()):
                     # What was fetched now would not be started.
                     self._prefetch.answered()
                     self._stopping.wait(_MISTRUST)
@@ -503,11 +506,12 @@ class Worker:
             self._note_ended(-1)
 
     def _run(self, slot: Slot, runner: Runner, delivery: Delivery) -> Settlement:
-        if not self._may_start():
+        now = self._clock.monotonic()
+        if self._is_stopping or not self._lease.is_trusted(now):
             return GivenBack(delivery=delivery)
         try:
-            slot.start(delivery.id, self._clock.monotonic())
-            return runner.run(delivery)
+            slot.start(delivery.id, now)
+            return runner.run(delivery, now)
         except BaseException as error:
             return _settle_defect(delivery, error)
         finally:
@@ -519,9 +523,10 @@ class Worker:
         self._prefetch.set_aside(1)
         settlement: Settlement = GivenBack(delivery=delivery)
         try:
-            if self._may_start():
-                slot.start(delivery.id, self._clock.monotonic())
-                settlement = await runner.run_async(delivery)
+            now = self._clock.monotonic()
+            if not self._is_stopping and self._lease.is_trusted(now):
+                slot.start(delivery.id, now)
+                settlement = await runner.run_async(delivery, now)
         except BaseException as error:
             settlement = _settle_defect(delivery, error)
         finally:
@@ -537,7 +542,7 @@ class Worker:
             self._note_ended()
 
     def _may_start(self) -> bool:
-        return not self._stopping.is_set() and self._lease.is_trusted()
+        return not self._is_stopping and self._lease.is_trusted(self._clock.monotonic())
 
     def _note_ended(self, difference: int = 0) -> None:
         with self._runners_ended:
@@ -554,7 +559,8 @@ class Worker:
     def _note_limits(self, slot: Slot, run: Run) -> None:
         if run.kill_at != math.inf:
             slot.limit(run.kill_at)
-            self._watch.expect(run.limit_at)
+            if run.limit_at < self._watch.wakes_at:
+                self._watch.expect(run.limit_at)
 
     def _give_up(self, runner: Runner, run: Run) -> None:
         """A run has not ended long after its time limit, and holds a thread."""

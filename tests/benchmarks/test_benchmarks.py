@@ -41,7 +41,7 @@ def test_every_measure_gives_its_rows(tmp_path):
     assert {row["measure"] for row in rows} == set(MEASURES)
     assert all(row["min"] <= row["median"] <= row["max"] for row in rows)
     without = {row["measure"] for row in rows if row["bare"] is None}
-    assert without == {"processes", "idle", "seldom", "memory"}
+    assert without == {"calls", "drain", "idle", "memory", "processes", "seldom", "start"}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,6 +17,7 @@ from .consumer import RedisConsumer
 from .faults import Refused
 from .layout import STATUSES
 from .layout import to_arguments
+from .link import Link
 from .queues import RedisQueues
 from .records import RedisJobs
 from .script import ENQUEUE
@@ -39,7 +40,7 @@ class RedisEngine(Engine):
 
     def connect(self) -> None:
         try:
-            self._store.use(lambda link: link.connect())
+            self._store.use(Link.connect)
         except Refused as error:
             raise ConfigurationError(f"{self.settings.url_key}: {error}") from error
 

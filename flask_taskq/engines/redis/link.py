@@ -46,7 +46,7 @@ class Link:
         self._is_asked = False
         self._timeout = server.options.timeout / 1000
 
-    def run(self, script: Script, args: Sequence[Word], *, is_durable: bool = False) -> Any:
+    def run(self, script: Script, args: Sequence[Word], is_durable: bool = False) -> Any:
         """Run a script, and return its reply.
 
         :param is_durable: return when its writes are on the disk, where that was asked for.
@@ -54,12 +54,12 @@ class Link:
         :raises BrokerError: the server refuses.
         """
         call = pack(b"EVALSHA", script.sha, b"1", self._prefix, *args)
-        return self._repeat(lambda: self._run(script, call, args, is_durable))
+        return self._repeat(self._run, script, call, args, is_durable)
 
     def command(self, *words: Word) -> Any:
         """Run a command, as :meth:`run` does a script."""
         call = pack(*words)
-        return self._repeat(lambda: self._ask(call))
+        return self._repeat(self._ask, call)
 
     def connect(self) -> None:
         """Connect, and do not try again.
@@ -127,7 +127,7 @@ class Link:
 
     # --- Once more ---
 
-    def _repeat(self, work: Callable[[], T]) -> T:
+    def _repeat(self, work: Callable[..., T], *args: Any) -> T:
         until = time.monotonic() + self._timeout
         pause = _FIRST_PAUSE
         left = self._timeout
@@ -136,7 +136,7 @@ class Link:
             try:
                 self._connected(left)
                 is_open = True
-                return work()
+                return work(*args)
             except (exceptions.RedisError, OSError) as error:
                 self._give_up(error)
                 left = until - time.monotonic() - pause

@@ -74,24 +74,25 @@ class Store:
         :raises BrokerConnectionError: there was no reply in time, or a moment ago there
             was none.
         """
-        return self.use(lambda link: link.run(script, args, is_durable=is_durable))
+        return self.use(Link.run, script, args, is_durable)
 
     def command(self, *words: bytes | str | int) -> Any:
         """Run a command over one of the shared connections."""
-        return self.use(lambda link: link.command(*words))
+        return self.use(Link.command, *words)
 
     def now(self) -> int:
         """The server's time, in milliseconds since the epoch."""
         if self.server.is_time_old:
-            self.use(lambda link: link.measure_time())
+            self.use(Link.measure_time)
         return self.server.now()
 
-    def use(self, work: Callable[[Link], T]) -> T:
-        """Do ``work`` with one of the shared connections."""
-        self._check_trouble()
-        link = self._take()
+    def use(self, work: Callable[..., T], *args: Any) -> T:
+        """Do ``work`` with one of the shared connections, its first argument."""
+        if self._trouble is not None:
+            self._check_trouble(self._trouble)
+        link = self._try_to_take() or self._take()
         try:
-            done = work(link)
+            done = work(link, *args)
         except BrokerConnectionError as error:
             self._trouble = error
             self._down_until = time.monotonic() + _DOWN
@@ -101,10 +102,7 @@ class Store:
         self._trouble = None
         return done
 
-    def _check_trouble(self) -> None:
-        trouble = self._trouble
-        if trouble is None:
-            return
+    def _check_trouble(self, trouble: BrokerConnectionError) -> None:
         now = time.monotonic()
         if now < self._down_until:
             raise type(trouble)(*trouble.args) from trouble.__cause__
@@ -117,9 +115,6 @@ class Store:
         return len(self._links)
 
     def _take(self) -> Link:
-        link = self._try_to_take()
-        if link is not None:
-            return link
         until = time.monotonic() + self._timeout
         while (left := until - time.monotonic()) > 0:
             self._bell.acquire(blocking=False)

@@ -236,7 +236,7 @@ def test_a_defect_of_the_runner_costs_neither_thread_nor_job(start, broker, add,
     [runner] = worker._runners
     run = runner.run
 
-    def broken(delivery):
+    def broken(delivery, now):
         monkeypatch.setattr(runner, "run", run)
         raise RuntimeError("defect")
 
