@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from flask_taskq.engines import ENGINES
 
+from .against import compare
 from .machine import describe
 from .measures import MEASURES
 from .rounds import Sizes
@@ -43,12 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--waiting", type=_count, default=sizes.waiting, help="a backlog (%(default)s)")
     add("--delayed", type=_count, default=sizes.delayed, help="due later (%(default)s)")
     add("--seconds", type=float, default=sizes.seconds, help="to be idle (%(default)s)")
+    add("--against", metavar="REV", help="measure this revision, too, in turns")
     given = vars(parser.parse_args(arguments))
+    revision = given.pop("against")
     only, json = given.pop("only") or MEASURES, given.pop("json")
     if wrong := _check(given["url"]):
         parser.error(f"--url: {wrong}")
     # A worker that was started is stopped then, and what was stored removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if revision is not None:
+        words = [f"--only={name}" for name in MEASURES if name in only]
+        words += [f"--{name.replace('_', '-')}={given[name]}" for name in given if given[name]]
+        print(compare(revision, words, given["rounds"]))
+        return
     rows: list[Row] = []
     machine = {"engine": _scheme(given["url"]), **describe()}
     for name, measure in MEASURES.items():

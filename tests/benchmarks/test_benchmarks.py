@@ -70,6 +70,16 @@ def test_one_measure_is_taken_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_revisions_are_measured_in_turns(tmp_path):
+    """By the same code, and nothing is left behind. Here they are the same."""
+    done = run(*SMALL, "--only", "many", "--against", "HEAD", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    head, row = done.stdout.splitlines()
+    assert head.split() == ["unit", "HEAD", "now", "ratio"]
+    assert row.startswith("send_many(), 1,000 at a time")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
