@@ -280,13 +280,15 @@ def to_succeeded(claimed: Claimed, done: Done, now: int, expires_at: int) -> byt
         status != _QUEUED
         or flags & (_HAS_LOGS | _CANCEL_REQUESTED)
         or key_length
-        or done.started_at is None
         or done.follow_ups
         or done.logs
         or done.progress is not None
     ):
         return None
     raw, result, worker = claimed.raw, done.result, claimed.worker.encode()
+    started_at = done.started_at
+    if started_at is None:
+        started_at = int(claimed.token.split(":")[2])  # when it was claimed
     names_end = _HEAD.size + queue_length + actor_length
     message_at = names_end + worker_length + reason_length
     message_end = message_at + message_length
@@ -310,7 +312,7 @@ def to_succeeded(claimed: Claimed, done: Done, now: int, expires_at: int) -> byt
         version + 2,
         created,
         now,
-        done.started_at,
+        started_at,
         now,
         expires_at,
         _NONE,
