@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from flask_taskq.jobs.delivery import Report
+from flask_taskq.jobs.lifecycle import ISOLATION_DELAY
+from flask_taskq.jobs.record import Lane
 from flask_taskq.jobs.record import Progress
 from flask_taskq.jobs.record import Status
+from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed
@@ -152,3 +155,20 @@ def test_what_a_run_has_told_stays_with_its_result(bench: Bench) -> None:
     assert (record.status, record.result, record.worker) == (Status.SUCCEEDED, b"2", "w1")
     assert record.progress is not None
     assert record.cancel_requested
+
+
+def test_a_job_that_ran_alone_and_succeeded_stands_in_no_lane_of_its_own(
+    bench: Bench, clock: ManualClock
+) -> None:
+    """Should it run again, it need not be alone."""
+    job_id = bench.send()
+    for name in ("w1", "w2"):
+        bench.claim(name)
+        bench.engine.workers.hand_back(name, [job_id], "killed by signal 9")
+    clock.advance(ISOLATION_DELAY)
+    delivery = bench.claim("w3", lane=Lane.ALONE)
+
+    bench.worker("w3").settle_if_held([done(delivery)])
+
+    record = bench.record(job_id)
+    assert (record.status, record.lane) == (Status.SUCCEEDED, Lane.ORDINARY)

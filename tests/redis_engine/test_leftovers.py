@@ -10,9 +10,11 @@ import pytest
 
 from flask_taskq.jobs.lifecycle import ISOLATION_DELAY
 from flask_taskq.jobs.record import Lane
+from flask_taskq.jobs.record import LogLine
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
+from tests.support.bench import retry
 from tests.support.redis_contents import verify_redis
 from tests.support.redis_server import RedisServer
 
@@ -91,3 +93,18 @@ def test_nothing_is_left_of_a_queue_that_was_worked_off(bench: Bench) -> None:
         deliveries = bench.worker("w1", queues=[queue]).fetch(10, 0)
         bench.worker("w1", queues=[queue]).settle_if_held([done(one) for one in deliveries])
     bench.engine.workers.hand_back("w1", [], "stopped")
+
+
+def test_the_log_of_an_earlier_run_expires_with_the_record(
+    bench: Bench, server: RedisServer
+) -> None:
+    """Though the last run, which succeeded, has logged nothing."""
+    line = LogLine(at=1, level="info", text="one", attempt=1)
+    delivery = bench.running()
+    bench.settle(retry(delivery, at=bench.clock.now(), logs=(line,)))
+    bench.settle(done(bench.claim()))
+
+    assert bench.record(delivery.id).logs == (line,)
+    bench.engine.workers.hand_back("w1", [], "stopped")
+    with server.connect() as client:
+        assert client.pttl(f"{{taskq}}:log:{delivery.id}") > 0

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from flask_taskq.engines.listing import Filter
+from flask_taskq.engines.redis.script import Script
+from flask_taskq.engines.redis.script import TAKE
+from flask_taskq.engines.redis.store import Store
 from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
@@ -71,3 +75,25 @@ def test_cancelling_it_is_remembered(
     take(bench, clock)
     assert bench.status(delivery.id) is Status.CANCELLED
     assert bench.claim_all("w2") == []
+
+
+def test_cancelling_it_while_it_is_taken_is_remembered(
+    server: RedisServer,
+    new_bench: Callable[..., Bench],
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between reading what the worker held and judging it."""
+    bench, other = (new_bench(server.url, clock=clock) for _ in range(2))
+    delivery = bench.running("w1")
+    run = Store.run
+
+    def cancel_first(store: Store, script: Script, *args: Any, **options: Any) -> Any:
+        if script is TAKE:
+            other.engine.jobs.cancel(delivery.id)
+        return run(store, script, *args, **options)
+
+    monkeypatch.setattr(Store, "run", cancel_first)
+    bench.engine.workers.hand_back("w1", [], "stopped")
+
+    assert bench.status(delivery.id) is Status.CANCELLED
