@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import Final
 
@@ -20,26 +21,24 @@ class Script:
 
     def __init__(self, name: str, *parts: str) -> None:
         self.name = name
-        self._parts = ("common", *parts)
+        # Here, and not when it is first needed: of what functools has for that, another thread
+        # may hold the lock while a job forks.
+        self.source = _assemble(name, ("common", *parts)).encode()
+        #: By what the server knows it.
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
-    @functools.cached_property
-    def source(self) -> bytes:
-        """The text of the script."""
-        # Whatever stands in a script is made anew with each call, each function of it too. All
-        # that is shared would take a third of the time in which the server stores a job.
-        shared = [block for part in self._parts for block in _split(_text(part))]
-        needed = [_text(self.name)]
-        words = set(_WORD.findall(needed[0]))
-        for names, block in reversed(shared):  # what a block needs stands before it
-            if not words.isdisjoint(names):
-                words.update(_WORD.findall(block))
-                needed.append(block)
-        return "".join(reversed(needed)).encode()
 
-    @functools.cached_property
-    def sha(self) -> bytes:
-        """By what the server knows it."""
-        return hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
+def _assemble(name: str, parts: Sequence[str]) -> str:
+    # Whatever stands in a script is made anew with each call, each function of it too. All
+    # that is shared would take a third of the time in which the server stores a job.
+    shared = [block for part in parts for block in _split(part)]
+    needed = [_text(name)]
+    words = set(_WORD.findall(needed[0]))
+    for names, found, block in reversed(shared):  # what a block needs stands before it
+        if not words.isdisjoint(names):
+            words |= found
+            needed.append(block)
+    return "".join(reversed(needed))
 
 
 def _text(name: str) -> str:
@@ -48,12 +47,14 @@ def _text(name: str) -> str:
     return "".join(f"{line}\n" for line in lines if line)
 
 
-def _split(text: str) -> list[tuple[set[str], str]]:
-    """The declarations of a text, and the names that each declares."""
+@functools.cache
+def _split(part: str) -> list[tuple[set[str], set[str], str]]:
+    """The declarations of a part: the names that each declares, its words, and its text."""
     found = []
-    for block in re.split(r"^(?=local )", text, flags=re.MULTILINE)[1:]:
+    for block in re.split(r"^(?=local )", _text(part), flags=re.MULTILINE)[1:]:
         names = block.partition("(" if block.startswith("local function") else "=")[0]
-        found.append((set(_WORD.findall(names)) - {"local", "function"}, block))
+        declared = set(_WORD.findall(names)) - {"local", "function"}
+        found.append((declared, set(_WORD.findall(block)), block))
     return found
 
 
