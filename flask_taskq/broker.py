@@ -182,11 +182,6 @@ class Broker:
         """Names of the options that an actor can have."""
         return self._options.names
 
-    @property
-    def message_options(self) -> Set[str]:
-        """Names of the options that a message can have."""
-        return self._options.sendable | _MESSAGE_OPTIONS - {UNCHECKED}
-
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """See :meth:`.Chain.emit_before`."""
         self.chain.emit_before(signal, *args, **kwargs)
@@ -255,12 +250,14 @@ class Broker:
 
     def plan(self, actor_name: str) -> Plan:
         """What holds for all messages of an actor that bring no options of their own."""
-        plan = self.plans.get(actor_name)
+        # What is forgotten meanwhile, since something has changed, must not come back.
+        plans = self.plans
+        plan = plans.get(actor_name)
         if plan is None:
             actor = self.actors.get(actor_name)
             plan = make_plan(actor, self.chain, self._options)
             if actor is not None:  # names that come from outside are without number
-                self.plans[actor_name] = plan
+                plans[actor_name] = plan
         return plan
 
     def forget_plans(self) -> None:

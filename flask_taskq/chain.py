@@ -75,17 +75,6 @@ class Chain:
     def _collect(self) -> None:
         #: By their names.
         self.hooks = {name: self._find(name, self.middleware) for name in HOOKS}
-        # The same ones by signal: putting the names together costs more than looking them up.
-        self._before = {
-            name.removeprefix("before_"): hooks
-            for name, hooks in self.hooks.items()
-            if name.startswith("before_")
-        }
-        self._after = {
-            name.removeprefix("after_"): hooks
-            for name, hooks in self.hooks.items()
-            if name.startswith("after_")
-        }
         #: Those around any run.
         self.any_run = self._around_run(self.middleware)
 
@@ -123,7 +112,7 @@ class Chain:
 
         :raises MiddlewareError: a hook raised it. Other exceptions are logged.
         """
-        self.call_before(self._before.get(signal, ()), *args, **kwargs)
+        self.call_before(self.hooks.get(f"before_{signal}", ()), *args, **kwargs)
 
     def call_before(self, hooks: Sequence[Hook], *args: Any, **kwargs: Any) -> None:
         """As :meth:`emit_before`, for these."""
@@ -147,7 +136,7 @@ class Chain:
         :param catches: what is logged and ignored. Around the outcome of a job this is more
             than :exc:`Exception`, but for tests, which fail by what a hook raises.
         """
-        self.call_after(self._after.get(signal, ()), catches, *args, **kwargs)
+        self.call_after(self.hooks.get(f"after_{signal}", ()), catches, *args, **kwargs)
 
     def call_after(
         self,

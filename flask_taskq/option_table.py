@@ -37,11 +37,6 @@ class OptionTable:
         self._nullable.update(middleware.nullable_options)
         self._defaults.update(middleware.option_defaults)
 
-    @property
-    def sendable(self) -> set[str]:
-        """Names of the options that a message can have."""
-        return self.names - self._declared
-
     def value(
         self, name: str, options: Mapping[str, Any], actor: Actor[..., Any] | None
     ) -> Any:

@@ -137,9 +137,7 @@ class Runner:
             exception=TimeLimitExceeded(),
             stack=self._stack(run),
         )
-        hooks = self._chain.any_run
-        if not run.message.options:
-            hooks = self._broker.plan(run.delivery.actor).hooks
+        hooks = self._find_hooks(run.message)
         try:
             with Contexts(self._broker, hooks.around, given_up):
                 self._tell(given_up, hooks)
@@ -181,7 +179,6 @@ class Runner:
                 raise DecodeError(f"the message of another job, {message.message_id}")
             name = message.actor_name
             actor = broker.actors.get(name) or broker.get_actor(name)
-            plan = broker.plans.get(name) or broker.plan(name)
         except DecodeError as error:
             return _bury(delivery, error)
         except ActorNotFound as error:
@@ -192,7 +189,7 @@ class Runner:
                 ),
             )
         # Of one run at a time.
-        self._hooks = self._chain.any_run if message.options else plan.hooks
+        self._hooks = self._find_hooks(message)
         run = Run(message, delivery, actor, self._now, self._now(), now)
         try:
             run.call_args, run.call_kwargs = actor.arguments.convert(
@@ -205,6 +202,12 @@ class Runner:
                     return settlement
             run.misfit = error
         return run
+
+    def _find_hooks(self, message: Message) -> RunHooks:
+        if message.options:
+            return self._chain.any_run
+        name = message.actor_name
+        return (self._broker.plans.get(name) or self._broker.plan(name)).hooks
 
     def _call(self, run: Run, hooks: RunHooks) -> None:
         """Before hooks, the actor, and its value as JSON."""

@@ -498,7 +498,8 @@ def test_an_option_of_the_message_wins_over_the_actors(broker):
 @pytest.mark.needs("Retries")
 def test_none_among_the_options_of_a_message_is_as_if_not_given(broker):
     """What a view passes on may be None: the actor's own option holds."""
-    names = [*broker.message_options]
+    declared = {name for one in broker.middleware for name in one.declared_options}
+    names = [*broker.actor_options - declared, "delay", "eta", "priority"]
     actor = declare(broker, lambda: None, actor_name="a", max_retries=2)
     message = actor.message_with_options(queue_name=None, **dict.fromkeys(names))
     assert message.options == {}

@@ -261,18 +261,18 @@ class RedisConsumer(Consumer):
         # Where the outcomes of both kinds belong.
         places: tuple[list[int], list[int]] = ([], [])
         for place, settlement in enumerate(settlements):
+            success = None
             if type(settlement) is Done:
-                claimed = find_claimed(settlement.delivery, self._worker)
-                record = to_succeeded(claimed, settlement, now, expires_at) if claimed else None
-                if claimed is not None and record is not None:
-                    id_, token = settlement.delivery.id.encode(), claimed.token.encode()
-                    # One by one they would cost as much as all the rest.
-                    succeeded.append(
-                        b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                        % (len(id_), id_, len(token), token, len(record), record)
-                    )
-                    places[0].append(place)
-                    continue
+                success = to_succeeded(settlement, self._worker, now, expires_at)
+            if success is not None:
+                id_, token, record = settlement.delivery.id.encode(), *success
+                # One by one they would cost as much as all the rest.
+                succeeded.append(
+                    b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+                    % (len(id_), id_, len(token), token.encode(), len(record), record)
+                )
+                places[0].append(place)
+                continue
             places[1].append(place)
             others.append(self._pack(settlement, now))
             others += _lines(settlement)

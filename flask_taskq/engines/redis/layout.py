@@ -234,15 +234,21 @@ def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
     return claimed
 
 
-def to_succeeded(claimed: Claimed, done: Done, now: int, expires_at: int) -> bytes | None:
-    """The record of a job that has succeeded; None if it must be made where the record is,
-    because something beside it belongs to the job, or changes with it.
+def to_succeeded(
+    done: Done, worker: str, now: int, expires_at: int
+) -> tuple[str, bytes] | None:
+    """The token of a job that has succeeded, and its record. None if that must be made where
+    the record is, because something beside it belongs to the job, or changes with it.
 
     It does what the row ``succeed`` of the table of transitions says, and ``claim`` before it.
 
     :param now: by the server's clock.
+    :param worker: who settles it.
     :param expires_at: until when it is kept.
     """
+    claimed = find_claimed(done.delivery, worker)
+    if claimed is None:
+        return None
     (
         seq,
         place,
@@ -285,7 +291,7 @@ def to_succeeded(claimed: Claimed, done: Done, now: int, expires_at: int) -> byt
         or done.progress is not None
     ):
         return None
-    raw, result, worker = claimed.raw, done.result, claimed.worker.encode()
+    raw, result, holder = claimed.raw, done.result, worker.encode()
     started_at = done.started_at
     if started_at is None:
         started_at = int(claimed.token.split(":")[2])  # when it was claimed
@@ -317,7 +323,7 @@ def to_succeeded(claimed: Claimed, done: Done, now: int, expires_at: int) -> byt
         expires_at,
         _NONE,
         actor_length,
-        len(worker),
+        len(holder),
         0,
         0,
         message_length,
@@ -327,17 +333,18 @@ def to_succeeded(claimed: Claimed, done: Done, now: int, expires_at: int) -> byt
         0,
         extra_length,
     )
-    return b"".join(
+    record = b"".join(
         (
             head,
             raw[_HEAD.size : names_end],
-            worker,
+            holder,
             raw[message_at:message_end],
             result,
             raw[attempts_at:attempts_end],
             raw[attempts_end + progress_length :],
         )
     )
+    return claimed.token, record
 
 
 def with_claim(raw: bytes, worker: str, token: bytes) -> bytes:

@@ -49,20 +49,16 @@ local function deliver(worker, queue, entries, now, out)
   local own, ids, found = {}, out.ids, out.raws
   for i, entry in ipairs(entries) do
     local raw = raws[i]
-    if raw and #raw >= TAIL - 1 then
-      local format, status = byte(raw, STATUS_AT - 1, STATUS_AT)
-      if format > FORMAT then
-        call('ZADD', P .. 'due', now + LATER, string.format('%012x', 0) .. id_of(entry))
-      elseif status == QUEUED and format == FORMAT
-        and sub(raw, PLACE_AT, PLACE_AT + 7) == sub(entry, 1, 8) then
-        local id = id_of(entry)
-        own[#own + 1] = id
-        own[#own + 1] = out.token
-        ids[#ids + 1] = id
-        found[#found + 1] = raw
-      end
-    elseif is_newer(raw) then
+    if is_newer(raw) then
       call('ZADD', P .. 'due', now + LATER, string.format('%012x', 0) .. id_of(entry))
+    elseif raw and #raw >= TAIL - 1 and byte(raw, STATUS_AT - 1) == FORMAT
+      and byte(raw, STATUS_AT) == QUEUED
+      and sub(raw, PLACE_AT, PLACE_AT + 7) == sub(entry, 1, 8) then
+      local id = id_of(entry)
+      own[#own + 1] = id
+      own[#own + 1] = out.token
+      ids[#ids + 1] = id
+      found[#found + 1] = raw
     end
   end
   if #own > 0 then
