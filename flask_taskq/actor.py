@@ -28,6 +28,7 @@ from .jobs.encoding import check_actor_name
 from .jobs.encoding import check_queue_name
 from .jobs.encoding import decode_value
 from .jobs.message import Message
+from .lazy import lazy_property
 from .options import check_delay
 from .options import check_eta
 from .options import check_priority
@@ -235,12 +236,12 @@ class Actor(Generic[P, R]):
             if reason is not None:
                 raise BadResult(f"the result of actor {self.actor_name!r} {reason}")
 
-    @functools.cached_property
+    @lazy_property
     def _result(self) -> Value:
         annotation = self.signature.return_annotation
         return read_annotation(self.fn, "result", annotation, is_checked=self._check_types)
 
-    @functools.cached_property
+    @lazy_property
     def decode_result(self) -> Callable[[bytes], R]:
         """Reads a stored result, by the function's annotation."""
         decode = make_result_decoder(self.fn, self.signature, self.actor_name)

@@ -5,7 +5,6 @@ are read again.
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from typing import Final
 from typing import NamedTuple
 
 from .errors import BadArguments
+from .lazy import lazy_property
 from .roundtrip import explain_change
 from .values import Misfit
 from .values import read_annotation
@@ -199,7 +199,7 @@ class Arguments:
         extra = [values.extra_value] * (len(args) - len(given))
         return [*values.by_position[: len(args)], *extra]
 
-    @functools.cached_property
+    @lazy_property
     def _values(self) -> _Values:
         # Made when they are first needed: an annotation may name a class that is defined
         # below the function.

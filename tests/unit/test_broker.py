@@ -323,6 +323,26 @@ def test_hooks_that_nobody_overrides_are_not_called(broker):
     assert broker.chain.has("before_ack")
 
 
+def test_a_plan_that_is_forgotten_while_it_is_made_is_made_anew(broker, add):
+    """What it went by has changed meanwhile, in another thread."""
+
+    class Changing(Middleware):
+        applies = False
+
+        def applies_to(self, broker, actor):
+            before, self.applies = self.applies, True
+            broker.forget_plans()
+            return before
+
+        def before_process_message(self, broker, message):
+            pass
+
+    changing = Changing()
+    broker.add_middleware(changing)
+    broker.plan(add.actor_name)
+    assert changing.before_process_message in broker.plan(add.actor_name).hooks.before
+
+
 # Messages
 
 
