@@ -501,6 +501,30 @@ def test_no_job_is_begun_under_a_lease_that_may_be_over(still, clock):
     assert still._run(0, still._runners[0], delivery()) == GivenBack(delivery=delivery())
 
 
+def test_nothing_is_fetched_under_a_lease_that_may_be_over(start, broker, add):
+    """Until it is renewed: it would not be started, and nobody else could have it."""
+    worker = start()
+    worker.slots.renewed_at -= broker.settings.lease * 5 / 6
+    worker._consumer.interrupt()
+    wait_for_answers(worker, 2)
+    job = add.send(1, 2)
+    wait_for_answers(worker, 2)
+    assert job.refresh().status is Status.QUEUED
+
+    worker.tick()
+    assert result(job) == 3
+
+
+def wait_for_answers(worker, count):
+    """Until the fetcher has looked so many times whether it may ask for jobs."""
+    nobody = threading.Event()
+    until = time.monotonic() + PATIENCE
+    before = worker._prefetch.answers
+    while worker._prefetch.answers < before + count:
+        assert time.monotonic() < until
+        nobody.wait(0.01)
+
+
 # Stopping
 
 
