@@ -159,6 +159,11 @@ class Arguments:
 
     # In a worker
 
+    @lazy_property
+    def plain_counts(self) -> range:
+        """How many arguments by position, and no others, :meth:`convert` leaves as they are."""
+        return range(0) if self._outer or self._values.are_converted else self._counts
+
     def convert(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Sequence[Any], Mapping[str, Any]]:

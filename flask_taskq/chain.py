@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from contextlib import ExitStack
-from types import TracebackType
+from contextlib import nullcontext
 from typing import Any
+from typing import Final
 from typing import NamedTuple
 from typing import Self
 
@@ -21,6 +23,8 @@ from .run import Run
 logger = get_logger("flask_taskq.broker")
 
 Hook = Callable[..., Any]
+
+_NO_CONTEXT: Final = nullcontext()
 
 
 class RunHooks(NamedTuple):
@@ -107,6 +111,13 @@ class Chain:
 
     # Calling them
 
+    def contexts(self, hooks: RunHooks, run: Run) -> AbstractContextManager[object]:
+        """The contexts around one run, as one: the first hook's is the outermost."""
+        around = hooks.around
+        if len(around) == 1:  # as for most runs: the app's
+            return around[0](self._broker, run) or _NO_CONTEXT
+        return _Contexts(self._broker, around, run)
+
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Run the ``before_`` hooks in order.
 
@@ -153,49 +164,26 @@ class Chain:
                 logger.exception("%r failed", hook)
 
 
-class Contexts:
-    """Opens the contexts of middleware around one run, the first one as the outermost, and
-    closes them.
+class _Contexts(ExitStack):
+    """Several contexts around one run.
 
     :param broker: the first argument of each hook.
     :param around: those hooks.
     """
 
-    # Not an ExitStack alone: most runs have one context, and it costs each two microseconds.
-
-    __slots__ = ("_around", "_broker", "_exit", "_run")
-
     def __init__(self, broker: Any, around: Sequence[Hook], run: Run) -> None:
+        super().__init__()
         self._broker = broker
         self._around = around
         self._run = run
-        self._exit: Callable[..., bool | None] | None = None
 
     def __enter__(self) -> Self:
-        stack = None
         try:
             for around in self._around:
                 context = around(self._broker, self._run)
-                if context is None:
-                    continue
-                if self._exit is None:
-                    context.__enter__()
-                    self._exit = context.__exit__
-                    continue
-                if stack is None:
-                    stack = ExitStack()
-                    stack.push(self._exit)
-                    self._exit = stack.__exit__
-                stack.enter_context(context)
+                if context is not None:
+                    self.enter_context(context)
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
         return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return None if self._exit is None else self._exit(exc_type, exc, traceback)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextvars import ContextVar
 from enum import Enum
 from typing import Any
 from typing import Final
@@ -30,6 +31,10 @@ from .notes import Notes
 #: Exceptions of a run that say themselves what becomes of the job: it is no failure. Of a
 #: worker's own the word counts only in a run that it has told so: see :func:`is_decided`.
 DECIDED: Final = (Cancel, JobCancelled, LeaseLost, Shutdown, Snooze)
+
+
+#: The run that this thread or coroutine is in: ``current_job``.
+running: Final[ContextVar[Run]] = ContextVar("flask_taskq.current_job")
 
 
 class Decision(Enum):

@@ -67,6 +67,7 @@ def decode_message(
     max_size: int = MOST_BYTES,
     queues: Container[str] = (),
     actors: Container[str] = (),
+    job_id: str | None = None,
 ) -> Message:
     """Read a message.
 
@@ -74,6 +75,7 @@ def decode_message(
         ``TASKQ_MAX_MESSAGE_SIZE``, which may have been larger where the message was sent.
     :param queues: names of queues that are known to be valid.
     :param actors: likewise, names of actors.
+    :param job_id: the valid id of the job whose message this must be; None for any.
     :raises DecodeError: the bytes are too many, too deep, not JSON, or not a message.
     """
     if len(data) > max_size:
@@ -84,17 +86,20 @@ def decode_message(
         message = _message_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a message: {error}", data) from error
-    if message.queue_name not in queues:
-        _check_name(QUEUE_NAME, message.queue_name, data)
-    if message.actor_name not in actors:
-        _check_name(ACTOR_NAME, message.actor_name, data)
-    _check_name(JOB_ID, message.message_id, data)
+    if message.queue_name not in queues and not QUEUE_NAME.fullmatch(message.queue_name):
+        raise _bad_name(message.queue_name, data)
+    if message.actor_name not in actors and not ACTOR_NAME.fullmatch(message.actor_name):
+        raise _bad_name(message.actor_name, data)
+    if message.message_id != job_id:
+        if not JOB_ID.fullmatch(message.message_id):
+            raise _bad_name(message.message_id, data)
+        if job_id is not None:
+            raise DecodeError(f"the message of another job, {message.message_id}", data)
     return message
 
 
-def _check_name(pattern: re.Pattern[str], name: str, data: bytes) -> None:
-    if not pattern.fullmatch(name):
-        raise DecodeError(f"not a message: {name[:80]!r} is no valid name or id", data)
+def _bad_name(name: str, data: bytes) -> DecodeError:
+    return DecodeError(f"not a message: {name[:80]!r} is no valid name or id", data)
 
 
 def encode_value(value: Any) -> bytes:

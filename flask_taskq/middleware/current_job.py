@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
-from typing import Final
 
 from werkzeug.local import LocalProxy
 
-from ..broker import Broker
 from ..hooks import Middleware
 from ..options import check_bool
 from ..run import Run
-
-_running: Final[ContextVar[Run]] = ContextVar("flask_taskq.current_job")
+from ..run import running
 
 
 class _CurrentJob(LocalProxy[Run]):
@@ -32,7 +28,7 @@ class _CurrentJob(LocalProxy[Run]):
 #: The job that this thread or coroutine runs. Outside of one, using it is a
 #: :exc:`RuntimeError`, and ``bool(current_job)`` is false.
 current_job: Run = _CurrentJob(  # type: ignore[assignment]
-    _running,
+    running,
     unbound_message=(
         "Working outside of a job. current_job can only be used by an actor that a worker"
         " runs, not when the actor is called as a plain function."
@@ -41,7 +37,7 @@ current_job: Run = _CurrentJob(  # type: ignore[assignment]
 
 
 class CurrentJob(Middleware):
-    """Makes ``current_job`` known while an actor runs.
+    """``cooperative``, an option of an actor.
 
     An actor that is declared with ``cooperative=True`` is never interrupted by an exception
     from outside: when it should end, it is told through ``current_job.check_cancelled()``.
@@ -57,8 +53,3 @@ class CurrentJob(Middleware):
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_bool("cooperative", options["cooperative"])
-
-    def around_process_message(self, broker: Broker, message: Run) -> None:
-        # Nothing to close: each job runs in a copy of the context of its own, which ends with
-        # it, and a context object would cost each of them a microsecond.
-        _running.set(message)

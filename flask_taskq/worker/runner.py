@@ -15,7 +15,6 @@ import msgspec
 
 from ..actor import Actor
 from ..broker import Broker
-from ..chain import Contexts
 from ..chain import RunHooks
 from ..errors import ActorNotFound
 from ..errors import BadArguments
@@ -41,6 +40,7 @@ from ..jobs.record import JobError
 from ..loggers import get_logger
 from ..run import Decision
 from ..run import Run
+from ..run import running
 from . import forked
 from .outcome import classify
 from .outcome import cut
@@ -138,8 +138,9 @@ class Runner:
             stack=self._stack(run),
         )
         hooks = self._find_hooks(run.message)
+        running.set(given_up)
         try:
-            with Contexts(self._broker, hooks.around, given_up):
+            with self._chain.contexts(hooks, given_up):
                 self._tell(given_up, hooks)
         except self._catches as error:
             self._check_context(given_up, hooks, error)
@@ -155,8 +156,9 @@ class Runner:
         if not isinstance(run, Run):
             return run
         self.current, hooks = run, self._hooks
+        running.set(run)
         try:
-            with Contexts(self._broker, hooks.around, run):
+            with self._chain.contexts(hooks, run):
                 self._call(run, hooks)
                 self._tell(run, hooks)
                 if run.exception is not None:
@@ -173,10 +175,11 @@ class Runner:
         broker = self._broker
         try:
             message = decode_message(
-                delivery.message, queues=broker.queues, actors=broker.actors
+                delivery.message,
+                queues=broker.queues,
+                actors=broker.actors,
+                job_id=delivery.id,
             )
-            if message.message_id != delivery.id:
-                raise DecodeError(f"the message of another job, {message.message_id}")
             name = message.actor_name
             actor = broker.actors.get(name) or broker.get_actor(name)
         except DecodeError as error:
@@ -190,7 +193,16 @@ class Runner:
             )
         # Of one run at a time.
         self._hooks = self._find_hooks(message)
-        run = Run(message, delivery, actor, self._now, self._now(), now)
+        run = Run(
+            message, delivery, actor, self._now, self._now(), now, message.args, message.kwargs
+        )
+        arguments = actor.arguments
+        if message.kwargs or len(message.args) not in arguments.plain_counts:
+            return self._convert(run, actor)
+        return run
+
+    def _convert(self, run: Run, actor: Actor[..., Any]) -> Run | Settlement:
+        message, delivery = run.message, run.delivery
         try:
             run.call_args, run.call_kwargs = actor.arguments.convert(
                 message.args, message.kwargs
@@ -368,8 +380,9 @@ class AsyncRunner(Runner):
         self._task, self.current = asyncio.current_task(), run
         self._thread_id = threading.get_ident()
         hooks = self._hooks
+        running.set(run)
         try:
-            with Contexts(self._broker, hooks.around, run):
+            with self._chain.contexts(hooks, run):
                 await self._await(run, hooks)
                 self._tell(run, hooks)
                 if run.exception is not None:

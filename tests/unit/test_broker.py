@@ -11,7 +11,6 @@ from flask_taskq import Message
 from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq.actor import Actor
-from flask_taskq.chain import Contexts
 from flask_taskq.errors import ActorNotFound
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import BrokerFull
@@ -194,7 +193,7 @@ def test_a_middleware_that_was_removed_hears_of_nothing_more(broker):
     sent = Message(queue_name="default", actor_name="nobody", args=(), kwargs={}, options={})
 
     def run() -> None:
-        with Contexts(broker, broker.chain.any_run.around, run_of(sent)):
+        with broker.chain.contexts(broker.chain.any_run, run_of(sent)):
             broker.emit_after("ack", None)
 
     copy_context().run(run)
