@@ -22,12 +22,12 @@ export PORT
 export PYTHONUNBUFFERED := 1
 
 .NOTPARALLEL:
-.PHONY: help demo test env servers browser screenshots lint format types floors docs tests faults bench clean FORCE
+.PHONY: help demo test env servers browser screenshots lint format types layers docs tests faults bench clean FORCE
 
 help:
 	@echo 'make demo    the example app with its worker, at http://127.0.0.1:$(PORT)/ (PORT=...)'
-	@echo 'make test    the gate: lint, types, floors, docs and every test'
-	@echo 'make lint    one stage of the gate; also: types, floors, docs, tests'
+	@echo 'make test    the gate: lint, types, layers, docs and every test'
+	@echo 'make lint    one stage of the gate; also: types, layers, docs, tests'
 	@echo 'make format  let ruff sort the imports and lay out the code'
 	@echo 'make env     the environment in $(VENV), and nothing else'
 	@echo 'make servers the servers that tests start, where they can be installed'
@@ -73,7 +73,7 @@ browser:
 screenshots: $(BENCH)
 	@exec $(BIN)/python -m tests.screenshots
 
-lint types floors docs: $(BENCH)
+lint types layers docs: $(BENCH)
 	@exec $(GATE) $@
 
 tests: $(BENCH)

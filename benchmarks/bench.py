@@ -19,7 +19,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from flask_taskq.job import Job
+from flask_taskq.actors.job import Job
 from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.jobs.encoding import encode_message
 from flask_taskq.jobs.message import generate_id

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 from typing import Final
 
-from flask_taskq.worker.worker import Worker
+from flask_taskq.worker.threads.worker import Worker
 
 from .bench import Bench
 from .bench import PATIENCE

@@ -5,16 +5,16 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .actor import Actor
-    from .actor import AsyncActor
-    from .extension import TaskQ
-    from .generic import GenericActor
-    from .hooks import Middleware
-    from .job import Job
+    from .actors.actor import Actor
+    from .actors.actor import AsyncActor
+    from .actors.hooks import Middleware
+    from .actors.job import Job
+    from .app.class_actors import GenericActor
+    from .app.extension import TaskQ
+    from .app.shared_actors import shared_actor
     from .jobs.message import Message
     from .jobs.record import Status
     from .middleware.current_job import current_job
-    from .shared import shared_actor
 
 __all__ = [
     "Actor",
@@ -33,16 +33,16 @@ __all__ = [
 # this package in every project of its environment, for its plugin, and every "flask" command
 # does so for its commands. Most of these have no jobs, and some have no Flask.
 _MODULES = {
-    "Actor": "actor",
-    "AsyncActor": "actor",
-    "GenericActor": "generic",
-    "Job": "job",
+    "Actor": "actors.actor",
+    "AsyncActor": "actors.actor",
+    "GenericActor": "app.class_actors",
+    "Job": "actors.job",
     "Message": "jobs.message",
-    "Middleware": "hooks",
+    "Middleware": "actors.hooks",
     "Status": "jobs.record",
-    "TaskQ": "extension",
+    "TaskQ": "app.extension",
     "current_job": "middleware.current_job",
-    "shared_actor": "shared",
+    "shared_actor": "app.shared_actors",
 }
 
 if not TYPE_CHECKING:  # or else a checker would believe that the package has every name

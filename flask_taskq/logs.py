@@ -6,9 +6,9 @@ import logging
 from contextvars import ContextVar
 from typing import Final
 
-from .log_formats import JSONFormatter as JSONFormatter
-from .log_formats import TextFormatter as TextFormatter
 from .middleware.current_job import current_job
+from .worker.log_formats import JSONFormatter as JSONFormatter
+from .worker.log_formats import TextFormatter as TextFormatter
 
 #: The id of the request that is being served, or that a job is done for. An app that has
 #: such ids sets it: before each request, and in a job that was given one.

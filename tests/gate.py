@@ -83,7 +83,7 @@ STAGES = [
     ),
     Stage("types", 60, [python("mypy")]),
     # It has no "python -m".
-    Stage("floors", 15, [[str(BIN / "lint-imports"), "--no-logo"]]),
+    Stage("layers", 15, [[str(BIN / "lint-imports"), "--no-logo"]]),
     # -E: a page that did not change can break by what it refers to.
     Stage(
         "docs",

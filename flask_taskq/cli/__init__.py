@@ -19,9 +19,9 @@ from flask.cli import with_appcontext
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..broker import Broker
-    from ..extension import TaskQ
-    from ..worker.supervisor import SupervisorOptions
+    from ..actors.broker import Broker
+    from ..app.extension import TaskQ
+    from ..worker.processes.supervisor import SupervisorOptions
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS = ("text", "json")
@@ -141,7 +141,7 @@ def worker(
     """
     from ..worker.__main__ import become_supervisor
     from ..worker.__main__ import SupervisorCommand
-    from ..worker.supervisor import SupervisorOptions
+    from ..worker.processes.supervisor import SupervisorOptions
     from .cpus import count_cpus
 
     cpus = count_cpus()
@@ -172,8 +172,8 @@ def worker(
 @with_appcontext
 def actors() -> None:
     """List the app's actors, with their queues and priorities."""
+    from ..app.loading import import_actors
     from ..errors import ConfigurationError
-    from ..imports import import_actors
 
     extension = _find_extension()
     try:
@@ -362,7 +362,7 @@ def _run(act: Callable[[Broker], int]) -> None:
 
 
 def _find_extension() -> TaskQ:
-    from ..extension import TaskQ
+    from ..app.extension import TaskQ
 
     extension = current_app.extensions.get("taskq")
     if not isinstance(extension, TaskQ):
@@ -396,8 +396,8 @@ def _child_command(context: click.Context, log_level: str, log_format: str) -> l
 
 def _check_app(options: SupervisorOptions, log_level: str, log_format: str) -> int:
     from ..clock import Clock
-    from ..worker.check import check
     from ..worker.log import configure_logging
+    from ..worker.processes.check import check
 
     configure_logging(log_level, log_format)
     return check(options, Clock(), _show)

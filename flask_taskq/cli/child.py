@@ -19,22 +19,22 @@ from flask import Flask
 from flask.cli import NoAppException
 from flask.cli import ScriptInfo
 
-from ..broker import Broker
+from ..actors.broker import Broker
+from ..app.extension import TaskQ
+from ..app.loading import import_actors
 from ..config import redact_url
 from ..errors import ConfigurationError
 from ..errors import TaskQError
-from ..extension import TaskQ
-from ..imports import import_actors
 from ..loggers import get_logger
 from ..logs import JobFilter
 from ..middleware.callbacks import check_callbacks
-from ..worker import process
-from ..worker.link import Checked
-from ..worker.link import ChildSpec
-from ..worker.link import Configured
-from ..worker.link import Link
-from ..worker.link import Refused
 from ..worker.log import WorkerLog
+from ..worker.processes import child as process
+from ..worker.processes.channel import Checked
+from ..worker.processes.channel import ChildSpec
+from ..worker.processes.channel import Configured
+from ..worker.processes.channel import Link
+from ..worker.processes.channel import Refused
 from .factory import FactoryNotFound
 from .factory import FactoryPath
 from .factory import load_factory

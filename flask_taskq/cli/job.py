@@ -11,13 +11,13 @@ import click
 import msgspec
 from flask import current_app
 
-from ..broker import Broker
+from ..actors.broker import Broker
+from ..app.extension import TaskQ
+from ..app.loading import import_actors
 from ..config import Exposable
 from ..errors import JobNotFound
-from ..extension import TaskQ
 from ..http import job_resource
 from ..http import job_url
-from ..imports import import_actors
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
 from .bar import make_bar

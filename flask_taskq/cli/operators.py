@@ -11,7 +11,7 @@ from typing import Final
 import click
 import msgspec
 
-from ..broker import Broker
+from ..actors.broker import Broker
 from ..config import redact_url
 from ..engines.listing import Count
 from ..engines.listing import Filter

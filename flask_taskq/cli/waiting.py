@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from typing import Final
 
-from ..broker import Broker
+from ..actors.broker import Broker
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
 from .listing import show_time

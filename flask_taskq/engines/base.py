@@ -123,7 +123,7 @@ class Consumer(abc.ABC):
         """Store what is still held under its token, in one atomic step; say what to stop.
 
         Lines are added to those that the record has, as
-        :func:`~flask_taskq.jobs.keeping.add_lines` says. Where nothing is to be stored
+        :func:`~flask_taskq.jobs.record_limits.add_lines` says. Where nothing is to be stored
         it only reads.
         """
 

@@ -13,7 +13,7 @@ from flask import Response
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from ..broker import Broker
+from ..actors.broker import Broker
 from ..errors import BrokerError
 from ..errors import DecodeError
 from ..errors import JobNotFound

@@ -24,13 +24,13 @@ from .delivery import GivenBack
 from .delivery import Report
 from .delivery import Retry
 from .delivery import Settlement
-from .keeping import add_attempt
-from .keeping import add_lines
-from .keeping import cut_progress
 from .record import Attempt
 from .record import JobError
 from .record import JobRecord
 from .record import Status
+from .record_limits import add_attempt
+from .record_limits import add_lines
+from .record_limits import cut_progress
 from .transitions import BURY
 from .transitions import CANCEL
 from .transitions import CLAIM

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..hooks import Middleware
+from ..actors.hooks import Middleware
 from .age_limit import AgeLimit
 from .callbacks import Callbacks
 from .current_job import CurrentJob

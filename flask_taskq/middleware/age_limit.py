@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from ..actor import Actor
-from ..broker import Broker
+from ..actors.actor import Actor
+from ..actors.hooks import HookBroker
+from ..actors.hooks import Middleware
+from ..actors.options import check_duration
+from ..actors.options import check_moment
+from ..actors.options import refusal
+from ..actors.run import Run
 from ..config import milliseconds
 from ..errors import SkipMessage
-from ..hooks import Middleware
-from ..options import check_duration
-from ..options import check_moment
-from ..options import refusal
-from ..run import Run
 
 
 class AgeLimit(Middleware):
@@ -58,10 +58,10 @@ class AgeLimit(Middleware):
             )
         check_moment("expires", expires)
 
-    def applies_to(self, broker: Broker, actor: Actor[..., Any]) -> bool:
+    def applies_to(self, broker: HookBroker, actor: Actor[..., Any]) -> bool:
         return self._max_age is not None or not self.actor_options.isdisjoint(actor.options)
 
-    def before_process_message(self, broker: Broker, message: Run) -> None:
+    def before_process_message(self, broker: HookBroker, message: Run) -> None:
         max_age = broker.option(message, "max_age")
         expires = broker.option(message, "expires")
         now = broker.engine.now()

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 from typing import Final
 
-from ..actor import Actor
-from ..actor import CALLBACKS
-from ..broker import Broker
+from ..actors.actor import Actor
+from ..actors.actor import CALLBACKS
+from ..actors.broker import Broker
+from ..actors.hooks import HookBroker
+from ..actors.hooks import Middleware
+from ..actors.run import is_decided
+from ..actors.run import Run
 from ..errors import ConfigurationError
-from ..hooks import Middleware
-from ..run import is_decided
-from ..run import Run
 
 #: How much of an error's text a callback gets, in characters.
 _MAX_TEXT: Final = 8_192
@@ -42,12 +43,12 @@ class Callbacks(Middleware):
     def actor_options(self) -> set[str]:
         return {"on_success", "on_failure"}
 
-    def applies_to(self, broker: Broker, actor: Actor[..., Any]) -> bool:
+    def applies_to(self, broker: HookBroker, actor: Actor[..., Any]) -> bool:
         return not self.actor_options.isdisjoint(actor.options)
 
     def after_process_message(
         self,
-        broker: Broker,
+        broker: HookBroker,
         message: Run,
         *,
         result: Any = None,

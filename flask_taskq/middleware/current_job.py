@@ -8,10 +8,10 @@ from typing import Any
 
 from werkzeug.local import LocalProxy
 
-from ..hooks import Middleware
-from ..options import check_bool
-from ..run import Run
-from ..run import running
+from ..actors.hooks import Middleware
+from ..actors.options import check_bool
+from ..actors.run import Run
+from ..actors.run import running
 
 
 class _CurrentJob(LocalProxy[Run]):

@@ -12,12 +12,12 @@ from contextvars import ContextVar
 from typing import Any
 from typing import Final
 
-from ..actor import Actor
-from ..broker import Broker
-from ..hooks import Middleware
-from ..jobs.keeping import LINE_TEXT
-from ..options import check_bool
-from ..run import Run
+from ..actors.actor import Actor
+from ..actors.hooks import HookBroker
+from ..actors.hooks import Middleware
+from ..actors.options import check_bool
+from ..actors.run import Run
+from ..jobs.record_limits import LINE_TEXT
 
 _OWN: Final = __name__.partition(".")[0]
 
@@ -48,11 +48,11 @@ class JobLogs(Middleware):
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_bool("keep_logs", options["keep_logs"])
 
-    def applies_to(self, broker: Broker, actor: Actor[..., Any]) -> bool:
+    def applies_to(self, broker: HookBroker, actor: Actor[..., Any]) -> bool:
         return broker.settings.keep_logs or not self.actor_options.isdisjoint(actor.options)
 
     def around_process_message(
-        self, broker: Broker, message: Run
+        self, broker: HookBroker, message: Run
     ) -> AbstractContextManager[object] | None:
         return _keep(message) if broker.option(message, "keep_logs") else None
 

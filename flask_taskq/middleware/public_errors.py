@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..hooks import Middleware
-from ..options import check_exceptions
+from ..actors.hooks import Middleware
+from ..actors.options import check_exceptions
 
 
 class PublicErrors(Middleware):

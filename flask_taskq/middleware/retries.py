@@ -11,20 +11,20 @@ from typing import Final
 import msgspec
 from msgspec import UnsetType
 
-from ..broker import Broker
+from ..actors.hooks import for_failures
+from ..actors.hooks import HookBroker
+from ..actors.hooks import Middleware
+from ..actors.options import check_count
+from ..actors.options import check_duration
+from ..actors.options import check_exceptions
+from ..actors.options import check_function
+from ..actors.options import is_exception
+from ..actors.options import refusal
+from ..actors.run import is_decided
+from ..actors.run import Run
 from ..config import milliseconds
 from ..errors import Retry
-from ..hooks import for_failures
-from ..hooks import Middleware
 from ..loggers import get_logger
-from ..options import check_count
-from ..options import check_duration
-from ..options import check_exceptions
-from ..options import check_function
-from ..options import is_exception
-from ..options import refusal
-from ..run import is_decided
-from ..run import Run
 
 logger = get_logger(__name__)
 
@@ -111,7 +111,7 @@ class Retries(Middleware):
     @for_failures
     def after_process_message(
         self,
-        broker: Broker,
+        broker: HookBroker,
         message: Run,
         *,
         result: Any = None,
@@ -128,7 +128,7 @@ class Retries(Middleware):
         else:
             self._retry(broker, message, exception)
 
-    def _retry(self, broker: Broker, message: Run, exception: BaseException) -> None:
+    def _retry(self, broker: HookBroker, message: Run, exception: BaseException) -> None:
         retries = message.attempt - 1
         row = _nearest(broker.option(message, "retry_on") or {}, exception)
 
@@ -153,7 +153,9 @@ class Retries(Middleware):
             bounds = {name: milliseconds(option(name)) for name in _BOUNDS}
             message.retry(compute_backoff(retries, **bounds))
 
-    def _tell_exhausted(self, broker: Broker, message: Run, max_retries: int | None) -> None:
+    def _tell_exhausted(
+        self, broker: HookBroker, message: Run, max_retries: int | None
+    ) -> None:
         name = broker.option(message, "on_retry_exhausted")
         if name is not None:
             counts = {"retries": message.attempt - 1, "max_retries": max_retries}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..broker import Broker
+from ..actors.hooks import HookBroker
+from ..actors.hooks import HookWorker
+from ..actors.hooks import Middleware
+from ..actors.options import check_bool
 from ..errors import Shutdown
-from ..hooks import Middleware
-from ..options import check_bool
 
 
 class ShutdownNotifications(Middleware):
@@ -35,7 +36,7 @@ class ShutdownNotifications(Middleware):
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_bool("notify_shutdown", options["notify_shutdown"])
 
-    def before_worker_shutdown(self, broker: Broker, worker: Any) -> None:
+    def before_worker_shutdown(self, broker: HookBroker, worker: HookWorker) -> None:
         worker.interrupt(
             Shutdown, lambda message: bool(broker.option(message, "notify_shutdown"))
         )

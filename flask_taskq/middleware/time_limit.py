@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
-from ..broker import Broker
+from ..actors.hooks import HookBroker
+from ..actors.hooks import Middleware
+from ..actors.options import check_duration
+from ..actors.run import Run
 from ..config import milliseconds
-from ..hooks import Middleware
-from ..options import check_duration
-from ..run import Run
 
 
 class TimeLimit(Middleware):
@@ -57,7 +57,7 @@ class TimeLimit(Middleware):
     def check_options(self, options: Mapping[str, Any]) -> None:
         check_duration("time_limit", options.get("time_limit"), least=1, none="no limit")
 
-    def before_process_message(self, broker: Broker, message: Run) -> None:
+    def before_process_message(self, broker: HookBroker, message: Run) -> None:
         limit = broker.option(message, "time_limit")
         if type(limit) is int:  # as most are
             message.time_limit = limit

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..hooks import Middleware
-from ..options import refusal
+from ..actors.hooks import Middleware
+from ..actors.options import refusal
 
 
 class Unique(Middleware):

@@ -8,12 +8,12 @@ from typing import Final
 
 from flask import Flask
 
-from ..broker import Broker
+from ..actors.broker import Broker
+from ..actors.job import Job
+from ..app.extension import TaskQ
 from ..config import redact_url
 from ..engines.memory import MemoryEngine
 from ..errors import ConfigurationError
-from ..extension import TaskQ
-from ..job import Job
 from ..jobs.record import Status
 from ..worker.inline import InlineWorker
 from ..worker.inline import Ran

@@ -12,10 +12,10 @@ from typing import Any
 from typing import Final
 from typing import NamedTuple
 
-from ..actor import Actor
+from ..actors.actor import Actor
+from ..actors.job import Job
 from ..config import milliseconds
 from ..errors import BadArguments
-from ..job import Job
 from ..jobs.encoding import decode_value
 from ..jobs.encoding import encode_value
 

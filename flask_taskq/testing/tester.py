@@ -22,14 +22,14 @@ from flask import Flask
 from werkzeug.test import Client
 from werkzeug.test import TestResponse
 
-from ..actor import Actor
+from ..actors.actor import Actor
+from ..actors.job import Job
+from ..app.class_actors import GenericActor
+from ..app.class_actors import Performs
+from ..app.class_actors import PerformsAsync
 from ..clock import Clock
 from ..config import milliseconds
 from ..errors import ConfigurationError
-from ..generic import GenericActor
-from ..generic import Performs
-from ..generic import PerformsAsync
-from ..job import Job
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
 from ..worker.inline import InlineWorker
@@ -40,10 +40,10 @@ from .draining import find_broker
 from .draining import finish
 from .draining import get_engine
 from .draining import JobFailed
+from .fault_injector import Mishaps
 from .matching import describe_count
 from .matching import describe_missing
 from .matching import Expectation
-from .mishaps import Mishaps
 from .threaded import ThreadedWorker
 
 P = ParamSpec("P")

@@ -11,13 +11,13 @@ from typing import Self
 
 from flask import Flask
 
-from ..broker import Broker
+from ..actors.broker import Broker
 from ..engines.memory import MemoryEngine
 from ..errors import ConfigurationError
 from ..jobs.record import JobRecord
 from ..jobs.record import Lane
 from ..jobs.record import Status
-from ..worker.worker import Worker as WorkerThreads
+from ..worker.threads.worker import Worker as WorkerThreads
 from .draining import find_broker
 
 #: How long jobs may take to end when the block does, in milliseconds.

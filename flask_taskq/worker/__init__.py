@@ -1,6 +1,6 @@
-"""Who runs jobs: a supervisor, its child processes, and the threads of each.
+"""Running jobs.
 
-``runner.py`` is one delivery in and one settlement out; ``worker.py`` the threads of one
-process; ``process.py`` what a child does besides; ``supervisor.py`` and what it imports are
-the parent.
+``runner.py`` runs one delivery and returns its outcome. ``inline.py`` calls it in the current
+thread, for tests and ``TASKQ_EAGER``. ``threads/`` is a worker: the threads of one process.
+``processes/`` is the supervisor and its child processes.
 """

@@ -15,10 +15,10 @@ import msgspec
 
 from ..clock import Clock
 from .log import configure_logging
-from .pid_file import PidFileError
-from .pid_file import write_pid_file
-from .supervisor import Supervisor
-from .supervisor import SupervisorOptions
+from .processes.pid_file import PidFileError
+from .processes.pid_file import write_pid_file
+from .processes.supervisor import Supervisor
+from .processes.supervisor import SupervisorOptions
 
 
 class SupervisorCommand(msgspec.Struct, frozen=True, kw_only=True):

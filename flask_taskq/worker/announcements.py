@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..broker import Broker
+from ..actors.broker import Broker
+from ..actors.run import Run
 from ..engines.base import Settled
 from ..jobs.delivery import Failed
 from ..jobs.delivery import GivenBack
@@ -12,7 +13,6 @@ from ..jobs.delivery import Settlement
 from ..jobs.encoding import decode_message
 from ..jobs.record import Status
 from ..loggers import get_logger
-from ..run import Run
 from . import forked
 from .outcome import log_fields
 from .outcome import text_of

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..broker import Broker
+from ..actors.broker import Broker
+from ..actors.run import Run
 from ..engines.base import Consumer
 from ..engines.memory import MemoryEngine
 from ..errors import Interrupt
@@ -30,7 +31,6 @@ from ..jobs.record import JobError
 from ..jobs.record import JobRecord
 from ..jobs.record import Lane
 from ..jobs.record import Status
-from ..run import Run
 from .announcements import announce
 from .announcements import tell_stored
 from .inline_loop import inline_loop

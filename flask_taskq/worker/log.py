@@ -12,9 +12,9 @@ from queue import SimpleQueue
 from typing import Final
 from typing import TextIO
 
-from ..log_formats import JSONFormatter
-from ..log_formats import TextFormatter
 from ..loggers import keep_enabled
+from .log_formats import JSONFormatter
+from .log_formats import TextFormatter
 
 #: How many lines may wait to be written before those who log wait for them.
 _MOST_WAITING: Final = 10_000

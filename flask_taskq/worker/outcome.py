@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any
 from typing import Final
 
+from ..actors.run import is_decided
+from ..actors.run import Run
 from ..clock import END_OF_TIME
 from ..config import milliseconds
 from ..errors import Cancel
@@ -30,12 +32,10 @@ from ..jobs.delivery import Failed
 from ..jobs.delivery import GivenBack
 from ..jobs.delivery import Retry
 from ..jobs.delivery import Settlement
-from ..jobs.keeping import cut_text
 from ..jobs.record import JobError
 from ..jobs.record import Status
+from ..jobs.record_limits import cut_text
 from ..loggers import get_logger
-from ..run import is_decided
-from ..run import Run
 
 logger = get_logger("flask_taskq.jobs")
 
@@ -265,10 +265,10 @@ _OUTER: Final = frozenset(
     f"{__package__.rpartition('.')[0]}.{name}"
     for name in (
         "worker.runner",
-        "worker.loop",
+        "worker.threads.loop",
         "worker.inline",
         "worker.inline_loop",
-        "interrupt",
+        "worker.interrupt",
     )
 )
 

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
+from ..actors.notes import Notes
 from ..engines.base import Consumer
 from ..engines.base import Reported
 from ..jobs.delivery import Delivery
 from ..jobs.delivery import Report
 from ..jobs.delivery import Settlement
-from ..jobs.keeping import KEPT_LOG_LINES
-from ..notes import Notes
+from ..jobs.record_limits import KEPT_LOG_LINES
 
 Told = TypeVar("Told", bound=Report | Settlement)
 

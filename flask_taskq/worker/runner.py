@@ -13,9 +13,12 @@ from typing import Final
 
 import msgspec
 
-from ..actor import Actor
-from ..broker import Broker
-from ..chain import RunHooks
+from ..actors.actor import Actor
+from ..actors.broker import Broker
+from ..actors.hook_chain import RunHooks
+from ..actors.run import Decision
+from ..actors.run import Run
+from ..actors.run import running
 from ..errors import ActorNotFound
 from ..errors import BadArguments
 from ..errors import BadResult
@@ -25,9 +28,6 @@ from ..errors import PayloadTooLarge
 from ..errors import SkipMessage
 from ..errors import TaskQError
 from ..errors import TimeLimitExceeded
-from ..hints import add_hint
-from ..interrupt import find_frame
-from ..interrupt import Gate
 from ..jobs.delivery import Delivery
 from ..jobs.delivery import Failed
 from ..jobs.delivery import GivenBack
@@ -38,10 +38,10 @@ from ..jobs.message import Message
 from ..jobs.message import UNCHECKED
 from ..jobs.record import JobError
 from ..loggers import get_logger
-from ..run import Decision
-from ..run import Run
-from ..run import running
 from . import forked
+from .hints import add_hint
+from .interrupt import find_frame
+from .interrupt import Gate
 from .outcome import classify
 from .outcome import cut
 from .outcome import format_stack

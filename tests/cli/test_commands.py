@@ -146,7 +146,7 @@ def test_a_wrong_option_is_a_wrong_usage(args, named):
 def started(monkeypatch):
     """Catches what the supervisor would have been started with."""
     from flask_taskq.worker import __main__ as program
-    from flask_taskq.worker import check
+    from flask_taskq.worker.processes import check
 
     found = []
 

@@ -19,12 +19,12 @@ import pytest
 from flask_taskq import current_job
 from flask_taskq import Middleware
 from flask_taskq import Status
-from flask_taskq.broker import Broker
+from flask_taskq.actors.broker import Broker
+from flask_taskq.actors.run import Run
 from flask_taskq.clock import Clock
 from flask_taskq.jobs.record import JobRecord
 from flask_taskq.middleware import DEFAULT
-from flask_taskq.run import Run
-from flask_taskq.worker.worker import Worker
+from flask_taskq.worker.threads.worker import Worker
 from tests.support.apps import declare
 
 JOBS: Final = 250

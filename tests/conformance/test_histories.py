@@ -26,12 +26,12 @@ from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.jobs.delivery import Report
 from flask_taskq.jobs.delivery import Settlement
-from flask_taskq.jobs.keeping import KEPT_LOG_LINES
 from flask_taskq.jobs.record import JobRecord
 from flask_taskq.jobs.record import Lane
 from flask_taskq.jobs.record import LogLine
 from flask_taskq.jobs.record import Progress
 from flask_taskq.jobs.record import Status
+from flask_taskq.jobs.record_limits import KEPT_LOG_LINES
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import cancelled
 from tests.support.bench import done

@@ -10,11 +10,11 @@ import pytest
 
 from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.delivery import Report
-from flask_taskq.jobs.keeping import KEPT_LOG_LINES
-from flask_taskq.jobs.keeping import LINE_TEXT
 from flask_taskq.jobs.record import LogLine
 from flask_taskq.jobs.record import Progress
 from flask_taskq.jobs.record import Status
+from flask_taskq.jobs.record_limits import KEPT_LOG_LINES
+from flask_taskq.jobs.record_limits import LINE_TEXT
 from tests.support.bench import Bench
 from tests.support.bench import cancelled
 from tests.support.bench import done

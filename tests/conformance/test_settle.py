@@ -12,11 +12,11 @@ from flask_taskq.clock import END_OF_TIME
 from flask_taskq.clock import LONGEST
 from flask_taskq.jobs.delivery import Failed
 from flask_taskq.jobs.delivery import Retry
-from flask_taskq.jobs.keeping import ATTEMPT_TEXT
-from flask_taskq.jobs.keeping import ATTEMPT_TRACEBACK
-from flask_taskq.jobs.keeping import KEPT_ATTEMPTS
 from flask_taskq.jobs.record import JobError
 from flask_taskq.jobs.record import Status
+from flask_taskq.jobs.record_limits import ATTEMPT_TEXT
+from flask_taskq.jobs.record_limits import ATTEMPT_TRACEBACK
+from flask_taskq.jobs.record_limits import KEPT_ATTEMPTS
 from tests.support.bench import Bench
 from tests.support.bench import cancelled
 from tests.support.bench import done

@@ -23,12 +23,12 @@ from flask import Response
 from flask_taskq import current_job
 from flask_taskq import Middleware
 from flask_taskq import TaskQ
-from flask_taskq.broker import Broker
+from flask_taskq.actors.broker import Broker
+from flask_taskq.actors.run import Run
 from flask_taskq.errors import BadArguments
 from flask_taskq.errors import BrokerError
 from flask_taskq.errors import PayloadTooLarge
-from flask_taskq.run import Run
-from flask_taskq.worker.worker import Worker
+from flask_taskq.worker.threads.worker import Worker
 from tests.support.machine_time import start_of
 
 from .consumers import watch

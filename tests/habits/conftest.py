@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from flask_taskq import middleware
-from flask_taskq.broker import Broker
+from flask_taskq.actors.broker import Broker
+from flask_taskq.actors.hooks import Middleware
+from flask_taskq.actors.job import Job
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
-from flask_taskq.hooks import Middleware
-from flask_taskq.job import Job
 from flask_taskq.jobs.record import JobRecord
-from flask_taskq.worker.worker import Worker
+from flask_taskq.worker.threads.worker import Worker
 from tests.support.engines import ENGINES
 
 #: Longer than anything takes, in milliseconds.

@@ -11,7 +11,7 @@ from flask_taskq import current_job
 from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq.clock import Clock
-from flask_taskq.worker.worker import Worker
+from flask_taskq.worker.threads.worker import Worker
 from tests.support.apps import declare
 
 PATIENCE = 20
@@ -289,13 +289,15 @@ def test_what_a_job_leaves_on_the_loop_ends_no_other(broker, start, caplog, how,
     crowd.actor.send(2)
     assert final(beside).result == b"1"
     assert not worker.is_broken
-    own = [record for record in caplog.records if record.name == "flask_taskq.worker.loop"]
+    own = [
+        record for record in caplog.records if record.name == "flask_taskq.worker.threads.loop"
+    ]
     assert len(own) == (how == "exits")
 
 
 def test_jobs_that_come_when_the_loop_is_closed_go_back(broker, start, monkeypatch):
     """A settlement that was on its way while the worker stopped has brought them."""
-    monkeypatch.setattr("flask_taskq.worker.worker._FLUSH_TIME", LONG)
+    monkeypatch.setattr("flask_taskq.worker.threads.worker._FLUSH_TIME", LONG)
 
     @declare(broker)
     async def nothing():

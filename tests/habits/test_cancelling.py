@@ -210,7 +210,7 @@ def test_a_cancelled_job_whose_time_is_over_is_cancelled(
     new_broker, start_worker, final, monkeypatch, ends
 ):
     """And has not failed: nobody waits for it any more."""
-    monkeypatch.setattr("flask_taskq.worker.settler._CANCEL_PATIENCE", LONG)
+    monkeypatch.setattr("flask_taskq.worker.threads.settler._CANCEL_PATIENCE", LONG)
     broker = new_broker(Clock(), max_retries=0)
     told, go = threading.Event(), threading.Event()
 

@@ -16,9 +16,9 @@ from flask_taskq import current_job
 from flask_taskq import Middleware
 from flask_taskq import Status
 from flask_taskq import TaskQ
-from flask_taskq.jobs.keeping import KEPT_LOG_LINES
-from flask_taskq.jobs.keeping import LINE_TEXT
 from flask_taskq.jobs.record import LogLine
+from flask_taskq.jobs.record_limits import KEPT_LOG_LINES
+from flask_taskq.jobs.record_limits import LINE_TEXT
 from flask_taskq.middleware import DEFAULT
 from flask_taskq.middleware.job_logs import JobLogs
 from flask_taskq.testing import drain

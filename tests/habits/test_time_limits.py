@@ -16,11 +16,11 @@ import pytest
 
 from flask_taskq import current_job
 from flask_taskq import Status
+from flask_taskq.actors.hooks import Middleware
+from flask_taskq.actors.job import Job
 from flask_taskq.clock import Clock
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import TimeLimitExceeded
-from flask_taskq.hooks import Middleware
-from flask_taskq.job import Job
 from tests.support.apps import declare
 from tests.support.apps import messages
 from tests.support.machine_time import machine_seconds

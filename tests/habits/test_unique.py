@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from flask_taskq.broker import Broker
+from flask_taskq.actors.broker import Broker
+from flask_taskq.actors.hooks import Middleware
 from flask_taskq.clock import Clock
-from flask_taskq.hooks import Middleware
 from flask_taskq.jobs.record import Status
 from flask_taskq.middleware import Unique
 from flask_taskq.testing.clock import ManualClock

@@ -22,9 +22,9 @@ from flask_taskq import current_job
 from flask_taskq import Middleware
 from flask_taskq import signals
 from flask_taskq import TaskQ
-from flask_taskq.broker import Broker
+from flask_taskq.actors.broker import Broker
 from flask_taskq.errors import JobCancelled
-from flask_taskq.worker.worker import Worker
+from flask_taskq.worker.threads.worker import Worker
 
 taskq = TaskQ()
 

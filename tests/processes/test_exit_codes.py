@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from flask_taskq import TaskQ
-from flask_taskq.worker.pid_file import write_pid_file
+from flask_taskq.worker.processes.pid_file import write_pid_file
 
 from . import app as jobs
 from .harness import Recorder

@@ -495,8 +495,8 @@ def test_a_worn_process_that_finishes_at_leisure_can_be_stopped(
 
 STUCK = """
 import threading
-from flask_taskq.worker import process
-from flask_taskq.worker.link import Worn
+from flask_taskq.worker.processes import child as process
+from flask_taskq.worker.processes.channel import Worn
 
 serve = process.serve
 

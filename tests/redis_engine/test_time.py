@@ -9,7 +9,7 @@ import pytest
 
 from flask_taskq import current_job
 from flask_taskq import middleware
-from flask_taskq.broker import Broker
+from flask_taskq.actors.broker import Broker
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine

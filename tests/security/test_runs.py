@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from flask_taskq import Message
 from flask_taskq import TaskQ
-from flask_taskq.actor import Actor
+from flask_taskq.actors.actor import Actor
+from flask_taskq.actors.job import Job
 from flask_taskq.clock import Clock
 from flask_taskq.config import redact_url
 from flask_taskq.errors import JobNotFound
 from flask_taskq.errors import ResultFailure
-from flask_taskq.job import Job
 from flask_taskq.jobs.encoding import ACTOR_NAME
 from flask_taskq.jobs.encoding import JOB_ID
 from flask_taskq.jobs.encoding import QUEUE_NAME

@@ -14,20 +14,20 @@ from flask import Flask
 from flask_taskq import Middleware
 from flask_taskq import middleware
 from flask_taskq import TaskQ
-from flask_taskq.actor import Actor
-from flask_taskq.broker import Broker
+from flask_taskq.actors.actor import Actor
+from flask_taskq.actors.broker import Broker
+from flask_taskq.actors.hooks import HOOKS
+from flask_taskq.actors.job import Job
+from flask_taskq.actors.run import Run
 from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines.memory import MemoryEngine
-from flask_taskq.hooks import HOOKS
-from flask_taskq.job import Job
 from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.jobs.encoding import encode_message
 from flask_taskq.jobs.message import Message
 from flask_taskq.jobs.record import JobRecord
 from flask_taskq.middleware.retries import Retries
-from flask_taskq.run import Run
 from flask_taskq.worker.runner import Runner
 
 

@@ -17,8 +17,8 @@ from flask_taskq import Job
 from flask_taskq import Message
 from flask_taskq import Middleware
 from flask_taskq import TaskQ
-from flask_taskq.broker import Broker
-from flask_taskq.run import Run
+from flask_taskq.actors.broker import Broker
+from flask_taskq.actors.run import Run
 
 taskq = TaskQ()
 

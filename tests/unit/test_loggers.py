@@ -79,7 +79,7 @@ def test_every_logger_of_the_package_is_guarded():
         # Those of actors are below, too, where a test has declared one in such a module.
         if name in ("flask_taskq.jobs", *modules) and isinstance(one, logging.Logger)
     }
-    assert {"flask_taskq.jobs", "flask_taskq.broker"} <= own.keys()
+    assert {"flask_taskq.jobs", "flask_taskq.actors.broker"} <= own.keys()
     assert [name for name, one in own.items() if not isinstance(one, GuardedLogger)] == []
 
 

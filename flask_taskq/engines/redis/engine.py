@@ -13,11 +13,11 @@ from ...jobs.record import Status
 from ..base import Consumer
 from ..base import Engine
 from ..base import Enqueued
+from .connection import Link
 from .consumer import RedisConsumer
-from .faults import Refused
+from .errors import Refused
 from .layout import STATUSES
 from .layout import to_arguments
-from .link import Link
 from .queues import RedisQueues
 from .records import RedisJobs
 from .script import ENQUEUE

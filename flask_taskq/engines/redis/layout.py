@@ -18,8 +18,6 @@ import msgspec
 from ...jobs.delivery import Delivery
 from ...jobs.delivery import Done
 from ...jobs.delivery import Envelope
-from ...jobs.keeping import damaged
-from ...jobs.keeping import DAMAGED_ERROR
 from ...jobs.record import Attempt
 from ...jobs.record import JobError
 from ...jobs.record import JobRecord
@@ -27,6 +25,8 @@ from ...jobs.record import Lane
 from ...jobs.record import LogLine
 from ...jobs.record import Progress
 from ...jobs.record import Status
+from ...jobs.record_limits import damaged
+from ...jobs.record_limits import DAMAGED_ERROR
 
 #: What a sender writes; before it the server puts the job's number and its place.
 _SENT: Final = struct.Struct("<BBdHBbIiHHIIIddddddHHHHIIIIII")

@@ -12,7 +12,7 @@ from redis import exceptions
 
 from ...clock import Clock
 from ...loggers import get_logger
-from .faults import moved_to
+from .errors import moved_to
 from .options import Address
 from .options import Location
 from .probing import check

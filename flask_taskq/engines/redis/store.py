@@ -18,7 +18,7 @@ from ...config import Settings
 from ...errors import BrokerConnectionError
 from ...errors import ConnectionFailed
 from ...jobs.lifecycle import Retention
-from .link import Link
+from .connection import Link
 from .options import Location
 from .packing import Packer
 from .script import Script

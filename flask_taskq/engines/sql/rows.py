@@ -13,14 +13,14 @@ import msgspec
 from ...errors import DecodeError
 from ...jobs.delivery import Delivery
 from ...jobs.delivery import Envelope
-from ...jobs.keeping import damaged
-from ...jobs.keeping import DAMAGED_ERROR
 from ...jobs.record import Attempt
 from ...jobs.record import JobError
 from ...jobs.record import JobRecord
 from ...jobs.record import LogLine
 from ...jobs.record import Progress
 from ...jobs.record import Status
+from ...jobs.record_limits import damaged
+from ...jobs.record_limits import DAMAGED_ERROR
 from ..listing import Entry
 from .changes import SHARED
 

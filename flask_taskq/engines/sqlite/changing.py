@@ -10,11 +10,11 @@ import msgspec
 from ...jobs.delivery import Envelope
 from ...jobs.delivery import Report
 from ...jobs.delivery import Settlement
-from ...jobs.keeping import add_lines
-from ...jobs.keeping import cut_progress
 from ...jobs.lifecycle import Change
 from ...jobs.lifecycle import Retention
 from ...jobs.record import Status
+from ...jobs.record_limits import add_lines
+from ...jobs.record_limits import cut_progress
 from ...jobs.transitions import Transition
 from ..base import Enqueued
 from ..sql.changes import Changes

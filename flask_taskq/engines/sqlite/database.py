@@ -24,10 +24,10 @@ from ...loggers import get_logger
 from ..sql.statements import Statements
 from . import forks
 from . import guard
-from .faults import is_cut_short
-from .faults import is_locked
-from .faults import spares_connection
-from .faults import translate
+from .errors import is_cut_short
+from .errors import is_locked
+from .errors import spares_connection
+from .errors import translate
 from .files import folder_time
 from .files import Found
 from .files import identify

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from redis import exceptions
 
-from flask_taskq.engines.redis.faults import is_transient
-from flask_taskq.engines.redis.faults import moved_to
-from flask_taskq.engines.redis.faults import Refused
-from flask_taskq.engines.redis.faults import spares_connection
-from flask_taskq.engines.redis.faults import translate
+from flask_taskq.engines.redis.errors import is_transient
+from flask_taskq.engines.redis.errors import moved_to
+from flask_taskq.engines.redis.errors import Refused
+from flask_taskq.engines.redis.errors import spares_connection
+from flask_taskq.engines.redis.errors import translate
 from flask_taskq.errors import BrokerError
 from flask_taskq.errors import BrokerFull
 from flask_taskq.errors import ConnectionClosed

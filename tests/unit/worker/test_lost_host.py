@@ -13,7 +13,7 @@ from flask_taskq.engines import make_engine
 from flask_taskq.engines.base import Engine
 from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
-from flask_taskq.worker.lease_keeper import LeaseKeeper
+from flask_taskq.worker.processes.housekeeping import LeaseKeeper
 from tests.support.bench import Bench
 from tests.support.engines import ENGINES
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from flask_taskq import Message
+from flask_taskq.actors.run import Run
 from flask_taskq.config import Settings
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.errors import ConnectionClosed
-from flask_taskq.jobs.keeping import KEPT_LOG_LINES
-from flask_taskq.run import Run
+from flask_taskq.jobs.record_limits import KEPT_LOG_LINES
 from flask_taskq.worker.reports import add_news
 from flask_taskq.worker.reports import Reporter
 from tests.support.bench import Bench

@@ -1,0 +1,238 @@
+"""One connection, for one thread at a time."""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import Final
+from typing import NamedTuple
+from typing import TypeVar
+
+from redis import exceptions
+
+from .errors import is_transient
+from .errors import spares_connection
+from .errors import translate
+from .probing import Connection
+from .script import Script
+from .server import Server
+
+T = TypeVar("T")
+
+#: How long to wait before a call is repeated, in seconds: at first, and in the end.
+_FIRST_PAUSE: Final = 0.01
+_LAST_PAUSE: Final = 0.25
+
+
+class Link:
+    """A connection that comes back: it is made when it is needed, and again when it broke.
+
+    Whatever is called may be run twice by the server, when the first reply is lost.
+
+    :param prefix: the beginning of every key.
+    """
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self._server = server
+        self._prefix = prefix.encode()
+        self._connection: Connection | None = None
+        # Whether something was asked whose reply was not read to its end. It is set before and
+        # cleared afterwards: an exception from outside, even one that hits a handler of
+        # exceptions, leaves it set, and nobody reads the reply to another's question.
+        self._is_asked = False
+        self._timeout = server.options.timeout / 1000
+
+    def run(self, script: Script, args: Sequence[Word], is_durable: bool = False) -> Any:
+        """Run a script, and return its reply.
+
+        :param is_durable: return when its writes are on the disk, where that was asked for.
+        :raises BrokerConnectionError: there was no reply within the option ``timeout``.
+        :raises BrokerError: the server refuses.
+        """
+        call = pack(b"EVALSHA", script.sha, b"1", self._prefix, *args)
+        return self._repeat(self._run, script, call, args, is_durable)
+
+    def command(self, *words: Word) -> Any:
+        """Run a command, as :meth:`run` does a script."""
+        call = pack(*words)
+        return self._repeat(self._ask, call)
+
+    def connect(self) -> None:
+        """Connect, and do not try again.
+
+        :raises BrokerConnectionError: the server cannot be reached.
+        :raises ConfigurationError: it will not do.
+        """
+        self.close()
+        try:
+            self._connected(self._timeout)
+        except (exceptions.RedisError, OSError) as error:
+            self._give_up(error)
+            raise translate(error, self._server.location.where, opening=True) from error
+
+    def measure_time(self) -> None:
+        """Make sure that the server's time is known."""
+        if self._connection is None or self._server.is_time_old:
+            self._repeat(self._measure)
+
+    def wait(self, keys: Sequence[str], timeout: float, bell: int) -> None:
+        """Wait until one of these lists has something, and take it.
+
+        :param timeout: in milliseconds.
+        :param bell: a file descriptor that ends the wait when there is something to read.
+            The connection is given up then, since what it waits for may still come.
+        """
+        # Rounded up, so that what is due then is due. Redis 6.2 rounds down, and what it
+        # makes of a millisecond is zero, which is no limit at all.
+        seconds = max(2, math.ceil(timeout)) / 1000
+        call = pack(b"BLPOP", *keys, f"{seconds:.3f}")
+        try:
+            connection = self._connected(self._timeout)
+            self._is_asked = True
+            connection.send_packed_command([call])
+            poll = select.poll()
+            poll.register(connection._sock, select.POLLIN)
+            poll.register(bell, select.POLLIN)
+            ready = {fd for fd, _ in poll.poll((seconds + self._timeout) * 1000)}
+            if bell in ready and len(ready) == 1:
+                self.close()
+            elif not ready:
+                raise exceptions.TimeoutError("nothing came for longer than was waited")
+            else:
+                connection.read_response(disable_decoding=True)
+                self._is_asked = False
+        except (exceptions.RedisError, OSError) as error:
+            self._give_up(error)
+            if not is_transient(error) or isinstance(error, exceptions.TimeoutError):
+                raise translate(error, self._server.location.where) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        connection, self._connection = self._connection, None
+        self._is_asked = False
+        if connection is not None:
+            connection.disconnect()
+
+    def abandon(self) -> None:
+        """Forget a connection that another process has, too."""
+        self._connection = None
+        self._is_asked = False
+
+    # --- Once more ---
+
+    def _repeat(self, work: Callable[..., T], *args: Any) -> T:
+        until = time.monotonic() + self._timeout
+        pause = _FIRST_PAUSE
+        left = self._timeout
+        while True:
+            is_open = False
+            try:
+                self._connected(left)
+                is_open = True
+                return work(*args)
+            except (exceptions.RedisError, OSError) as error:
+                self._give_up(error)
+                left = until - time.monotonic() - pause
+                if left <= 0 or not is_transient(error):
+                    where = self._server.location.where
+                    raise translate(error, where, opening=not is_open) from error
+            except BaseException:
+                # A reply may be on its way that nobody is going to read.
+                self.close()
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
+
+    def _connected(self, timeout: float) -> Connection:
+        if self._is_asked:
+            self.close()
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._server.open(timeout)
+            connection._sock.settimeout(timeout)
+        elif timeout < self._timeout:
+            connection._sock.settimeout(timeout)
+        return connection
+
+    def _give_up(self, error: BaseException) -> None:
+        self._server.follow(error)
+        if spares_connection(error):
+            self._is_asked = False  # the error was the reply
+        else:
+            self.close()
+
+    # --- Calls ---
+
+    def _run(
+        self,
+        script: Script,
+        call: bytes,
+        args: Sequence[Word],
+        is_durable: bool,
+    ) -> Any:
+        try:
+            reply = self._ask(call)
+        except exceptions.NoScriptError:
+            # The server was restarted, or another one took its place.
+            call = pack(b"EVAL", script.source, b"1", self._prefix, *args)
+            reply = self._ask(call)
+        if is_durable and self._server.waits_for_disk:
+            self._wait_for_disk()
+        return reply
+
+    def _ask(self, call: bytes) -> Any:
+        connection = self._connection
+        assert connection is not None
+        self._is_asked = True
+        connection.send_packed_command([call], False)
+        reply = connection.read_response(True)
+        self._is_asked = False
+        return reply
+
+    def _wait_for_disk(self) -> None:
+        written, _ = self._ask(pack(b"WAITAOF", 1, 0, int(self._timeout * 1000)))
+        if written < 1:
+            raise exceptions.TimeoutError("what was sent did not come to the disk")
+
+    def _measure(self) -> None:
+        assert self._connection is not None
+        self._is_asked = True
+        self._server.measure(self._connection)
+        self._is_asked = False
+
+
+class Packed(NamedTuple):
+    """Words as the server reads them.
+
+    :param number: how many.
+    """
+
+    number: int
+    data: bytes
+
+
+#: What a command consists of.
+Word = bytes | str | int | Packed
+
+
+def pack(*words: Word) -> bytes:
+    """A command as the server reads it."""
+    count = len(words)
+    parts = [b""]
+    for word in words:
+        if isinstance(word, Packed):
+            count += word.number - 1
+            parts.append(word.data)
+            continue
+        if not isinstance(word, bytes):
+            word = str(word).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(word), word))
+    parts[0] = b"*%d\r\n" % count
+    return b"".join(parts)

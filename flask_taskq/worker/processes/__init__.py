@@ -1,0 +1,1 @@
+"""The supervisor of a worker command, and its child processes."""

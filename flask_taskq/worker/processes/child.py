@@ -1,0 +1,213 @@
+"""A child of the supervisor, once its app is built: a worker, and an ear for orders."""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import select
+import signal
+import threading
+from typing import Final
+from typing import NoReturn
+from typing import Protocol
+
+from ...actors.broker import Broker
+from ...jobs.record import Lane
+from ...loggers import get_logger
+from ..threads.worker import Worker
+from .channel import ChildSpec
+from .channel import Died
+from .channel import Drain
+from .channel import GarbledError
+from .channel import Link
+from .channel import Quit
+from .channel import Ready
+from .channel import Serves
+from .channel import Worn
+from .os_signals import LEFT_TO_THE_SUPERVISOR
+from .os_signals import ORDERS
+from .recycling import Wear
+
+logger = get_logger(__name__)
+
+#: How often the worker is looked after, in seconds.
+_TICK: Final = 1.0
+
+#: How often a process that is to end looks whether its jobs have, in seconds.
+_PATIENCE: Final = 0.2
+
+#: How long a process for jobs that run alone waits for another one, in seconds.
+_IDLE_TIME: Final = 5.0
+
+
+class Log(Protocol):
+    """Where the process logs."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a thread that writes lines has died."""
+
+
+def ignore_signals() -> None:
+    """Leave some signals to the supervisor, which gives its orders over the link.
+
+    A terminal sends SIGINT and SIGHUP to the whole group: they must count once. A handler that
+    does nothing is used because, unlike SIG_IGN, programs that a job starts do not inherit
+    it. The supervisor starts its children with these signals blocked, so that none can hit
+    before this was called.
+    """
+    for number in ORDERS:
+        # What nohup has set is for those programs, too.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    # A process that a job forks inherits it all the same, and must end when it is told to,
+    # even if that is before it could change the handlers.
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS),
+        after_in_child=_heed_signals,
+    )
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SUPERVISOR)
+
+
+def _heed_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
+
+
+def serve(broker: Broker, link: Link, spec: ChildSpec, log: Log) -> None:
+    """Run jobs until the supervisor says otherwise or is gone."""
+    worker = Worker(
+        broker,
+        queues=spec.queues,
+        worker_threads=spec.threads,
+        worker_id=spec.worker_id,
+        slots_fd=spec.slots,
+        lane=spec.lane,
+        on_worn=lambda reason: link.send(Worn(reason, urgent=True)),
+        on_queues=lambda queues: link.send(Serves(queues)),
+    )
+    wear = Wear(worker, spec.max_jobs, spec.max_memory, broker.clock)
+    grace = broker.settings.grace if spec.grace is None else spec.grace
+    # From the first job on, the supervisor must know that there is something to wait for.
+    worker.start(announce=lambda: link.send(Ready()))
+    # In a thread of its own, as it may have to wait for the engine and orders must not.
+    threading.Thread(target=_look_after, args=(worker, link, log), daemon=True).start()
+    order = _wait_for_order(worker, link, spec.lane is Lane.ALONE, wear)
+    threading.Thread(target=_keep_listening, args=(worker, link), daemon=True).start()
+    if isinstance(order, Quit):
+        worker.hurry()
+        worker.stop(0)
+    else:
+        worker.stop(grace if order.grace is None else order.grace)
+    link.leave_open()
+
+
+def _look_after(worker: Worker, link: Link, log: Log) -> None:
+    tick = min(_TICK, worker.broker.settings.lease / 10_000)
+    never = threading.Event()
+    was_said = False
+    while not never.wait(tick):
+        try:
+            worker.tick()
+        except BaseException:
+            logger.exception("worker %s cannot be looked after", worker.id)
+        if worker.is_broken:
+            # Its jobs would be stuck under a lease that is renewed for ever. The supervisor
+            # starts another one, and hands them back.
+            logger.critical("worker %s has lost a thread: ending the process", worker.id)
+            os._exit(1)
+        if not link.is_whole():
+            _end_cut_off(worker)
+        if log.is_broken and not was_said:
+            was_said = True
+            link.send(Worn("a thread that writes its log has died", soon=True))
+
+
+def _end_cut_off(worker: Worker) -> NoReturn:
+    # No order comes any more, and the database may be written to where it must not be.
+    logger.critical(
+        "worker %s has lost the connection to its supervisor, which a job has closed or used:"
+        " ending the process",
+        worker.id,
+    )
+    os._exit(1)
+
+
+def _wait_for_order(worker: Worker, link: Link, is_alone: bool, wear: Wear) -> Drain | Quit:
+    """Wait until it is time to end, because of an order or because nobody is left to give one.
+
+    An order without haste is followed here until no job is left, or until a stricter one.
+    """
+    is_leaving = False
+    while link.is_open:
+        order = _listen(worker, link, _look_again_in(is_leaving, is_alone, wear))
+        if order == Drain(None):
+            is_leaving = True
+            worker.stop_fetching()
+        elif order is not None:
+            return order
+        if (is_leaving or is_alone) and worker.is_idle:
+            return Drain(None)
+        if not is_leaving and (worn := wear.look()) is not None:
+            link.send(worn)
+    worker.stop_fetching()
+    logger.warning("the supervisor is gone: worker %s finishes its jobs and ends", worker.id)
+    return Drain(None)
+
+
+def _look_again_in(is_leaving: bool, is_alone: bool, wear: Wear) -> float | None:
+    if is_leaving:
+        return _PATIENCE
+    if is_alone:
+        return _IDLE_TIME
+    return _TICK if wear.has_limits else None
+
+
+def _keep_listening(worker: Worker, link: Link) -> None:
+    while link.is_open:
+        if isinstance(_listen(worker, link), Quit):
+            worker.hurry()
+
+
+def _listen(worker: Worker, link: Link, timeout: float | None = None) -> Drain | Quit | None:
+    """The next order; None if there was none within so many seconds, or there will be none.
+
+    Of two that come together the stricter one counts.
+    """
+    try:
+        readable, _, _ = select.select([link], [], [], timeout)
+        if not link.is_whole():
+            _end_cut_off(worker)
+        words = link.receive() if readable else []
+    except (GarbledError, OSError, ValueError):
+        _end_cut_off(worker)
+    for word in words:
+        if isinstance(word, Died):
+            _tell_app(worker.broker, word)
+    orders = [word for word in words if isinstance(word, (Drain, Quit))]
+    return min(orders, key=_time_left, default=None)
+
+
+def _time_left(order: Drain | Quit) -> float:
+    if isinstance(order, Quit):
+        return -1
+    return math.inf if order.grace is None else order.grace
+
+
+def _tell_app(broker: Broker, word: Died) -> None:
+    # In a thread apart: what an app does with it must not hold up orders.
+    told = {
+        "worker_id": word.worker_id,
+        "exit_code": word.exit_code,
+        "job_ids": word.jobs,
+    }
+    arguments = ("process_death",)
+    threading.Thread(
+        target=broker.emit_after, args=arguments, kwargs=told, name="taskq-death", daemon=True
+    ).start()

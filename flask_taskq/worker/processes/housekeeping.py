@@ -1,0 +1,266 @@
+"""The supervisor's side of leases: renewing them, and taking jobs from the dead."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Final
+
+from ...clock import Clock
+from ...engines.base import Engine
+from ...errors import TaskQError
+from ...jobs.record import Lane
+from ...loggers import get_logger
+from ..proof import find_host
+from ..proof import is_dead
+from ..slots import SlotTable
+
+logger = get_logger(__name__)
+
+#: How often, in milliseconds, leases of other workers are looked at, and jobs that must run
+#: alone.
+_LOOK_AROUND: Final = 1_000
+
+#: How long a process has, in milliseconds, to act itself when a job is over its hard limit.
+_LATENESS: Final = 2_000
+
+#: How often records past their retention are removed, in milliseconds, and how soon the
+#: rest is, when there are many.
+_PRUNE: Final = 60_000
+_PRUNE_MORE: Final = 50
+
+#: How long to wait, in milliseconds, after the engine could not be reached.
+_RETRY: Final = 500
+
+
+class LeaseKeeper:
+    """A thread that makes all engine calls of a supervisor, so that none holds up signals.
+
+    :param engine: an engine of its own, which it closes at its end.
+    :param queues: the queues that this supervisor's workers serve.
+    :param on_alone: called when a job is due that must run alone in a process.
+    :param on_overdue: called with a worker and the jobs for which its process should have
+        been replaced, and which it does nothing about.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        queues: Sequence[str],
+        on_alone: Callable[[], None],
+        on_overdue: Callable[[str, list[str]], None],
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        #: May be replaced while it runs.
+        self.queues = queues
+        self._on_alone = on_alone
+        self._on_overdue = on_overdue
+        self._watched: dict[str, SlotTable] = {}
+        self._lock = threading.Lock()
+        # What is to be done at once; None ends the thread.
+        self._errands: deque[Callable[[], float] | None] = deque()
+        self._has_errands = threading.Condition()
+        # How many are to be tried again, and whether it ends when there are none.
+        self._put_off = 0
+        self._is_ending = False
+        self._thread = threading.Thread(target=self._keep, name="taskq-leases", daemon=True)
+        self._lease = engine.settings.lease
+        now = clock.monotonic()
+        # When leases were last renewed, and from when on others' are judged.
+        self._renewed_at = now
+        self._judges_from = now + _LOOK_AROUND
+        # Each chore, and when it is next due. It returns in how many milliseconds again.
+        self._chores: dict[Callable[[], float], float] = {
+            self._renew: now,
+            self._take_from_dead: now,
+            self._reap: now,
+            self._look_for_alone: now,
+            self._check_limits: now,
+            self._prune: now,
+        }
+        self._trouble = ""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def watch(self, worker: str, slots: SlotTable) -> None:
+        """Renew this worker's lease from now on, and tell it so through its slot table."""
+        with self._lock:
+            self._watched[worker] = slots
+
+    def unwatch(self, worker: str) -> None:
+        """Renew this worker's lease no longer; its slot table may be closed afterwards."""
+        with self._lock:
+            self._watched.pop(worker, None)
+
+    def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> None:
+        """Take a dead worker's jobs from it, as soon as the engine can be reached.
+
+        :param started: ids of the jobs that it was running; None if nobody knows.
+        :param cause: how it died.
+        """
+        self._put(lambda: self._hand_back(worker, started, cause))
+
+    def end(self) -> None:
+        """Do what is left to do, and end. Does not wait for that."""
+        self._put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended.
+
+        :param timeout: for how many milliseconds. An engine that is out of reach would be
+            waited for.
+        """
+        self._thread.join(timeout / 1000)
+
+    def _keep(self) -> None:
+        while self._put_off or not self._is_ending:
+            with self._has_errands:
+                left = min(self._chores.values()) - self._clock.monotonic()
+                if not self._errands and left > 0:
+                    self._clock.wait(self._has_errands, left)
+                errands, self._errands = self._errands, deque()
+            for errand in errands:
+                self._run_errand(errand)
+            self._do_chores()
+        self._engine.close()
+
+    def _put(self, errand: Callable[[], float] | None) -> None:
+        with self._has_errands:
+            self._errands.append(errand)
+            self._has_errands.notify()
+
+    def _run_errand(self, errand: Callable[[], float] | None) -> None:
+        if errand is None:
+            self._is_ending = True
+        elif self._do(errand) is None:
+            self._put_off += 1
+            self._later(errand)
+
+    def _do_chores(self) -> None:
+        for chore, due in self._chores.items():
+            if due <= self._clock.monotonic():
+                again_in = self._do(chore)
+                again_in = _RETRY if again_in is None else again_in
+                self._chores[chore] = self._clock.monotonic() + again_in
+
+    def _do(self, action: Callable[[], float]) -> float | None:
+        """Do something, and return what it returns, or None if that failed."""
+        try:
+            again_in = action()
+        except Exception as error:
+            expected = isinstance(error, TaskQError)
+            if str(error) != self._trouble:  # once, not with every try
+                logger.error(
+                    "leases, will try again: %s", error, exc_info=None if expected else error
+                )
+            self._trouble = str(error)
+            return None
+        self._trouble = ""
+        return again_in
+
+    def _later(self, errand: Callable[[], float]) -> None:
+        def again() -> float:
+            self._put_off -= 1
+            return errand()
+
+        timer = threading.Timer(_RETRY / 1000, self._put, (again,))
+        timer.daemon = True
+        timer.start()
+
+    def _renew(self) -> float:
+        with self._lock:
+            workers = list(self._watched)
+        began = self._clock.monotonic()
+        lost = self._engine.workers.renew(workers) if workers else []
+        with self._lock:
+            for worker in workers:
+                # One that lost its lease sees it go unrenewed, and registers again.
+                if worker in self._watched and worker not in lost:
+                    self._watched[worker].renewed_at = began
+        now = self._clock.monotonic()
+        if now - self._renewed_at > self._lease / 2:
+            # The engine was out of reach, perhaps for everybody. Whoever lives gets the time
+            # to renew before anybody is taken for dead.
+            self._judges_from = now + _LOOK_AROUND
+        self._renewed_at = now
+        return self._lease / 5
+
+    def _reap(self) -> float:
+        now = self._clock.monotonic()
+        if now >= self._judges_from and now - self._renewed_at <= self._lease / 2:
+            for worker in self._engine.workers.reap():
+                logger.warning(
+                    "worker %s is gone: its lease ran out, its jobs are free", worker
+                )
+        # A lease can end right after one look, having been renewed right after another: jobs of
+        # the dead wait for up to two intervals.
+        return min(_LOOK_AROUND, self._lease / 10)
+
+    def _look_for_alone(self) -> float:
+        if self._engine.queues.has_due(self.queues, Lane.ALONE):
+            self._on_alone()
+        return _LOOK_AROUND
+
+    def _take_from_dead(self) -> float:
+        # Those of this machine need not be waited for until their lease is over.
+        host = find_host()
+        infos = {} if host is None else self._engine.workers.list_on(host)
+        for worker, info in infos.items():
+            if is_dead(info):
+                self._hand_back(worker, None, "it was killed together with its supervisor")
+                logger.warning(
+                    "worker %s is dead with its supervisor: its jobs are free", worker
+                )
+        return _LOOK_AROUND
+
+    def _check_limits(self) -> float:
+        # A process sees to its limits itself, unless it is stopped, or C code holds the
+        # interpreter's lock.
+        until = self._clock.monotonic() - _LATENESS
+        with self._lock:
+            overdue = {
+                worker: [job.job_id for job in slots.started() if job.kill_at < until]
+                for worker, slots in self._watched.items()
+            }
+        for worker, jobs in overdue.items():
+            if jobs:
+                self._on_overdue(worker, jobs)
+        return _LOOK_AROUND
+
+    def _prune(self) -> float:
+        # Some at a time, so that nothing more urgent has to wait.
+        return _PRUNE_MORE if self._engine.jobs.prune() else _PRUNE
+
+    def _hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> float:
+        failed = self._engine.workers.hand_back(worker, started, cause)
+        for job_id in dict.fromkeys((*(started or ()), *failed)):
+            actor = self._find_actor(job_id)
+            level, text = logging.WARNING, "was running when its process died"
+            if job_id in failed:
+                level = logging.ERROR
+                text = "failed: its process died, too often to try it again"
+            logger.log(
+                level,
+                "job %s of actor %s %s: %s",
+                job_id,
+                actor or "(unknown)",
+                text,
+                cause,
+                extra={"job_id": job_id, "actor": actor},
+            )
+        return 0
+
+    def _find_actor(self, job_id: str) -> str | None:
+        try:
+            record = self._engine.jobs.get(job_id)
+        except TaskQError:
+            # The jobs are handed back, which is what counts.
+            return None
+        return None if record is None else record.actor

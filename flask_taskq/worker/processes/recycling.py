@@ -1,0 +1,87 @@
+"""When a process has run so many jobs, or has grown so large, that another one is better."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import sys
+from pathlib import Path
+from typing import Final
+
+from ...clock import Clock
+from ...loggers import get_logger
+from ..threads.worker import Worker
+from .channel import Worn
+
+logger = get_logger(__name__)
+
+#: By how much of ``max_jobs`` the number may be larger, so that processes which were
+#: started together are not all replaced together.
+_JITTER: Final = 0.1
+
+#: A process that is too large sooner than this (ms) will be followed by one that is, too.
+_SOON: Final = 5_000
+
+
+class Wear:
+    """Looks whether a worker's process is worn, and says so once.
+
+    Make it when the app is built and nothing has run yet.
+
+    :param worker: what the process runs.
+    :param max_jobs: after about how many runs of jobs; None for no limit.
+    :param max_memory: at how many bytes of resident memory; None for no limit.
+    """
+
+    def __init__(
+        self, worker: Worker, max_jobs: int | None, max_memory: int | None, clock: Clock
+    ) -> None:
+        self._worker = worker
+        self._max_jobs = max_jobs and max_jobs + random.randint(0, int(max_jobs * _JITTER))
+        self._max_memory = max_memory
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._was_said = False
+        #: Whether there is anything to look for.
+        self.has_limits = not (max_jobs is None and max_memory is None)
+        self._is_too_large_at_first = self._is_too_large()
+        if self._is_too_large_at_first:
+            logger.warning(
+                "the app alone takes %d bytes of memory, more than the %d of --max-memory:"
+                " processes will be replaced as soon as they have run a job. Raise it",
+                measure_memory(),
+                max_memory,
+            )
+
+    def look(self) -> Worn | None:
+        """What is to be said to the supervisor, if it is to be said now."""
+        worn = None if self._was_said else self._judge()
+        self._was_said = self._was_said or worn is not None
+        return worn
+
+    def _judge(self) -> Worn | None:
+        finished = self._worker.finished
+        if self._max_jobs is not None and finished >= self._max_jobs:
+            return Worn(f"it has run {finished} jobs")
+        # Before its first job it is as large as another one would be.
+        if self._is_too_large() and (finished or not self._worker.is_idle):
+            age = self._clock.monotonic() - self._began
+            return Worn(
+                f"it takes {measure_memory()} bytes of memory",
+                soon=self._is_too_large_at_first or age < _SOON,
+            )
+        return None
+
+    def _is_too_large(self) -> bool:
+        return self._max_memory is not None and measure_memory() > self._max_memory
+
+
+def measure_memory() -> int:
+    """The resident memory of this process in bytes; where only its peak is known, that."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,151 @@
+"""Starting a child process, and what its supervisor shares with it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Container
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import msgspec
+
+from ..slots import SlotTable
+from .channel import ChildSpec
+from .channel import Drain
+from .channel import GarbledError
+from .channel import Link
+from .channel import Quit
+from .channel import Word
+from .os_signals import LEFT_TO_THE_SUPERVISOR
+
+
+@dataclass(eq=False)
+class Child:
+    """A process of a supervisor. Times are of the monotonic clock, in milliseconds.
+
+    :param reload: the number of the reload that it came with, or after.
+    :param ready_at: since when it fetches jobs.
+    :param is_worn: whether it has asked to be replaced.
+    :param was_told: whether it was told to end.
+    :param kill_at: when it is killed, if it was told to end by a certain time.
+    :param was_killed: whether it was killed for not ending.
+    :param overdue: jobs over their hard time limit, for which it is killed.
+    :param cut_off_at: when it is killed unless it has ended, since it has closed its link.
+    :param is_cut_off: whether it cannot be told anything, and nothing that it says makes
+        sense, for which it is killed.
+    """
+
+    worker_id: str
+    process: subprocess.Popen[bytes]
+    link: Link
+    slots_fd: int
+    slots: SlotTable
+    reload: int = 0
+    ready_at: float | None = None
+    is_worn: bool = False
+    was_told: bool = False
+    kill_at: float | None = None
+    was_killed: bool = False
+    overdue: Sequence[str] = ()
+    cut_off_at: float | None = None
+    is_cut_off: bool = False
+
+    def tell(self, order: Drain | Quit, kill_at: float | None) -> None:
+        """Tell it to end, at the latest then; an earlier time that was set stays."""
+        self.was_told = True
+        times = [at for at in (self.kill_at, kill_at) if at is not None]
+        self.kill_at = min(times, default=None)
+        self.link.send(order)
+
+    def kill(self) -> None:
+        """End it. What it runs did nothing wrong."""
+        self.was_killed = True
+        self.process.kill()
+
+    def kill_for(self, jobs: Sequence[str], kill_at: float) -> None:
+        """Let it write down where it is, and then end it because of these jobs."""
+        self.overdue = jobs
+        self.kill_at = kill_at
+        self.process.send_signal(signal.SIGUSR1)
+
+    def cut_off(self) -> None:
+        """End it, since no order reaches it. What it runs may be the cause."""
+        self.is_cut_off, self.cut_off_at = True, None
+        self.process.kill()
+
+    def last_words(self) -> list[Word]:
+        """What it has said and nobody has heard yet. Never waits."""
+        if not self.link.is_open or not select.select([self.link], [], [], 0)[0]:
+            return []
+        try:
+            return self.link.receive()
+        except GarbledError:
+            return []
+
+    def note_ready(self, now: float) -> None:
+        """It fetches jobs from now on, and has made its slot table as large as it needs."""
+        self.ready_at = now
+        self.slots.close()
+        self.slots = SlotTable(None, self.slots_fd)
+
+    def release(self) -> None:
+        """Let go of what was shared with it."""
+        self.link.close()
+        self.slots.close()
+        os.close(self.slots_fd)
+
+
+def spawn(command: Sequence[str], spec: ChildSpec) -> Child:
+    """Start a child.
+
+    :param command: what starts it; the spec is added.
+    :param spec: what it is told; the descriptors are filled in here.
+    :raises OSError: the system has no room for another process, or its descriptors.
+    """
+    with ExitStack() as stack:
+        ours, theirs = socket.socketpair()
+        stack.enter_context(theirs)
+        with ExitStack() as on_failure:
+            on_failure.enter_context(ours)
+            slots_fd = SlotTable.open_file()
+            on_failure.callback(os.close, slots_fd)
+            spec = msgspec.structs.replace(spec, link=theirs.fileno(), slots=slots_fd)
+            process = _start([*command, "--spec", msgspec.json.encode(spec).decode()], spec)
+            on_failure.pop_all()
+        slots = SlotTable(None, slots_fd)
+        return Child(spec.worker_id, process, Link(ours), slots_fd, slots)
+
+
+def _start(command: Sequence[str], spec: ChildSpec) -> subprocess.Popen[bytes]:
+    # See process.ignore_signals().
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_SUPERVISOR)
+    try:
+        return subprocess.Popen(
+            command, pass_fds=(spec.link, spec.slots), stdin=subprocess.DEVNULL
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SUPERVISOR)
+
+
+def reap_orphan(ours: Container[int]) -> bool:
+    """Take the exit status of a process that nobody else waits for, if one has ended.
+
+    The first process of a container inherits those whose parents have ended, such as what a
+    job has left behind, and they fill the table of processes until somebody does this.
+
+    :param ours: ids of the processes that somebody waits for; theirs stays.
+    :return: whether there may be more. One of ours that has ended may hide others.
+    """
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None or found.si_pid in ours:
+            return found is not None
+        os.waitpid(found.si_pid, 0)
+    except ChildProcessError:
+        return False
+    return True

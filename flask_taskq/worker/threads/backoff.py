@@ -1,0 +1,53 @@
+"""Patience of a worker's threads with an engine that is out of order."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from ...clock import Clock
+from ...errors import BrokerConnectionError
+from ...errors import BrokerError
+from ...loggers import get_logger
+
+logger = get_logger(__name__)
+
+
+class Backoff:
+    """Waits longer after each failure, up to a few seconds.
+
+    :param stop: ends a wait at once.
+    :param clock: the time.
+    """
+
+    _MIN: Final = 0.05
+    _MAX: Final = 5.0
+
+    def __init__(self, stop: threading.Event, clock: Clock) -> None:
+        self._stop = stop
+        self._clock = clock
+        #: Since when the engine was out of reach, and when it was so last, in milliseconds of
+        #: the monotonic clock; None after a try that has gone well.
+        self.failing: tuple[float, float] | None = None
+        self._delay = self._MIN
+
+    def wait(self, error: Exception) -> None:
+        """A try has failed with this error: wait before another one."""
+        if isinstance(error, (BrokerConnectionError, OSError)):
+            now = self._clock.monotonic()
+            self.failing = (now if self.failing is None else self.failing[0], now)
+        self._stop.wait(self._delay)
+        self._delay = min(self._delay * 2, self._MAX)
+
+    def reset(self) -> None:
+        """A try has gone well."""
+        self.failing = None
+        self._delay = self._MIN
+
+
+def log_failure(what: str, error: Exception) -> None:
+    """Say that the engine could not do something, which will be tried again."""
+    if isinstance(error, BrokerError):
+        logger.error("cannot %s, will try again: %s", what, error)
+    else:
+        logger.error("cannot %s, will try again", what, exc_info=error)

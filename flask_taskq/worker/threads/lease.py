@@ -1,0 +1,84 @@
+"""One worker's lease: until when what it has fetched is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ...clock import Clock
+from ...engines.base import Workers
+from ...engines.listing import WorkerInfo
+from ...errors import BrokerError
+from ...loggers import get_logger
+from ..slots import SlotTable
+
+logger = get_logger(__name__)
+
+#: A worker starts jobs until this part of its lease has passed unrenewed ...
+_TRUST: Final = 5 / 6
+#: ... and renews the lease itself when this part has: its supervisor is stopped or dead.
+_NEGLECT: Final = 2 / 3
+
+
+class Lease:
+    """A worker's own view of its lease.
+
+    When it was renewed stands in the slot table, because it is mostly the supervisor that
+    renews it.
+
+    :param worker: the name under which the worker registers.
+    :param duration: how long a lease is, in milliseconds.
+    :param describe: says who the worker is.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        worker: str,
+        duration: int,
+        clock: Clock,
+        slots: SlotTable,
+        describe: Callable[[], WorkerInfo] = WorkerInfo,
+    ) -> None:
+        self._workers = workers
+        self._worker = worker
+        self._duration = duration
+        self._trust = duration * _TRUST
+        self._clock = clock
+        self._slots = slots
+        self._describe = describe
+
+    def begin(self) -> None:
+        """Take a lease, the first one or another after one was lost."""
+        began = self._clock.monotonic()
+        self._workers.register(self._worker, self._describe())
+        self._slots.renewed_at = began
+
+    def renew(self) -> bool:
+        """Prolong the lease.
+
+        :return: False if it is lost. An engine that is out of reach takes none away.
+        """
+        began = self._clock.monotonic()
+        try:
+            lost = self._workers.renew([self._worker])
+        except BrokerError as error:
+            logger.warning("worker %s cannot renew its lease: %s", self._worker, error)
+            return True
+        if not lost:
+            self._slots.renewed_at = began
+        return not lost
+
+    def is_trusted(self, now: float) -> bool:
+        """Whether jobs may be started: nobody can have taken them away.
+
+        :param now: milliseconds of the monotonic clock.
+        """
+        return now - self._slots.renewed_at < self._trust
+
+    def is_neglected(self) -> bool:
+        """Whether whoever should have renewed it did not."""
+        return self._unrenewed() > self._duration * _NEGLECT
+
+    def _unrenewed(self) -> float:
+        return self._clock.monotonic() - self._slots.renewed_at

@@ -1,0 +1,116 @@
+"""What a worker has fetched, and how much more it asks for."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Collection
+from collections.abc import Iterable
+from typing import Final
+
+from ...clock import Clock
+from ...jobs.delivery import Delivery
+
+#: A worker asks for as many jobs as it finished in this time (milliseconds) ...
+_WINDOW: Final = 30
+#: ... but for no more than this.
+_MOST: Final = 256
+
+
+class Prefetch:
+    """The deliveries that a worker holds: fetched, and not settled yet.
+
+    Slow jobs: it asks for as many as can start at once, so that none waits here while
+    another process is free. Fast ones: for as many as will be gone in a moment, so that
+    calls of the engine are few.
+
+    :param threads: how many jobs can run at the same time.
+    """
+
+    def __init__(self, threads: int, clock: Clock) -> None:
+        #: How many calls of the fetcher have been answered, and how many jobs have come in.
+        self.answers = 0
+        self.taken = 0
+        self._threads = threads
+        self._clock = clock
+        # Fetcher and settler both write here, so all of it is behind a lock.
+        self._lock = threading.Lock()
+        self._held: dict[str, tuple[Delivery, float]] = {}  # and since when
+        self._asked = 0  # for how many the fetcher is waiting
+        self._aside = 0  # how many of those that are held need no thread
+        self._finished: deque[tuple[float, int]] = deque()  # when, how many
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def has_waited(self, milliseconds: int, besides: Collection[str]) -> bool:
+        """Whether a delivery has been held so long, not counting these jobs' ones."""
+        since = self._clock.monotonic() - milliseconds
+        with self._lock:
+            return any(
+                at < since and delivery.id not in besides
+                for delivery, at in self._held.values()
+            )
+
+    def ask(self) -> int:
+        """The fetcher is about to ask.
+
+        :return: for how many; 0 is for none.
+        """
+        with self._lock:
+            self._asked = 0
+            self._asked = self._demand(len(self._held))
+            return self._asked
+
+    def answered(self) -> None:
+        """The fetcher asks no longer, and has taken in what it got."""
+        with self._lock:
+            self._asked = 0
+            self.answers += 1
+
+    def ask_along(self, finished: int, settled: int) -> int:
+        """The settler is about to settle, and can ask with the same call.
+
+        :param finished: how many jobs have ended.
+        :param settled: how many it settles, those that are given back included.
+        :return: for how many to ask.
+        """
+        now = self._clock.monotonic()
+        with self._lock:
+            self._finished.append((now, finished))
+            while self._finished[0][0] < now - _WINDOW:
+                self._finished.popleft()
+            return self._demand(len(self._held) - settled)
+
+    def is_short(self) -> bool:
+        """Whether there is room for more than is held and asked for."""
+        with self._lock:
+            return self._demand(len(self._held)) > 0
+
+    def _demand(self, held: int) -> int:
+        since = self._clock.monotonic() - _WINDOW
+        lately = sum(count for at, count in self._finished if at > since)
+        target = min(max(self._threads, lately), _MOST)
+        return max(0, target - (held - self._aside) - self._asked)
+
+    def set_aside(self, difference: int) -> None:
+        """So many more, or fewer, of the jobs that are held run without a thread."""
+        with self._lock:
+            self._aside += difference
+
+    def take_in(self, deliveries: Collection[Delivery]) -> None:
+        """These were fetched."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self.taken += len(deliveries)
+            for delivery in deliveries:
+                self._held[delivery.id] = (delivery, now)
+
+    def let_go(self, deliveries: Iterable[Delivery]) -> None:
+        """These were settled."""
+        with self._lock:
+            for delivery in deliveries:
+                # Not by the id alone: the job may be here again, under a newer claim.
+                held = self._held.get(delivery.id)
+                if held is not None and held[0] is delivery:
+                    del self._held[delivery.id]

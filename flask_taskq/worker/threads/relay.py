@@ -1,0 +1,101 @@
+"""Engine calls of jobs, made in other threads than theirs.
+
+An exception that is raised into a job must not hit a connection in the middle of something:
+whoever used it next would read the answer to another's question. And it must not have to wait
+for the engine: a job may ask it to wait for another one for a long time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from typing import Final
+
+from ...errors import ConnectionClosed
+
+#: How often a thread that waits for its call lets exceptions in, in seconds.
+_HEAR: Final = 0.05
+
+#: How many threads there are at the most for each that is served. When a job is interrupted,
+#: the call that it waited for goes on, and the next job must not wait for that.
+_SPARE: Final = 4
+
+
+class _Call:
+    """One call on its way."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._args = args
+        self.value: Any = None
+        self.error: BaseException | None = None
+        # Released by whoever makes the call. A lock alone is left in order by an exception
+        # that comes at any moment, which a condition is not.
+        self.is_made = threading.Lock()
+        self.is_made.acquire()
+
+    def make(self) -> None:
+        try:
+            self.value = self._function(*self._args)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.is_made.release()
+
+
+class EngineRelay:
+    """Makes the engine calls of some threads in threads of its own.
+
+    :param call: makes those of all other threads.
+    :param threads: how many threads it serves.
+    """
+
+    def __init__(self, call: Callable[..., Any], threads: int) -> None:
+        self._call = call
+        self._pid = os.getpid()
+        self._served = threading.local()
+        self._is_closed = False
+        self._pool = ThreadPoolExecutor(_SPARE * threads, thread_name_prefix="taskq-relay")
+
+    def serve_this_thread(self, hear: Callable[[], None] = lambda: None) -> None:
+        """Make the calls of the thread that calls this.
+
+        :param hear: called again and again in a :meth:`wait`; raises what ends it.
+        """
+        self._served.hear = hear
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function of the engine, and wait for what it returns or raises."""
+        return self._relay(function, args, may_end=False)
+
+    def wait(self, function: Callable[..., Any], *args: Any) -> Any:
+        """As :meth:`call`, but give it up when whoever waits hears that it should end."""
+        return self._relay(function, args, may_end=True)
+
+    def _relay(
+        self, function: Callable[..., Any], args: tuple[Any, ...], *, may_end: bool
+    ) -> Any:
+        hear = getattr(self._served, "hear", None)
+        if hear is None:
+            return self._call(function, *args)
+        if os.getpid() != self._pid:
+            # A job has forked: the pool believes in threads that this process has not.
+            return self._call(function, *args)
+        call = _Call(function, args)
+        self._pool.submit(call.make)
+        while not call.is_made.acquire(timeout=_HEAR):
+            if may_end:
+                hear()
+            if self._is_closed:
+                raise ConnectionClosed("the worker that ran this job has stopped")
+        if call.error is not None:
+            raise call.error
+        return call.value
+
+    def close(self) -> None:
+        """Take no more calls, and end the wait for those that are on their way."""
+        self._is_closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)

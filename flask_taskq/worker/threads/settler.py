@@ -1,0 +1,209 @@
+"""The thread that stores what has become of a worker's jobs."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Iterable
+from enum import Enum
+from queue import Empty
+from queue import SimpleQueue
+from typing import Final
+
+from ...actors.broker import Broker
+from ...actors.run import Run
+from ...engines.base import Consumer
+from ...errors import BrokerError
+from ...errors import JobCancelled
+from ...errors import LeaseLost
+from ...jobs.delivery import Delivery
+from ...jobs.delivery import Failed
+from ...jobs.delivery import GivenBack
+from ...jobs.delivery import Settlement
+from ...jobs.record import JobError
+from ...loggers import get_logger
+from ..announcements import announce
+from ..announcements import tell_stored
+from ..outcome import cut
+from ..outcome import text_of
+from ..reports import Reporter
+from .backoff import Backoff
+from .backoff import log_failure
+from .prefetch import Prefetch
+from .watch import Watch
+
+logger = get_logger(__name__)
+
+#: How many settlements go into one call of the engine at most.
+_MAX_BATCH: Final = 500
+
+#: A settlement that cannot be stored so often, though the engine works, is given up, and the
+#: job fails instead.
+_MAX_ODDITIES: Final = 3
+
+#: How long a run that was cancelled has, in milliseconds, to end where it finds it best.
+_CANCEL_PATIENCE: Final = 1_000
+
+
+class _Errand(Enum):
+    """What the settler does besides settling."""
+
+    REPORT = "report"
+    END = "end"
+
+
+class Settler:
+    """Settles in batches, and asks for more jobs with the same call.
+
+    It also reports what runs tell while they go on: whatever was taken from a run must reach
+    the engine before the run's settlement does, and so one thread sends both.
+
+    :param consumer: of the worker that holds the jobs.
+    :param prefetch: what the worker holds.
+    :param watch: passes on to runs what the engine answers.
+    :param running: the runs that are under way.
+    :param may_fetch: whether more jobs are wanted at all.
+    :param on_settled: called with what was fetched along.
+    :param hurrying: set when nothing is to be tried again.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        consumer: Consumer,
+        prefetch: Prefetch,
+        watch: Watch,
+        *,
+        running: Callable[[], Iterable[Run]],
+        may_fetch: Callable[[], bool],
+        on_settled: Callable[[list[Delivery]], None],
+        hurrying: threading.Event,
+    ) -> None:
+        #: How many runs have ended and were settled.
+        self.finished = 0
+        #: Whether it may have got jobs that are not taken in yet.
+        self.is_settling = False
+        self._broker = broker
+        self._consumer = consumer
+        self._prefetch = prefetch
+        self._watch = watch
+        self._running = running
+        self._may_fetch = may_fetch
+        self._on_settled = on_settled
+        self._hurrying = hurrying
+        self._reporter = Reporter(consumer)
+        self._queue: SimpleQueue[Settlement | _Errand] = SimpleQueue()
+        #: Store a settlement, soon.
+        self.put: Callable[[Settlement], None] = self._queue.put
+        # How often a settlement could not be stored though the engine works.
+        self._odd: Counter[str] = Counter()
+        #: Patience with the engine.
+        self.backoff = Backoff(hurrying, broker.clock)
+        self._thread = threading.Thread(target=self._work, name="taskq-settler", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def report(self) -> None:
+        """Report what the runs tell, soon, and tell them what the engine answers."""
+        self._queue.put(_Errand.REPORT)
+
+    def end(self) -> None:
+        """End, when everything that came before this is stored."""
+        self._queue.put(_Errand.END)
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended. :param timeout: seconds."""
+        self._thread.join(timeout)
+
+    def _work(self) -> None:
+        backoff = self.backoff
+        while True:
+            batch, errand = self._collect()
+            batch = self._reporter.complete(batch)
+            while batch:
+                batch = self._settle(batch, backoff)
+                if self._hurrying.is_set():
+                    break
+            if errand is _Errand.END:
+                return
+            if errand is _Errand.REPORT:
+                self._report()
+
+    def _collect(self) -> tuple[list[Settlement], _Errand | None]:
+        # While one call of the engine is in flight the next batch forms by itself.
+        batch: list[Settlement] = []
+        one = self._queue.get()
+        try:
+            while not isinstance(one, _Errand):
+                batch.append(one)
+                if len(batch) == _MAX_BATCH:
+                    return batch, None
+                one = self._queue.get_nowait()
+        except Empty:
+            return batch, None
+        return batch, one
+
+    def _report(self) -> None:
+        runs = {run.delivery.id: run for run in self._running()}
+        try:
+            stale, cancelled = self._reporter.report(runs.values())
+        except Exception as error:
+            log_failure("report", error)
+            return
+        for delivery in stale:
+            self._watch.tell(runs[delivery.id], LeaseLost)
+        for delivery in cancelled:
+            self._watch.tell(runs[delivery.id], JobCancelled, _CANCEL_PATIENCE)
+
+    def _settle(self, batch: list[Settlement], backoff: Backoff) -> list[Settlement]:
+        """Settle a batch, and fetch with the same call.
+
+        :return: what is to be tried again: no settlement is given up while the worker lives.
+        """
+        # Jobs that are given back have not been finished: they must not come again at once.
+        finished = len([one for one in batch if type(one) is not GivenBack])
+        limit = self._prefetch.ask_along(finished, len(batch))
+        if not self._may_fetch():
+            limit = 0
+        announce(self._broker, batch, (BaseException,))
+        self.is_settling = True
+        try:
+            settled = self._consumer.settle_if_held(batch, limit)
+        except Exception as error:
+            log_failure("settle", error)
+            backoff.wait(error)
+            return batch if isinstance(error, BrokerError) else self._single_out(batch, error)
+        backoff.reset()
+        self.finished += finished
+        self._prefetch.let_go([settlement.delivery for settlement in batch])
+        self._on_settled(settled.deliveries)
+        self.is_settling = False
+        tell_stored(self._broker, batch, settled, (BaseException,))
+        return []
+
+    def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:
+        # It is not the engine that is out of order but one of these, which must not hold
+        # up the others.
+        if len(batch) > 1:
+            backoff = Backoff(self._hurrying, self._broker.clock)
+            return [left for one in batch for left in self._settle([one], backoff)]
+        delivery = batch[0].delivery
+        self._odd[delivery.id] += 1
+        if self._odd[delivery.id] < _MAX_ODDITIES:
+            return batch
+        del self._odd[delivery.id]
+        return [defective(delivery, error)]
+
+
+def defective(delivery: Delivery, error: BaseException) -> Failed:
+    """The settlement of a job that met a defect of this package."""
+    text = cut(text_of(error))
+    defect = JobError(type=type(error).__name__, message=text, code="internal")
+    return Failed(delivery=delivery, error=defect)

@@ -1,0 +1,116 @@
+"""A worker's watch over its runs: what they are told, and when they have to end."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Final
+
+from ...actors.run import Run
+from ...clock import Clock
+from ...errors import Interrupt
+from ...errors import TimeLimitExceeded
+from ...loggers import get_logger
+from ..runner import Runner
+
+logger = get_logger(__name__)
+
+#: How often it looks when nothing is due, in milliseconds: so that a job with a limit that
+#: is further away need not wake it.
+_REST: Final = 60_000
+
+#: How soon it tries again, in milliseconds, to raise an exception in a run whose actor's code
+#: was not being run at that moment.
+_AGAIN: Final = 20
+
+
+class Watch:
+    """Raises in runs what they were told, and gives up those that do not end.
+
+    :param runners: whose runs.
+    :param on_stuck: called when a run should have ended long ago, once.
+    """
+
+    def __init__(
+        self, runners: Sequence[Runner], clock: Clock, on_stuck: Callable[[Runner, Run], None]
+    ) -> None:
+        self._runners = runners
+        self._clock = clock
+        self._on_stuck = on_stuck
+        self._changed = threading.Condition()
+        #: When it looks again, in milliseconds of the monotonic clock; it is awake until then.
+        self.wakes_at = -math.inf
+        self._is_over = False
+        self._thread = threading.Thread(target=self._watch, name="taskq-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def expect(self, at: float) -> None:
+        """Something is due at this time of the monotonic clock; look again by then."""
+        if at < self.wakes_at:
+            with self._changed:
+                self.wakes_at = -math.inf
+                self._changed.notify_all()
+
+    def tell(self, run: Run, exception: type[Interrupt], patience: int = 0) -> None:
+        """Tell a run to end.
+
+        :param patience: raise the exception in it after so many milliseconds, unless it has
+            ended by then or is cooperative.
+        """
+        run.tell(exception, self._clock.monotonic() + patience)
+        self.expect(run.raise_at)
+
+    def _watch(self) -> None:
+        while not self._is_over:
+            with self._changed:
+                # Said before looking: what becomes due meanwhile is not overlooked.
+                self.wakes_at = self._clock.monotonic() + _REST
+            due = self._look()
+            with self._changed:
+                now = self._clock.monotonic()
+                if self.wakes_at == -math.inf or self._is_over:
+                    continue
+                self.wakes_at = min(self.wakes_at, due)
+                self._clock.wait(self._changed, max(0.0, self.wakes_at - now))
+
+    def _look(self) -> float:
+        """See to all runs; when the next thing is due."""
+        due = math.inf
+        for runner in self._runners:
+            run = runner.current
+            if run is not None:
+                try:
+                    due = min(due, self._see_to(runner, run))
+                except BaseException:
+                    # The others need this thread, whatever was raised over this one.
+                    logger.exception("job %s cannot be watched", run.delivery.id)
+        return due
+
+    def _see_to(self, runner: Runner, run: Run) -> float:
+        now = self._clock.monotonic()
+        if run.limit_at <= now:
+            run.limit_at = math.inf
+            run.tell(TimeLimitExceeded, now)
+        told = run.told
+        if told is not None and run.reasons[told] <= now:
+            was_raised = runner.interrupt(run, told)
+            run.reasons[told] = math.inf if was_raised else now + _AGAIN
+        if run.kill_at <= now:
+            run.kill_at = math.inf
+            self._on_stuck(runner, run)
+        return min(run.limit_at, run.raise_at, run.kill_at)
