@@ -10,8 +10,8 @@ from typing import Any
 from typing import Final
 
 from flask_taskq.engines.listing import Filter
-from flask_taskq.jobs.delivery import Done
 from flask_taskq.jobs.delivery import Failed
+from flask_taskq.jobs.delivery import Succeeded
 from flask_taskq.jobs.message import generate_id
 from flask_taskq.jobs.record import JobError
 from flask_taskq.jobs.record import Status
@@ -62,7 +62,9 @@ def _end(bench: Bench, count: int) -> None:
     while deliveries:
         engine.workers.register(worker)
         settlements: list[Any] = [
-            Done(delivery=one, result=b"null") if n % 10 else Failed(delivery=one, error=ERROR)
+            Succeeded(delivery=one, result=b"null")
+            if n % 10
+            else Failed(delivery=one, error=ERROR)
             for n, one in enumerate(deliveries)
         ]
         deliveries = consumer.settle_if_held(settlements, AT_ONCE).deliveries

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 from typing import NamedTuple
 
-from flask_taskq.jobs.delivery import Done
+from flask_taskq.jobs.delivery import Succeeded
 from flask_taskq.jobs.message import generate_id
 from flask_taskq.jobs.record import Status
 
@@ -142,7 +142,7 @@ def _step(bench: Bench) -> float:
     took = []
     for _ in range(STEPS):
         before = time.monotonic()
-        done = [Done(delivery=delivery, result=b"null") for delivery in deliveries]
+        done = [Succeeded(delivery=delivery, result=b"null") for delivery in deliveries]
         deliveries = consumer.settle_if_held(done, STEP).deliveries
         took.append(1000 * (time.monotonic() - before))
         assert len(deliveries) == STEP

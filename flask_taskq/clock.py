@@ -34,7 +34,7 @@ class Clock:
         """
         return time.monotonic_ns() / 1_000_000
 
-    def adopt(self, time: int) -> int:
+    def server_time(self, time: int) -> int:
         """What time it is for an engine whose server says that it is ``time``.
 
         Machines that share a server agree on its time. A clock of a test brings its own.

@@ -23,7 +23,7 @@ from .clock import LONGEST
 from .errors import ConfigurationError
 
 #: The largest message that any configuration allows, in bytes.
-MOST_BYTES: Final = 64 * 1024 * 1024
+MAX_BYTES: Final = 64 * 1024 * 1024
 
 DEFAULT_URL: Final = "sqlite:///taskq.sqlite3"
 
@@ -34,7 +34,7 @@ _HIDDEN: Final = "***"
 
 _Duration = Annotated[int, Meta(ge=0, le=LONGEST)]
 _Size = Annotated[int, Meta(ge=1)]
-_MessageSize = Annotated[int, Meta(ge=1, le=MOST_BYTES)]
+_MessageSize = Annotated[int, Meta(ge=1, le=MAX_BYTES)]
 _Namespace = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}\Z")]
 Exposable = Literal[
     "actor", "queue", "result", "error", "error_message", "progress", "metadata"

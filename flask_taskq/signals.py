@@ -27,7 +27,7 @@ job_enqueued: Final = _signals.signal("job-enqueued")
 job_started: Final = _signals.signal("job-started")
 """A worker is about to call the actor. Sent in the job's app context, once for each run.
 
-A run that is given back, because its worker stops, has no outcome to follow. A job whose
+A run that is released, because its worker stops, has no outcome to follow. A job whose
 worker dies, or loses its lease, runs again: what follows may be sent again, too.
 
 :param message: the message, with ``id``, ``attempt`` and ``crashes``.

@@ -15,7 +15,7 @@ from ..jobs.record import Progress
 from ..jobs.record_limits import KEPT_LOG_LINES
 from ..jobs.record_limits import LINE_TEXT
 
-_MOST: Final = sys.float_info.max
+_MAX_FLOAT: Final = sys.float_info.max
 
 
 class News(NamedTuple):
@@ -51,12 +51,12 @@ class Notes:
         # somebody takes it does, the time included.
         if type(current) is not int and type(current) is not float:
             current = _number("current", current)
-        if not -_MOST <= current <= _MOST:
+        if not -_MAX_FLOAT <= current <= _MAX_FLOAT:
             raise _out_of_range("current", current)
         if total is not None:
             if type(total) is not int and type(total) is not float:
                 total = _number("total", total)
-            if not 0 <= total <= _MOST:
+            if not 0 <= total <= _MAX_FLOAT:
                 raise _out_of_range("total", total)
         if message is not None and not isinstance(message, str):
             raise TypeError(

@@ -19,7 +19,7 @@ from ..clock import LONGEST
 from ..config import milliseconds
 
 #: The largest count: more need not be told from any number, and would not fit everywhere.
-MOST: Final = 1_000_000_000
+MAX_COUNT: Final = 1_000_000_000
 
 #: The range of priorities; lower runs first.
 PRIORITIES: Final = range(-9, 10)
@@ -43,8 +43,8 @@ def check_bool(name: str, value: object) -> None:
 
 def check_count(name: str, value: Any) -> None:
     """:raises ValueError: it is neither such a number nor None, which is for any."""
-    if value is not None and not (_is_int(value) and 0 <= value <= MOST):
-        raise refusal(name, value, f"an int from 0 to {MOST:,}, or None for any number")
+    if value is not None and not (_is_int(value) and 0 <= value <= MAX_COUNT):
+        raise refusal(name, value, f"an int from 0 to {MAX_COUNT:,}, or None for any number")
 
 
 def check_duration(name: str, value: Any, *, least: int = 0, none: str | None = None) -> None:

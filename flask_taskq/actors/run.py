@@ -66,7 +66,7 @@ class Run(msgspec.Struct, eq=False):
     :param call_args: what the actor is called with.
     :param code: what kind of error ``exception`` is.
     :param stack: where it was when it was given up, in place of a traceback.
-    :param reasons: what it was told to end for, and when that is raised in it.
+    :param interrupts: what it was told to end for, and when that is raised in it.
     :param limit_at: when its time limit is over.
     :param kill_at: when it must have ended: its process is replaced otherwise.
     """
@@ -87,7 +87,7 @@ class Run(msgspec.Struct, eq=False):
     #: is set before the actor runs.
     time_limit: int | None = None
     #: What this run was told to end for last, if it was.
-    told: type[Interrupt] | None = None
+    interrupted_by: type[Interrupt] | None = None
     #: Jobs that are stored together with the job's outcome. See ``Broker.follow_up()``.
     follow_ups: tuple[Envelope, ...] = ()
     #: What the run has noted down for its record; None, as for most, if it never did.
@@ -98,7 +98,7 @@ class Run(msgspec.Struct, eq=False):
     exception: BaseException | None = None
     code: str = "exception"
     stack: str = ""
-    reasons: dict[type[Interrupt], float] = {}
+    interrupts: dict[type[Interrupt], float] = {}
     limit_at: float = math.inf
     kill_at: float = math.inf
 
@@ -206,10 +206,10 @@ class Run(msgspec.Struct, eq=False):
         :raises Shutdown: its worker is stopping, and the job will run again.
         :raises LeaseLost: its worker has lost the job, which may run elsewhere by now.
         """
-        if self.told is not None:
-            raise self.told
+        if self.interrupted_by is not None:
+            raise self.interrupted_by
 
-    def tell(self, exception: type[Interrupt], raise_at: float) -> None:
+    def interrupt(self, exception: type[Interrupt], raise_at: float) -> None:
         """Let :meth:`check_cancelled` raise this, and others do so later.
 
         Once: whoever tells it may find the reason again and again.
@@ -218,16 +218,16 @@ class Run(msgspec.Struct, eq=False):
         """
         # Several threads tell, and the watch raises meanwhile: each step here is a single one
         # of the interpreter, and nobody overwrites what somebody else has noted.
-        if exception not in self.reasons:
-            self.reasons[exception] = math.inf if self.is_cooperative else raise_at
-            self.told = exception
+        if exception not in self.interrupts:
+            self.interrupts[exception] = math.inf if self.is_cooperative else raise_at
+            self.interrupted_by = exception
 
-    def hear(self) -> None:
+    def raise_interrupt(self) -> None:
         """Raise what it was told last here and now, unless it is only told, or has heard it."""
-        told = self.told
-        if told is not None and self.reasons[told] != math.inf:
-            self.reasons[told] = math.inf
-            raise told
+        interrupt = self.interrupted_by
+        if interrupt is not None and self.interrupts[interrupt] != math.inf:
+            self.interrupts[interrupt] = math.inf
+            raise interrupt
 
     @property
     def is_cooperative(self) -> bool:
@@ -237,8 +237,8 @@ class Run(msgspec.Struct, eq=False):
     @property
     def raise_at(self) -> float:
         """When what it was told last is raised in it."""
-        told = self.told
-        return math.inf if told is None else self.reasons[told]
+        interrupt = self.interrupted_by
+        return math.inf if interrupt is None else self.interrupts[interrupt]
 
     # As its message
 
@@ -270,5 +270,5 @@ def is_decided(run: Run, exception: BaseException) -> bool:
     :exc:`LeaseLost`. One whose actor raises them itself would run again at once, for ever.
     """
     if isinstance(exception, (LeaseLost, Shutdown)):
-        return isinstance(exception, tuple(run.reasons))
+        return isinstance(exception, tuple(run.interrupts))
     return isinstance(exception, DECIDED)

@@ -33,7 +33,7 @@ from ..worker.processes import child as process
 from ..worker.processes.channel import Checked
 from ..worker.processes.channel import ChildSpec
 from ..worker.processes.channel import Configured
-from ..worker.processes.channel import Link
+from ..worker.processes.channel import ControlChannel
 from ..worker.processes.channel import Refused
 from .factory import FactoryNotFound
 from .factory import FactoryPath
@@ -75,9 +75,9 @@ def _work() -> int:
     arguments = _parse_arguments()
     log = WorkerLog(arguments.log_level, arguments.log_format, JobFilter())
     spec = msgspec.json.decode(arguments.spec, type=ChildSpec)
-    link = _open_link(spec)
+    channel = _open_link(spec)
     if spec.check:
-        check(arguments, spec, link)
+        check(arguments, spec, channel)
         return 0
     try:
         app = _load_app(arguments)
@@ -87,15 +87,15 @@ def _work() -> int:
         log.complete()
         _connect(broker, spec.worker_id, spec.connect_timeout)
     except CannotWork as error:
-        link.send(error.refused)
+        channel.send(error.refused)
         return 1
-    link.send(_describe(broker))
+    channel.send(_describe(broker))
     broker.emit_after("process_boot")
-    process.serve(broker, link, spec, log)
+    process.serve(broker, channel, spec, log)
     return 0
 
 
-def check(arguments: argparse.Namespace, spec: ChildSpec, link: Link) -> None:
+def check(arguments: argparse.Namespace, spec: ChildSpec, channel: ControlChannel) -> None:
     """Build the app, reach the engine, and say what was found, as far as that goes."""
     modules: list[str] = []
     heard: list[str] = []
@@ -106,12 +106,12 @@ def check(arguments: argparse.Namespace, spec: ChildSpec, link: Link) -> None:
         modules = _import_actors(app, broker)
         _refuse_patches()
         modules = sorted({*modules, *(one.fn.__module__ for one in broker.actors.values())})
-        link.send(_describe(broker))
+        channel.send(_describe(broker))
         _connect(broker, spec.worker_id, spec.connect_timeout)
         broker.engine.workers.hand_back(spec.worker_id, (), "checked")
     except CannotWork as error:
-        link.send(error.refused)
-    link.send(Checked(modules, heard))
+        channel.send(error.refused)
+    channel.send(Checked(modules, heard))
 
 
 def _describe(broker: Broker) -> Configured:
@@ -131,11 +131,11 @@ def _parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _open_link(spec: ChildSpec) -> Link:
+def _open_link(spec: ChildSpec) -> ControlChannel:
     # Programs that a job starts must not keep these open.
-    for descriptor in (spec.link, spec.slots):
+    for descriptor in (spec.channel, spec.slots):
         os.set_inheritable(descriptor, False)
-    return Link(socket.socket(fileno=spec.link))
+    return ControlChannel(socket.socket(fileno=spec.channel))
 
 
 def _load_app(arguments: argparse.Namespace) -> Flask:

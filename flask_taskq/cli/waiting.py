@@ -38,7 +38,7 @@ def _explain(broker: Broker, record: JobRecord, now: int) -> Iterator[str]:
         if record.status is Status.SCHEDULED:
             when = f" at {show_time(record.updated_at)}"
         text = _REASONS.get(reason, reason)
-        yield f"was given back by a worker{when}: {text} ({reason})"
+        yield f"was released by a worker{when}: {text} ({reason})"
     if record.scheduled_for is not None and record.scheduled_for > now:
         yield f"is not to run before {show_time(record.scheduled_for)}"
     elif reason is None:

@@ -58,9 +58,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     :param claim: how often the job has been handed over, this time included.
     :param created_at: when the job was sent, milliseconds since the epoch by the engine's
         clock.
-    :param released_since: since when the job has been put off without having begun to run,
+    :param released_since: since when the job has been released before it ran,
         or None if this worker is the first to see it.
-    :param releases: how often it has been put off since then.
+    :param releases: how often it has been released since then.
     :param handle: whatever the engine needs to find the job again.
     """
 
@@ -100,6 +100,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Whether the job would run again.
     runs_again: ClassVar[bool] = False
+    #: Whether a run has ended in it, as hooks and counters see it.
+    is_run: ClassVar[bool] = True
 
     delivery: Delivery
     started_at: int | None = None
@@ -109,13 +111,13 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     line: Line | None = None
 
 
-class Done(Settlement, frozen=True, kw_only=True):
+class Succeeded(Settlement, frozen=True, kw_only=True):
     """The actor returned. :param result: its encoded return value."""
 
     result: bytes
 
 
-class Retry(Settlement, frozen=True, kw_only=True):
+class Retried(Settlement, frozen=True, kw_only=True):
     """The run failed and is charged; another one follows at ``at`` (ms since the epoch)."""
 
     runs_again: ClassVar[bool] = True
@@ -148,19 +150,32 @@ class Expired(Settlement, frozen=True, kw_only=True):
     error: JobError
 
 
-class GivenBack(Settlement, frozen=True, kw_only=True):
-    """The job goes back uncharged.
+class Released(Settlement, frozen=True, kw_only=True):
+    """The job goes back uncharged: its worker stops, has lost it, or cannot run it.
 
-    :param at: put it off until then (milliseconds since the epoch); None queues it again
-        in the place it had. With a ``started_at`` the run itself asked for it, and that ends
-        the count of how often the job was put off without having begun to run.
-    :param reason: a word for programs that the record shows while the job waits.
+    :param at: when it may run again, in milliseconds since the epoch; None queues it at once,
+        in the place that it had. A time is for a run that has not begun: the engine counts
+        how often and since when.
+    :param reason: a word for programs, which the record shows while the job waits.
     """
 
     runs_again: ClassVar[bool] = True
+    is_run: ClassVar[bool] = False
 
     at: int | None = None
     reason: str | None = None
+
+
+class Snoozed(Settlement, frozen=True, kw_only=True):
+    """The run asked for a later time; it is not charged.
+
+    :param at: when the job runs again, in milliseconds since the epoch.
+    """
+
+    runs_again: ClassVar[bool] = True
+    is_run: ClassVar[bool] = False
+
+    at: int
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

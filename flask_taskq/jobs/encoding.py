@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from ..config import MOST_BYTES
+from ..config import MAX_BYTES
 from ..errors import BadArguments
 from ..errors import DecodeError
 from ..errors import PayloadTooLarge
@@ -64,7 +64,7 @@ def encode_message(message: Message, max_size: int, parameters: Sequence[str] = 
 
 def decode_message(
     data: bytes,
-    max_size: int = MOST_BYTES,
+    max_size: int = MAX_BYTES,
     queues: Container[str] = (),
     actors: Container[str] = (),
     job_id: str | None = None,

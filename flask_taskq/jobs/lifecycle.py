@@ -16,14 +16,15 @@ from ..clock import END_OF_TIME
 from ..config import Settings
 from .delivery import Cancelled
 from .delivery import Delivery
-from .delivery import Done
 from .delivery import Envelope
 from .delivery import Expired
 from .delivery import Failed
-from .delivery import GivenBack
+from .delivery import Released
 from .delivery import Report
-from .delivery import Retry
+from .delivery import Retried
 from .delivery import Settlement
+from .delivery import Snoozed
+from .delivery import Succeeded
 from .record import Attempt
 from .record import JobError
 from .record import JobRecord
@@ -31,19 +32,19 @@ from .record import Status
 from .record_limits import add_attempt
 from .record_limits import add_lines
 from .record_limits import cut_progress
-from .transitions import BURY
 from .transitions import CANCEL
 from .transitions import CLAIM
 from .transitions import ENQUEUE
 from .transitions import ENQUEUE_LATER
 from .transitions import EXPIRE
 from .transitions import FAIL
-from .transitions import GIVE_BACK
+from .transitions import FAIL_LOST
 from .transitions import GIVE_UP
 from .transitions import ISOLATE
 from .transitions import PROMOTE
-from .transitions import PUT_OFF
 from .transitions import RECLAIM
+from .transitions import RELEASE
+from .transitions import RELEASE_LATER
 from .transitions import REQUEUE
 from .transitions import RETRY
 from .transitions import SNOOZE
@@ -61,6 +62,8 @@ ISOLATION_DELAY: Final = 2_000
 
 #: Why a job waits that was taken from a worker that is gone: its ``status_reason``.
 WORKER_LOST: Final = "worker_lost"
+#: Likewise, of one whose run asked for a later time.
+SNOOZED: Final = "snoozed"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +153,7 @@ def settle(settlement: Settlement, attempts: tuple[Attempt, ...], now: int) -> C
     """
     started_at = settlement.started_at
     match settlement:
-        case Done():
+        case Succeeded():
             return Change(transition=SUCCEED, result=settlement.result, started_at=started_at)
         case Failed() | Cancelled():
             return Change(
@@ -161,7 +164,7 @@ def settle(settlement: Settlement, attempts: tuple[Attempt, ...], now: int) -> C
             )
         case Expired():
             return Change(transition=EXPIRE, error=settlement.error)
-        case Retry():
+        case Retried():
             return Change(
                 transition=RETRY,
                 otherwise=STOP,
@@ -170,13 +173,19 @@ def settle(settlement: Settlement, attempts: tuple[Attempt, ...], now: int) -> C
                 error=settlement.error,
                 attempts=add_attempt(attempts, settlement, now),
             )
-        case GivenBack():
-            waits = PUT_OFF if started_at is None else SNOOZE
+        case Released():
             return Change(
-                transition=GIVE_BACK if settlement.at is None else waits,
+                transition=RELEASE if settlement.at is None else RELEASE_LATER,
                 otherwise=STOP_UNCHARGED,
                 scheduled_for=settlement.at,
                 status_reason=settlement.reason,
+            )
+        case Snoozed():
+            return Change(
+                transition=SNOOZE,
+                otherwise=STOP_UNCHARGED,
+                scheduled_for=settlement.at,
+                status_reason=SNOOZED,
             )
         case _:
             raise TypeError(f"{type(settlement).__name__} is no settlement")
@@ -214,7 +223,7 @@ def lose(
             message=f"the worker process died while it held this job, {times}: {cause}",
             code="worker_lost",
         )
-        return Change(transition=BURY, crashes=crashes, suspects=suspects, error=error)
+        return Change(transition=FAIL_LOST, crashes=crashes, suspects=suspects, error=error)
     is_isolated = crashed and crashes >= 2
     return Change(
         transition=ISOLATE if is_isolated else RECLAIM,

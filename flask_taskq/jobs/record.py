@@ -134,8 +134,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     :param logs: the last lines of the job's own log, over all runs, the oldest first.
     :param lane: the line of its queue that it stands in.
     :param claim: how often it was handed over to a worker.
-    :param releases: how often it was put off since then without having begun to run.
-    :param released_since: when it was put off first, of these times.
+    :param releases: how often it was released before it ran, since then.
+    :param released_since: when it was first released, of these times.
     :param unique_key: no other job that is not over has the same.
     """
 

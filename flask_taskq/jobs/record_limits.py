@@ -10,7 +10,7 @@ import msgspec
 from ..errors import DecodeError
 from .delivery import Cancelled
 from .delivery import Failed
-from .delivery import Retry
+from .delivery import Retried
 from .record import Attempt
 from .record import JobError
 from .record import LogLine
@@ -37,7 +37,7 @@ LINE_TEXT: Final = 2_000
 
 
 def add_attempt(
-    attempts: Sequence[Attempt], settlement: Retry | Failed | Cancelled, now: int
+    attempts: Sequence[Attempt], settlement: Retried | Failed | Cancelled, now: int
 ) -> tuple[Attempt, ...]:
     """The attempts that a record keeps once this settlement is stored.
 

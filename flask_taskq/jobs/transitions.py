@@ -25,7 +25,7 @@ class Effects(NamedTuple):
     :param resets: the fields that become what they are in the record of a new job.
     :param attempt: what is added to the number of the run: 1 for one that begins, -1 for one
         that is not charged.
-    :param counts_release: whether the job was put off without having begun to run, which is
+    :param counts_release: whether the job was released before it ran, which is
         counted, with the time of the first such release.
     :param lane: the lane that the job is moved to; None leaves it in its own.
     :param takes_place: whether it goes to the end of its queue. Otherwise it keeps its place.
@@ -137,16 +137,16 @@ EXPIRE: Final = Transition(
     _TOKEN,
     Effects(sets=("error",), resets=_ENDED, attempt=-1),
 )
-GIVE_BACK: Final = Transition(
-    "give back",
+RELEASE: Final = Transition(
+    "release",
     _RUNNING,
     _QUEUED,
     "holder",
     _TOKEN,
     Effects(sets=("status_reason",), resets=("worker", "scheduled_for"), attempt=-1),
 )
-PUT_OFF: Final = Transition(
-    "put off",
+RELEASE_LATER: Final = Transition(
+    "release later",
     _RUNNING,
     _SCHEDULED,
     "holder",
@@ -175,7 +175,7 @@ STOP: Final = Transition(
     f"{_ASKED}, {_TOKEN}",
     Effects(sets=_CHARGED, resets=_ENDED),
 )
-#: In place of giving it back, or putting it off.
+#: In place of a release or a snooze.
 STOP_UNCHARGED: Final = Transition(
     "stop uncharged",
     _RUNNING,
@@ -206,8 +206,8 @@ ISOLATE: Final = Transition(
         lane=Lane.ALONE,
     ),
 )
-BURY: Final = Transition(
-    "bury",
+FAIL_LOST: Final = Transition(
+    "fail lost",
     _RUNNING,
     Status.FAILED,
     "supervisor",
@@ -266,14 +266,14 @@ TRANSITIONS: Final = (
     FAIL,
     GIVE_UP,
     EXPIRE,
-    GIVE_BACK,
-    PUT_OFF,
+    RELEASE,
+    RELEASE_LATER,
     SNOOZE,
     STOP,
     STOP_UNCHARGED,
     RECLAIM,
     ISOLATE,
-    BURY,
+    FAIL_LOST,
     STOP_LOST,
     *CANCEL.values(),
     *REQUEUE.values(),

@@ -14,7 +14,7 @@ from ..errors import Shutdown
 
 class ShutdownNotifications(Middleware):
     """``notify_shutdown``: an option of an actor or of a message. When its worker begins to
-    stop, such a run gets :exc:`Shutdown` at once, and is given back without being charged;
+    stop, such a run gets :exc:`Shutdown` at once, and is released without being charged;
     others are left the grace time to end.
 
     :param notify_shutdown: for all actors and messages that do not say it.

@@ -50,7 +50,7 @@ class MovableClock(Clock):
             read = self._last_read.at = self._read()
             return read
 
-    def adopt(self, time: int) -> int:
+    def server_time(self, time: int) -> int:
         """What the clock would show if nobody had set it, whatever a server says."""
         with self._lock:
             return int(self._wall - self._stepped + self._passed())

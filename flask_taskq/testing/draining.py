@@ -20,7 +20,7 @@ from ..worker.inline import Ran
 from ..worker.inline_loop import inline_loop
 
 #: How many of the jobs that failed are named.
-_MOST_SHOWN: Final = 10
+_MAX_SHOWN: Final = 10
 
 
 class JobFailed(AssertionError):
@@ -33,9 +33,9 @@ class JobFailed(AssertionError):
         #: Handles on the jobs that failed, in the order in which they ended.
         self.jobs = list(jobs)
         count = "1 job has" if len(jobs) == 1 else f"{len(jobs)} jobs have"
-        shown = [_describe(job) for job in self.jobs[:_MOST_SHOWN]]
-        if len(jobs) > _MOST_SHOWN:
-            shown.append(f"and {len(jobs) - _MOST_SHOWN} more")
+        shown = [_describe(job) for job in self.jobs[:_MAX_SHOWN]]
+        if len(jobs) > _MAX_SHOWN:
+            shown.append(f"and {len(jobs) - _MAX_SHOWN} more")
         text = "".join(f"\n    {line}" for line in shown)
         super().__init__(
             f"{count} failed; raise_failures=False leaves that to the test:\n{text}"

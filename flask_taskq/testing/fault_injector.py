@@ -28,7 +28,7 @@ class _Mishap:
         return what if self.actor_name is None else f"{what} for actor {self.actor_name!r}"
 
 
-class Mishaps(Middleware):
+class FaultInjector(Middleware):
     """Does to jobs what a test wants done. It stands last in the broker's list, so that the
     contexts of all others are open, and see it.
     """

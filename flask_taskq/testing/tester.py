@@ -40,7 +40,7 @@ from .draining import find_broker
 from .draining import finish
 from .draining import get_engine
 from .draining import JobFailed
-from .fault_injector import Mishaps
+from .fault_injector import FaultInjector
 from .matching import describe_count
 from .matching import describe_missing
 from .matching import Expectation
@@ -84,7 +84,7 @@ class JobTester:
         self.clock: MovableClock = clock or (
             known if isinstance(known, MovableClock) else MovableClock()
         )
-        self._mishaps = Mishaps()
+        self._faults = FaultInjector()
         self._restored: Clock = known
         self._inline = InlineWorker(self._broker, self._engine, move_to=self._move_to)
         self._threaded: ThreadedWorker | None = None
@@ -92,7 +92,7 @@ class JobTester:
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
-        if any(isinstance(one, Mishaps) for one in self._broker.middleware):
+        if any(isinstance(one, FaultInjector) for one in self._broker.middleware):
             raise RuntimeError(
                 "another JobTester has the jobs of this app: take that one, which may be the"
                 " fixture taskq_jobs"
@@ -100,7 +100,7 @@ class JobTester:
         self._restored = self._broker.clock
         self._set_clock(self.clock)
         self._broker.run_awaited = self._inline.run_awaited
-        self._broker.add_middleware(self._mishaps)
+        self._broker.add_middleware(self._faults)
         return self
 
     def __exit__(
@@ -109,16 +109,16 @@ class JobTester:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._broker.remove_middleware(self._mishaps)
+        self._broker.remove_middleware(self._faults)
         self._broker.run_awaited = None
         inline_loop.clear()
         self._set_clock(self._restored)
         self._engine.clear()
-        if exc is None and self._mishaps.left:
+        if exc is None and self._faults.left:
             __tracebackhide__ = True
             # The test would pass whatever the app does about it.
             raise AssertionError(
-                f"no job ran for {', '.join(self._mishaps.left)}: run one after it"
+                f"no job ran for {', '.join(self._faults.left)}: run one after it"
             )
 
     def _set_clock(self, clock: Clock) -> None:
@@ -435,7 +435,7 @@ class JobTester:
 
         :param actor: the next one of this actor.
         """
-        self._mishaps.plan(None if actor is None else self._find(actor).actor_name, error)
+        self._faults.plan(None if actor is None else self._find(actor).actor_name, error)
 
     def crash_next(self, actor: AnyActor | None = None) -> None:
         """Let the next job that runs do all of its work, and then lose its outcome, as though
@@ -443,7 +443,7 @@ class JobTester:
 
         :param actor: the next one of this actor.
         """
-        self._mishaps.plan(None if actor is None else self._find(actor).actor_name, None)
+        self._faults.plan(None if actor is None else self._find(actor).actor_name, None)
 
     # Inside
 

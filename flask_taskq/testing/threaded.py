@@ -112,7 +112,7 @@ class Worker:
         """Let the jobs that run end, give the others back, and end the threads.
 
         :param timeout: how long running jobs may go on, in milliseconds. Then they are
-            interrupted, and given back.
+            interrupted, and released.
         :raises AssertionError: a thread does not end.
         """
         __tracebackhide__ = True

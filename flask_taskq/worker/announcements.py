@@ -8,7 +8,6 @@ from ..actors.broker import Broker
 from ..actors.run import Run
 from ..engines.base import Settled
 from ..jobs.delivery import Failed
-from ..jobs.delivery import GivenBack
 from ..jobs.delivery import Settlement
 from ..jobs.encoding import decode_message
 from ..jobs.record import Status
@@ -34,7 +33,7 @@ def announce(
             _emit_outcome(broker, "before", settlement, catches)
 
 
-def tell_stored(
+def announce_stored(
     broker: Broker,
     settlements: Sequence[Settlement],
     settled: Settled,
@@ -87,7 +86,7 @@ def _emit_outcome(
     catches: tuple[type[BaseException], ...],
 ) -> None:
     signal = "nack" if isinstance(settlement, Failed) else "ack"
-    if isinstance(settlement, GivenBack) or not broker.chain.has(f"{when}_{signal}"):
+    if not settlement.is_run or not broker.chain.has(f"{when}_{signal}"):
         return
     generation = forked.generation
     try:

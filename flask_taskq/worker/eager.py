@@ -15,7 +15,7 @@ from ..config import Settings
 from ..engines.base import Enqueued
 from ..engines.memory import MemoryEngine
 from ..jobs.delivery import Envelope
-from ..jobs.delivery import Retry
+from ..jobs.delivery import Retried
 from ..jobs.record import JobError
 from ..loggers import get_logger
 from .inline import chain_length
@@ -113,7 +113,7 @@ class EagerRunner:
             return True
         if ran.settlement.follow_ups:
             self.run([envelope.id for envelope in ran.settlement.follow_ups])
-        return not isinstance(ran.settlement, Retry)
+        return not isinstance(ran.settlement, Retried)
 
 
 def _too_deep(job_id: str, actor_name: str) -> JobError:

@@ -25,14 +25,14 @@ from ..errors import ResultTimeout
 from ..errors import SkipMessage
 from ..jobs.delivery import Delivery
 from ..jobs.delivery import Failed
-from ..jobs.delivery import Retry
+from ..jobs.delivery import Retried
 from ..jobs.delivery import Settlement
 from ..jobs.record import JobError
 from ..jobs.record import JobRecord
 from ..jobs.record import Lane
 from ..jobs.record import Status
 from .announcements import announce
-from .announcements import tell_stored
+from .announcements import announce_stored
 from .inline_loop import inline_loop
 from .outcome import actors_frames
 from .proof import generate_worker_id
@@ -110,7 +110,7 @@ class InlineWorker:
             if claimed is None:
                 return None
             consumer, delivery = claimed
-            runner = _InlineRunner(self._broker, catches=_CATCHES, may_put_off=False)
+            runner = _InlineRunner(self._broker, catches=_CATCHES, may_release=False)
             token = _held_up.set((*_held_up.get(), delivery.id))
             try:
                 settlement = _apart(runner.run, delivery)
@@ -124,7 +124,7 @@ class InlineWorker:
             if claimed is None:
                 return None
             consumer, delivery = claimed
-            runner = AsyncRunner(self._broker, catches=_CATCHES, may_put_off=False)
+            runner = AsyncRunner(self._broker, catches=_CATCHES, may_release=False)
             _held_up.set((delivery.id,))  # the task has a context of its own
             settlement = await runner.run_async(delivery)
             return self._store(consumer, settlement, None)
@@ -173,10 +173,10 @@ class InlineWorker:
     def _store(
         self, consumer: Consumer, settlement: Settlement, error: BaseException | None
     ) -> Ran:
-        if isinstance(settlement, Retry) and not self._pauses:
+        if isinstance(settlement, Retried) and not self._pauses:
             settlement = msgspec.structs.replace(settlement, at=self._broker.engine.now())
         announce(self._broker, [settlement])
-        tell_stored(self._broker, [settlement], consumer.settle_if_held([settlement]))
+        announce_stored(self._broker, [settlement], consumer.settle_if_held([settlement]))
         # Not by the broker: a record may be past its retention as soon as it is final.
         record = self._engine.store.table[settlement.delivery.id].record
         ran = Ran(settlement, record, error)

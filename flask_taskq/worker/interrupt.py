@@ -27,7 +27,7 @@ from ..errors import Interrupt
 
 #: How many exceptions come in during one call. :meth:`Gate.call` has one more level than
 #: that, and an actor that has swallowed so many will not heed another.
-MOST: Final = 2
+MAX_INTERRUPTS: Final = 2
 
 #: Functions that take something or let go of it, in modules of the standard library where
 #: they are Python code. An exception in the midst of one leaves a lock behind that nobody
@@ -248,7 +248,7 @@ class Gate:
             if look:
                 _let_go_on()
             with self._lock:
-                if self._call is not key or self._sent == MOST:
+                if self._call is not key or self._sent == MAX_INTERRUPTS:
                     return False
                 if not _is_busy(self.thread_id):
                     self._sent += 1

@@ -17,7 +17,7 @@ from .log_formats import JSONFormatter
 from .log_formats import TextFormatter
 
 #: How many lines may wait to be written before those who log wait for them.
-_MOST_WAITING: Final = 10_000
+_MAX_WAITING: Final = 10_000
 
 #: How often whoever waits for a line looks whether its writer lives, in seconds.
 _LOOK: Final = 1.0
@@ -169,7 +169,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self._lines.put(line)
         if self._thread is None:
             self._start()
-        if record.levelno >= logging.WARNING or self._lines.qsize() > _MOST_WAITING:
+        if record.levelno >= logging.WARNING or self._lines.qsize() > _MAX_WAITING:
             self.flush()
 
     def flush(self) -> None:

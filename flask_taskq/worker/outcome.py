@@ -26,12 +26,13 @@ from ..errors import Snooze
 from ..errors import TimeLimitExceeded
 from ..jobs.delivery import Cancelled
 from ..jobs.delivery import Delivery
-from ..jobs.delivery import Done
 from ..jobs.delivery import Expired
 from ..jobs.delivery import Failed
-from ..jobs.delivery import GivenBack
-from ..jobs.delivery import Retry
+from ..jobs.delivery import Released
+from ..jobs.delivery import Retried
 from ..jobs.delivery import Settlement
+from ..jobs.delivery import Snoozed
+from ..jobs.delivery import Succeeded
 from ..jobs.record import JobError
 from ..jobs.record import Status
 from ..jobs.record_limits import cut_text
@@ -48,7 +49,7 @@ def is_cancelled(run: Run) -> bool:
     """Whether a run that ended with an exception has done so because it was cancelled."""
     # What it raises while it cleans up is no reason to run it again, nor is what else it was
     # told since.
-    return JobCancelled in run.reasons or isinstance(run.exception, (Cancel, JobCancelled))
+    return JobCancelled in run.interrupts or isinstance(run.exception, (Cancel, JobCancelled))
 
 
 def classify(run: Run, now: Callable[[], int]) -> Settlement:
@@ -59,20 +60,20 @@ def classify(run: Run, now: Callable[[], int]) -> Settlement:
     delivery, started_at = run.delivery, run.started_at
     after, exception = run.follow_ups, run.exception
     if exception is None:
-        return Done(
+        return Succeeded(
             delivery=delivery, started_at=started_at, follow_ups=after, result=run.result
         )
     if isinstance(exception, (Shutdown, LeaseLost)) and is_decided(run, exception):
-        return GivenBack(delivery=delivery, started_at=started_at)
+        return Released(delivery=delivery, started_at=started_at)
     if isinstance(exception, Snooze):
         at = min(now() + milliseconds(exception.delay), END_OF_TIME)
-        return GivenBack(delivery=delivery, started_at=started_at, at=at, reason="snoozed")
+        return Snoozed(delivery=delivery, started_at=started_at, at=at)
     if isinstance(exception, SkipMessage):
         if run.expired:
             error = JobError(type="Expired", message=cut(_text(run)), code="expired")
             return Expired(delivery=delivery, error=error)
         if not run.failed:
-            return Done(delivery=delivery, started_at=started_at, result=run.result)
+            return Succeeded(delivery=delivery, started_at=started_at, result=run.result)
     if run.discarded:
         error = _describe(run)
         return Cancelled(
@@ -84,7 +85,7 @@ def classify(run: Run, now: Callable[[], int]) -> Settlement:
     # No time may be stored that an engine or a reader cannot deal with, whatever a hook or a
     # subclass has set.
     at = min(now() + run.retry_delay, END_OF_TIME)
-    return Retry(delivery=delivery, started_at=started_at, error=error, at=at)
+    return Retried(delivery=delivery, started_at=started_at, error=error, at=at)
 
 
 _LINE: Final = "job %s %s: actor=%s attempt=%d duration=%.1fms"
@@ -104,23 +105,21 @@ class OutcomeLine:
         self._duration = duration
         self._exc_info: Any = None
         self._runs_again = settlement.runs_again
-        if isinstance(settlement, (Failed, Retry)):
+        if isinstance(settlement, (Failed, Retried)):
             self._describe_failure(run, settlement)
-        elif isinstance(settlement, GivenBack) and settlement.at is not None:
-            self._outcome = f"put off: {settlement.reason}"
         elif isinstance(settlement, Cancelled):
             self._outcome = f"{settlement.error.code} by {settlement.error.type}"
 
-    def _describe_failure(self, run: Run, settlement: Failed | Retry) -> None:
+    def _describe_failure(self, run: Run, settlement: Failed | Retried) -> None:
         again = f"runs again in {run.retry_delay} ms"
         if isinstance(settlement, Failed) and _is_expected(run):
             self._level = logging.INFO
             self._outcome = f"failed with the expected {type(run.exception).__name__}"
-        elif isinstance(run.exception, RetryError) and isinstance(settlement, Retry):
+        elif isinstance(run.exception, RetryError) and isinstance(settlement, Retried):
             self._level, self._outcome = logging.INFO, again
         else:
             self._exc_info = _exc_info(run)
-            if isinstance(settlement, Retry):
+            if isinstance(settlement, Retried):
                 self._outcome = f"failed, {again}"
 
     def log(self, outcome: Status) -> None:
@@ -157,12 +156,13 @@ def _is_expected(run: Run) -> bool:
 
 #: The level of the line about a run that has ended so, and a word for that.
 OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
-    Done: (logging.INFO, "succeeded"),
-    Retry: (logging.WARNING, "failed"),
+    Succeeded: (logging.INFO, "succeeded"),
+    Retried: (logging.WARNING, "failed"),
     Failed: (logging.ERROR, "failed"),
     Cancelled: (logging.INFO, "cancelled"),
     Expired: (logging.INFO, "expired"),
-    GivenBack: (logging.INFO, "given back"),
+    Released: (logging.INFO, "released"),
+    Snoozed: (logging.INFO, "snoozed"),
 }
 
 

@@ -30,7 +30,7 @@ from ..errors import TaskQError
 from ..errors import TimeLimitExceeded
 from ..jobs.delivery import Delivery
 from ..jobs.delivery import Failed
-from ..jobs.delivery import GivenBack
+from ..jobs.delivery import Released
 from ..jobs.delivery import Settlement
 from ..jobs.encoding import decode_message
 from ..jobs.encoding import encode_value
@@ -65,7 +65,7 @@ class Runner:
     :param broker: of the app whose actors run.
     :param catches: which exceptions of an actor become the job's; others are raised.
     :param on_start: called when an actor is about to run.
-    :param may_put_off: whether a job may wait for a worker that knows its actor, or another
+    :param may_release: whether a job may wait for a worker that knows its actor, or another
         version of it. Where there is no other worker it fails at once.
     """
 
@@ -74,7 +74,7 @@ class Runner:
         broker: Broker,
         catches: tuple[type[BaseException], ...] = (BaseException,),
         on_start: Callable[[Run], None] | None = None,
-        may_put_off: bool = True,
+        may_release: bool = True,
     ) -> None:
         #: The run that is under way. Other threads read it, and it may have ended by then.
         self.current: Run | None = None
@@ -82,7 +82,7 @@ class Runner:
         self._gate = Gate()
         self._catches = catches
         self._on_start = on_start
-        self._may_put_off = may_put_off
+        self._may_release = may_release
         self._broker = broker
         self._chain = broker.chain
         self._hooks = broker.chain.any_run
@@ -106,14 +106,14 @@ class Runner:
         """Raise an exception in a run, if its actor's code is being run at this moment."""
         return self._gate.raise_inside(run, exception)
 
-    def hear(self) -> None:
+    def raise_interrupt(self) -> None:
         """Raise what the run that is under way was told, if that is still to be raised.
 
         For the run's own thread, while it waits for something in its actor's code.
         """
         run = self.current
         if run is not None and self._gate.is_open_for(run):
-            run.hear()
+            run.raise_interrupt()
 
     def abandon(self, run: Run) -> Settlement:
         """Settle, from another thread, a run that does not end when its time is over.
@@ -131,7 +131,7 @@ class Runner:
             now=run.now,
             started_at=run.started_at,
             began=run.began,
-            reasons=run.reasons,
+            interrupts=run.interrupts,
             time_limit=run.time_limit,
             notes=run.notes,
             exception=TimeLimitExceeded(),
@@ -185,7 +185,7 @@ class Runner:
         except DecodeError as error:
             return _bury(delivery, error)
         except ActorNotFound as error:
-            return self._put_off(delivery, "unknown_actor", error) or Failed(
+            return self._release_later(delivery, "unknown_actor", error) or Failed(
                 delivery=delivery,
                 error=JobError(
                     type="ActorNotFound", message=cut(str(error)), code="unknown_actor"
@@ -209,7 +209,7 @@ class Runner:
             )
         except BadArguments as error:
             if _was_checked(message, actor):
-                settlement = self._put_off(delivery, "bad_arguments", error)
+                settlement = self._release_later(delivery, "bad_arguments", error)
                 if settlement is not None:
                     return settlement
             run.misfit = error
@@ -333,7 +333,9 @@ class Runner:
         notes = run.notes
         return settlement if notes is None else add_news(settlement, notes)
 
-    def _put_off(self, delivery: Delivery, reason: str, error: TaskQError) -> Settlement | None:
+    def _release_later(
+        self, delivery: Delivery, reason: str, error: TaskQError
+    ) -> Settlement | None:
         """Let a job wait that another version of the app would know how to run.
 
         :return: None if it has waited long enough.
@@ -342,24 +344,24 @@ class Runner:
         # its arguments. It waits for one, and is kept as failed if none comes.
         now, limit = self._now(), self._settings.unknown_actor_ttl
         since = now if delivery.released_since is None else delivery.released_since
-        if not self._may_put_off or now - since >= limit:
+        if not self._may_release or now - since >= limit:
             logger.error(
                 "job %s failed: %s%s",
                 delivery.id,
                 error,
-                f"; it has waited for {now - since} ms" if self._may_put_off else "",
+                f"; it has waited for {now - since} ms" if self._may_release else "",
                 extra=log_fields(delivery),
             )
             return None
         delay = min(_MIN_RELEASE * 2 ** min(delivery.releases, 10), _MAX_RELEASE)
         logger.warning(
-            "job %s put off for %d ms: %s",
+            "job %s waits %d ms for another worker: %s",
             delivery.id,
             delay,
             error,
             extra=log_fields(delivery),
         )
-        return GivenBack(delivery=delivery, at=now + delay, reason=reason)
+        return Released(delivery=delivery, at=now + delay, reason=reason)
 
 
 class AsyncRunner(Runner):
@@ -398,9 +400,9 @@ class AsyncRunner(Runner):
             actor = self._prepare(run, hooks)
             run.value = await actor.fn(*run.call_args, **run.call_kwargs)
         except self._catches as error:
-            told = run.told
-            if isinstance(error, asyncio.CancelledError) and told is not None:
-                error = told().with_traceback(error.__traceback__)
+            interrupt = run.interrupted_by
+            if isinstance(error, asyncio.CancelledError) and interrupt is not None:
+                error = interrupt().with_traceback(error.__traceback__)
             run.exception = error
         finally:
             if forked.generation != self._generation:

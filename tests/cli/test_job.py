@@ -254,7 +254,7 @@ def test_a_job_that_was_given_back_says_when_and_why(run, app, taskq):
     rows = listed(run(job_id))
     first, *_, last = rows["waits"].splitlines()
     assert re.fullmatch(
-        r"was given back by a worker at [-0-9]+ [:0-9]+ UTC: that worker does not know its"
+        r"was released by a worker at [-0-9]+ [:0-9]+ UTC: that worker does not know its"
         r" actor \(unknown_actor\)",
         first,
     )

@@ -15,7 +15,7 @@ from flask_taskq.clock import Clock
 from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
-from tests.support.bench import given_back
+from tests.support.bench import released
 
 NET = 60_000
 NET_SECONDS = 20
@@ -52,7 +52,7 @@ def test_a_fetch_that_waits_is_woken_by_a_job_given_back(live: Bench) -> None:
     delivery = live.running("w1")
     fetching = in_thread(live.worker("w2").fetch, 1, NET)
 
-    live.settle(given_back(delivery))
+    live.settle(released(delivery))
 
     assert [again.id for again in fetching.result(NET_SECONDS)] == [delivery.id]
 

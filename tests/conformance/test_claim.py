@@ -9,7 +9,7 @@ from flask_taskq.jobs.record import Lane
 from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
-from tests.support.bench import given_back
+from tests.support.bench import released
 
 
 def test_jobs_are_claimed_by_their_ids(bench: Bench) -> None:
@@ -62,10 +62,10 @@ def test_a_job_is_claimed_once_if_it_is_named_twice(bench: Bench) -> None:
 
 
 def test_a_claimed_job_has_a_token_as_every_other_one(bench: Bench) -> None:
-    """It can be given back, and is claimed anew with the next token."""
+    """It can be released, and is claimed anew with the next token."""
     job_id = bench.send()
     [first] = bench.worker().claim([job_id])
-    bench.settle(given_back(first))
+    bench.settle(released(first))
     [second] = bench.worker().claim([job_id])
 
     assert (first.attempt, second.attempt) == (1, 1)

@@ -12,7 +12,7 @@ from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
 
 
@@ -204,8 +204,8 @@ def test_a_job_given_back_keeps_its_place(bench: Bench) -> None:
     ids = bench.send_many(4)
     first, second = bench.worker().fetch(2, 0)
 
-    bench.settle(given_back(second))
-    bench.settle(given_back(first))
+    bench.settle(released(second))
+    bench.settle(released(first))
 
     assert bench.claim_all() == ids
 
@@ -233,7 +233,7 @@ def test_a_job_that_is_retried_gets_a_new_place(bench: Bench) -> None:
 def test_a_job_put_off_gets_a_new_place(bench: Bench) -> None:
     """As a retried one does."""
     put_off = bench.running()
-    bench.settle(given_back(put_off, at=bench.clock.now() + 1_000))
+    bench.settle(released(put_off, at=bench.clock.now() + 1_000))
     other = bench.send()
     bench.clock.advance(1_000)
 
@@ -290,7 +290,7 @@ def test_each_claim_has_a_number_of_its_own(bench: Bench) -> None:
     for number in range(1, 6):
         delivery = bench.claim()
         assert (delivery.claim, delivery.attempt) == (number, 1)
-        bench.settle(given_back(delivery))
+        bench.settle(released(delivery))
 
 
 @pytest.mark.parametrize("queues", [["default"], []])

@@ -37,8 +37,9 @@ from tests.support.bench import cancelled
 from tests.support.bench import done
 from tests.support.bench import expired
 from tests.support.bench import failed
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
+from tests.support.bench import snoozed
 
 LEASE = 3_000
 SETTINGS = {"lease": LEASE, "result_ttl": 5_000, "failed_ttl": 9_000, "max_crashes": 3}
@@ -63,13 +64,13 @@ kinds = st.sampled_from(
         "cancelled",
         "expired",
         "retry",
-        "given back",
-        "put off",
+        "released",
+        "release later",
         "snoozed",
     ]
 )
 rare = st.sampled_from([False, False, True])
-UNCHARGED = ("expired", "given back", "put off", "snoozed")
+UNCHARGED = ("expired", "released", "release later", "snoozed")
 offsets = st.sampled_from([-1, 0, 1, 700, 2_500])
 told = st.tuples(st.booleans(), st.sampled_from([0, 1, 40]))
 
@@ -288,13 +289,13 @@ class Histories(RuleBasedStateMachine):
             case "cancelled":
                 return cancelled(delivery, started_at=now)
             case "snoozed":
-                return given_back(delivery, at=now + offset, started_at=now, reason="snoozed")
+                return snoozed(delivery, at=now + offset, started_at=now)
             case "retry":
                 return retry(delivery, at=now + offset, started_at=now)
-            case "given back":
-                return given_back(delivery, reason="shutdown")
+            case "released":
+                return released(delivery, reason="shutdown")
             case _:
-                return given_back(delivery, at=now + offset, reason="unknown_actor")
+                return released(delivery, at=now + offset, reason="unknown_actor")
 
     def follow_up(self, delivery: Delivery) -> Envelope:
         # The same for both engines, and for a second settlement of this delivery.

@@ -10,7 +10,7 @@ from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
 
 UNKNOWN = "0" * 32
@@ -22,7 +22,7 @@ def test_an_unknown_id_has_no_record(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "ttl"), [("done", 5_000), ("cancel", 5_000), ("fail", 9_000), ("bury", 9_000)]
+    ("end", "ttl"), [("done", 5_000), ("cancel", 5_000), ("fail", 9_000), ("fail lost", 9_000)]
 )
 def test_a_record_is_kept_for_its_retention_time(
     new_bench: Callable[..., Bench], end: str, ttl: int
@@ -31,9 +31,9 @@ def test_a_record_is_kept_for_its_retention_time(
     bench = new_bench(result_ttl=5_000, failed_ttl=9_000, max_crashes=1)
     delivery = bench.running("w1")
     if end == "cancel":
-        bench.settle(given_back(delivery))
+        bench.settle(released(delivery))
         bench.engine.jobs.cancel(delivery.id)
-    elif end == "bury":
+    elif end == "fail lost":
         bench.engine.workers.hand_back("w1", [delivery.id], "killed by signal 9")
     else:
         bench.settle({"done": done, "fail": failed}[end](delivery))
@@ -197,7 +197,7 @@ def test_a_job_asked_to_end_is_not_given_back(bench: Bench, at: int | None) -> N
     delivery = bench.running()
     bench.engine.jobs.cancel(delivery.id)
 
-    bench.settle(given_back(delivery, at=at))
+    bench.settle(released(delivery, at=at))
 
     record = bench.record(delivery.id)
     assert (record.status, record.attempt) == (Status.CANCELLED, 0)

@@ -13,7 +13,7 @@ from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
 
 NEWS = Progress(current=1.0, total=None, message=None, updated_at=1)
@@ -51,7 +51,7 @@ def test_a_job_that_was_claimed_by_its_id_and_given_back(bench: Bench) -> None:
     """It was not taken from the head of its queue."""
     job_id = bench.send()
     [delivery] = bench.worker("w1").claim([job_id])
-    bench.settle(given_back(delivery))
+    bench.settle(released(delivery))
     assert_claimed_once(bench, job_id)
 
 

@@ -13,7 +13,7 @@ from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import failed
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
 
 LINE = LogLine(at=1, level="info", text="one", attempt=1)
@@ -48,7 +48,7 @@ def test_a_requeued_job_goes_to_the_end_of_its_queue(bench: Bench) -> None:
 
 
 def test_a_cancelled_job_that_is_requeued_is_not_cancelled_any_more(bench: Bench) -> None:
-    """It can be retried, and given back."""
+    """It can be retried, and released."""
     job_id = bench.send()
     bench.engine.jobs.cancel(job_id)
     bench.engine.jobs.requeue(job_id)
@@ -190,11 +190,11 @@ def test_pausing_and_resuming_twice_is_doing_it_once(bench: Bench) -> None:
 
 
 def test_what_a_worker_holds_of_a_paused_queue_goes_on(bench: Bench) -> None:
-    """It can be settled and given back, and what is sent is stored."""
+    """It can be settled and released, and what is sent is stored."""
     first, second = bench.running(), bench.running()
     bench.engine.queues.pause("default")
 
-    outcomes = bench.settle(done(first), given_back(second)).outcomes
+    outcomes = bench.settle(done(first), released(second)).outcomes
 
     assert outcomes == [Status.SUCCEEDED, Status.QUEUED]
     assert bench.status(bench.send()) is Status.QUEUED

@@ -20,8 +20,9 @@ from tests.support.bench import cancelled
 from tests.support.bench import done
 from tests.support.bench import expired
 from tests.support.bench import failed
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
+from tests.support.bench import snoozed
 
 HALF = Progress(5.0, 10.0, "half of it", 1_000)
 ALL = Progress(10.0, 10.0, None, 2_000)
@@ -53,9 +54,9 @@ KINDS: dict[str, Callable[..., Any]] = {
     "cancelled": cancelled,
     "expired": expired,
     "retry": lambda delivery, **fields: retry(delivery, at=0, **fields),
-    "given back": given_back,
-    "put off": lambda delivery, **fields: given_back(delivery, at=0, **fields),
-    "snoozed": lambda delivery, **fields: given_back(delivery, at=0, started_at=1, **fields),
+    "released": released,
+    "release later": lambda delivery, **fields: released(delivery, at=0, **fields),
+    "snoozed": lambda delivery, **fields: snoozed(delivery, at=0, started_at=1, **fields),
 }
 
 
@@ -126,7 +127,7 @@ def test_an_outcome_that_brings_nothing_leaves_what_was_told(bench: Bench, kind:
     assert (record.progress, record.logs) == (HALF, lines("one"))
 
 
-@pytest.mark.parametrize("kind", ["retry", "given back", "put off", "snoozed"])
+@pytest.mark.parametrize("kind", ["retry", "released", "release later", "snoozed"])
 def test_a_job_that_is_stopped_instead_keeps_what_its_run_told(bench: Bench, kind: str) -> None:
     """The run had been asked to end, and it has told how far it came."""
     delivery = bench.running()
@@ -190,7 +191,7 @@ def test_log_lines_are_kept_over_all_runs(bench: Bench) -> None:
     assert bench.record(first.id).logs == (*lines("one", "two"), *lines("three", attempt=2))
 
 
-@pytest.mark.parametrize("kind", ["retry", "given back", "put off", "snoozed"])
+@pytest.mark.parametrize("kind", ["retry", "released", "release later", "snoozed"])
 def test_a_new_run_begins_without_progress(bench: Bench, kind: str) -> None:
     """What the run before has told is seen until then, and its lines for longer."""
     delivery = bench.running()

@@ -11,7 +11,7 @@ import pytest
 from flask_taskq.clock import END_OF_TIME
 from flask_taskq.clock import LONGEST
 from flask_taskq.jobs.delivery import Failed
-from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.delivery import Retried
 from flask_taskq.jobs.record import JobError
 from flask_taskq.jobs.record import Status
 from flask_taskq.jobs.record_limits import ATTEMPT_TEXT
@@ -23,8 +23,9 @@ from tests.support.bench import done
 from tests.support.bench import ERROR
 from tests.support.bench import expired
 from tests.support.bench import failed
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
+from tests.support.bench import snoozed
 
 
 def settlements(bench: Bench):
@@ -36,13 +37,22 @@ def settlements(bench: Bench):
         "cancelled": cancelled,
         "expired": expired,
         "retry": lambda delivery: retry(delivery, at=later),
-        "given back": given_back,
-        "put off": lambda delivery: given_back(delivery, at=later, reason="why"),
-        "snoozed": lambda delivery: given_back(delivery, at=later, started_at=later - 1),
+        "released": released,
+        "release later": lambda delivery: released(delivery, at=later, reason="why"),
+        "snoozed": lambda delivery: snoozed(delivery, at=later, started_at=later - 1),
     }
 
 
-KINDS = ["done", "failed", "cancelled", "expired", "retry", "given back", "put off", "snoozed"]
+KINDS = [
+    "done",
+    "failed",
+    "cancelled",
+    "expired",
+    "retry",
+    "released",
+    "release later",
+    "snoozed",
+]
 
 
 def test_a_job_that_is_done_has_succeeded(bench: Bench) -> None:
@@ -129,7 +139,9 @@ def test_the_record_keeps_the_last_attempts(bench: Bench) -> None:
         began = bench.clock.now()
         bench.clock.advance(30)
         error = JobError(type="ValueError", message=str(number), traceback="Traceback ...")
-        settlement = Retry(delivery=delivery, error=error, at=began + 40, started_at=began + 10)
+        settlement = Retried(
+            delivery=delivery, error=error, at=began + 40, started_at=began + 10
+        )
         bench.settle(settlement)
         expected.append((number, began + 10, began + 30, error))
         bench.clock.advance(10)
@@ -168,7 +180,7 @@ def test_what_is_not_charged_is_no_attempt(bench: Bench) -> None:
     delivery = bench.running()
     bench.settle(retry(delivery, at=bench.clock.now()))
     before = bench.record(delivery.id).attempts
-    bench.settle(given_back(bench.claim()))
+    bench.settle(released(bench.claim()))
     bench.claim("w2")
     bench.engine.workers.hand_back("w2", [delivery.id], "killed by signal 9")
     bench.settle(done(bench.claim()))
@@ -217,7 +229,7 @@ def test_a_run_that_was_given_back_is_not_charged(bench: Bench) -> None:
     """The job is queued as if it had not been fetched."""
     delivery = bench.running()
 
-    bench.settle(given_back(delivery, reason="shutdown"))
+    bench.settle(released(delivery, reason="shutdown"))
 
     record = bench.record(delivery.id)
     assert (record.status, record.attempt) == (Status.QUEUED, 0)
@@ -231,7 +243,7 @@ def test_a_job_that_is_put_off_says_why_it_waits(bench: Bench) -> None:
     delivery = bench.running()
     at = bench.clock.now() + 1_000
 
-    bench.settle(given_back(delivery, at=at, reason="unknown_actor"))
+    bench.settle(released(delivery, at=at, reason="unknown_actor"))
 
     record = bench.record(delivery.id)
     assert (record.status, record.scheduled_for) == (Status.SCHEDULED, at)
@@ -250,7 +262,7 @@ def test_putting_off_is_counted_from_its_first_time(bench: Bench) -> None:
         delivery = bench.claim()
         assert delivery.releases == count
         assert delivery.released_since == (began if count else None)
-        bench.settle(given_back(delivery, at=bench.clock.now() + 100))
+        bench.settle(released(delivery, at=bench.clock.now() + 100))
         bench.clock.advance(100)
 
     assert bench.record(job_id).attempt == 0
@@ -259,7 +271,7 @@ def test_putting_off_is_counted_from_its_first_time(bench: Bench) -> None:
 def test_giving_back_without_a_time_is_not_counted_as_putting_off(bench: Bench) -> None:
     """A worker that stops says nothing about the job."""
     bench.send()
-    bench.settle(given_back(bench.claim()))
+    bench.settle(released(bench.claim()))
 
     delivery = bench.claim()
 
@@ -269,7 +281,7 @@ def test_giving_back_without_a_time_is_not_counted_as_putting_off(bench: Bench) 
 def test_a_charged_run_ends_the_count_of_putting_off(bench: Bench) -> None:
     """After a real run it begins again."""
     bench.send()
-    bench.settle(given_back(bench.claim(), at=bench.clock.now()))
+    bench.settle(released(bench.claim(), at=bench.clock.now()))
     bench.settle(retry(bench.claim(), at=bench.clock.now()))
 
     delivery = bench.claim()
@@ -281,11 +293,11 @@ def test_a_charged_run_ends_the_count_of_putting_off(bench: Bench) -> None:
 def test_a_run_that_put_its_job_off_ends_the_count(bench: Bench) -> None:
     """It had begun, so that whatever kept the job from running is over; nothing is charged."""
     job_id = bench.send()
-    bench.settle(given_back(bench.claim(), at=bench.clock.now()))
+    bench.settle(released(bench.claim(), at=bench.clock.now()))
     delivery = bench.claim()
     at = bench.clock.now() + 500
 
-    bench.settle(given_back(delivery, at=at, started_at=at - 500, reason="snoozed"))
+    bench.settle(snoozed(delivery, at=at, started_at=at - 500))
 
     record = bench.record(job_id)
     assert (record.status, record.scheduled_for) == (Status.SCHEDULED, at)
@@ -299,7 +311,7 @@ def test_a_crash_does_not_end_the_count_of_putting_off(bench: Bench) -> None:
     """A lost worker is no charged run."""
     job_id = bench.send()
     began = bench.clock.now()
-    bench.settle(given_back(bench.claim(), at=began))
+    bench.settle(released(bench.claim(), at=began))
     bench.claim("w1")
     bench.engine.workers.hand_back("w1", [job_id], "killed by signal 9")
 
@@ -381,7 +393,7 @@ def test_a_settlement_while_the_job_runs_elsewhere_is_refused(bench: Bench, kind
 def test_a_token_of_an_earlier_claim_of_the_same_worker_is_old(bench: Bench, kind: str) -> None:
     """The worker's name alone is no token."""
     old = bench.running("w1")
-    bench.settle(given_back(old))
+    bench.settle(released(old))
     new = bench.claim("w1")
 
     assert bench.settle(settlements(bench)[kind](old)).outcomes == [None]
@@ -394,7 +406,7 @@ def test_a_token_of_an_earlier_claim_of_the_same_worker_is_old(bench: Bench, kin
 def test_a_settlement_of_a_job_that_is_gone_is_refused(bench: Bench, kind: str) -> None:
     """A record that was removed does not come back."""
     delivery = bench.running()
-    bench.settle(given_back(delivery))
+    bench.settle(released(delivery))
     bench.engine.queues.purge("default")
 
     assert bench.settle(settlements(bench)[kind](delivery)).outcomes == [None]
@@ -405,7 +417,7 @@ def test_a_mixed_batch_tells_exactly_which_were_refused(bench: Bench) -> None:
     """The good ones are settled, the others are named, in their order."""
     bench.send_many(5)
     a, b, c, d, e = bench.worker().fetch(5, 0)
-    bench.settle(done(b), given_back(d))
+    bench.settle(done(b), released(d))
 
     settled = bench.settle(failed(d), done(a), failed(b), retry(c, at=0), done(e))
 
@@ -467,7 +479,7 @@ def test_a_job_given_back_may_come_again_in_the_same_step(bench: Bench) -> None:
     """It is settled first, then jobs are fetched."""
     delivery = bench.running()
 
-    settled = bench.settle(given_back(delivery), then_fetch=1)
+    settled = bench.settle(released(delivery), then_fetch=1)
 
     [again] = settled.deliveries
     assert (again.id, again.claim) == (delivery.id, delivery.claim + 1)
@@ -587,7 +599,7 @@ def test_a_follow_up_that_exists_is_passed_over(bench: Bench) -> None:
     assert bench.status(envelope.id) is Status.SUCCEEDED
 
 
-@pytest.mark.parametrize("kind", ["retry", "given back", "put off", "snoozed"])
+@pytest.mark.parametrize("kind", ["retry", "released", "release later", "snoozed"])
 def test_nothing_follows_a_run_that_was_cancelled_instead(bench: Bench, kind: str) -> None:
     """The outcome that it belongs to did not come about."""
     delivery = bench.running()
@@ -660,7 +672,7 @@ def test_a_record_is_kept_until_the_end_of_dates_at_most(
     first, second, third, fourth = bench.worker().fetch(4, 0)
     bench.engine.jobs.cancel(fourth.id)
 
-    ends = (done(first), failed(second), given_back(fourth), given_back(third))
+    ends = (done(first), failed(second), released(fourth), released(third))
     assert None not in bench.settle(*ends).outcomes
 
     statuses = [bench.status(job_id) for job_id in ids]

@@ -22,8 +22,9 @@ from tests.support.bench import cancelled
 from tests.support.bench import done
 from tests.support.bench import expired
 from tests.support.bench import failed
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
+from tests.support.bench import snoozed
 
 Arrangement = Callable[[Bench], "Life"]
 Operation = Callable[["Life"], None]
@@ -48,12 +49,12 @@ class Life:
         self.id = self.delivery.id
         {
             Status.RUNNING: lambda: None,
-            Status.QUEUED: self.give_back,
-            Status.SCHEDULED: self.put_off,
+            Status.QUEUED: self.release,
+            Status.SCHEDULED: self.release_later,
             Status.SUCCEEDED: self.succeed,
             Status.FAILED: self.fail,
             Status.EXPIRED: self.expire,
-            Status.CANCELLED: lambda: (self.give_back(), self.cancel()),
+            Status.CANCELLED: lambda: (self.release(), self.cancel()),
         }[status]()
         assert self.status is status
 
@@ -97,16 +98,16 @@ class Life:
     def retry(self) -> None:
         self.bench.settle(retry(self.delivery, at=self.bench.clock.now() + DELAY))
 
-    def give_back(self) -> None:
-        self.bench.settle(given_back(self.delivery))
+    def release(self) -> None:
+        self.bench.settle(released(self.delivery))
 
-    def put_off(self) -> None:
+    def release_later(self) -> None:
         at = self.bench.clock.now() + DELAY
-        self.bench.settle(given_back(self.delivery, at=at))
+        self.bench.settle(released(self.delivery, at=at))
 
     def snooze(self) -> None:
         now = self.bench.clock.now()
-        self.bench.settle(given_back(self.delivery, at=now + DELAY, started_at=now))
+        self.bench.settle(snoozed(self.delivery, at=now + DELAY, started_at=now))
 
     def report(self) -> None:
         progress = Progress(1.0, None, None, self.bench.clock.now())
@@ -178,19 +179,19 @@ WAYS: list[tuple[str, Status | Arrangement, Operation, Status | None]] = [
     ("fail", Status.RUNNING, Life.fail, Status.FAILED),
     ("give up", Status.RUNNING, Life.give_up, Status.CANCELLED),
     ("expire", Status.RUNNING, Life.expire, Status.EXPIRED),
-    ("give back", Status.RUNNING, Life.give_back, Status.QUEUED),
-    ("put off", Status.RUNNING, Life.put_off, Status.SCHEDULED),
+    ("release", Status.RUNNING, Life.release, Status.QUEUED),
+    ("release later", Status.RUNNING, Life.release_later, Status.SCHEDULED),
     ("snooze", Status.RUNNING, Life.snooze, Status.SCHEDULED),
     ("reclaim", Status.RUNNING, Life.die, Status.QUEUED),
     ("reclaim", Status.RUNNING, Life.vanish, Status.QUEUED),
     ("isolate", crashed(1), Life.die, Status.SCHEDULED),
-    ("bury", crashed(2), Life.die, Status.FAILED),
-    ("bury", suspected, Life.vanish, Status.FAILED),
+    ("fail lost", crashed(2), Life.die, Status.FAILED),
+    ("fail lost", suspected, Life.vanish, Status.FAILED),
     ("cancel", Status.SCHEDULED, Life.cancel, Status.CANCELLED),
     ("cancel", Status.QUEUED, Life.cancel, Status.CANCELLED),
     ("stop", asked, Life.retry, Status.CANCELLED),
-    ("stop uncharged", asked, Life.give_back, Status.CANCELLED),
-    ("stop uncharged", asked, Life.put_off, Status.CANCELLED),
+    ("stop uncharged", asked, Life.release, Status.CANCELLED),
+    ("stop uncharged", asked, Life.release_later, Status.CANCELLED),
     ("stop uncharged", asked, Life.snooze, Status.CANCELLED),
     ("stop lost", asked, Life.die, Status.CANCELLED),
     ("stop lost", asked, Life.vanish, Status.CANCELLED),
@@ -250,8 +251,8 @@ OPERATIONS = [
     Life.give_up,
     Life.expire,
     Life.retry,
-    Life.give_back,
-    Life.put_off,
+    Life.release,
+    Life.release_later,
     Life.snooze,
     Life.report,
     Life.die,
@@ -348,7 +349,7 @@ def test_what_the_table_does_not_name_changes_nothing(
         Life.give_up,
         Life.expire,
         Life.retry,
-        Life.put_off,
+        Life.release_later,
         Life.snooze,
         Life.report,
     ],

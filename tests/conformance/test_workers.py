@@ -14,7 +14,7 @@ from flask_taskq.jobs.record import Lane
 from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.bench import retry
 
 CAUSE = "killed by signal 9"
@@ -212,7 +212,7 @@ def test_a_job_that_was_isolated_stays_so(bench: Bench) -> None:
     """Given back or retried, it still runs alone."""
     job_id = crash_twice(bench)
     bench.clock.advance(ISOLATION_DELAY)
-    bench.settle(given_back(bench.claim("solo", lane=Lane.ALONE)))
+    bench.settle(released(bench.claim("solo", lane=Lane.ALONE)))
     assert bench.claim_all("w2") == []
 
     again = bench.claim("solo", lane=Lane.ALONE)

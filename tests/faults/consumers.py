@@ -14,7 +14,7 @@ from flask_taskq.engines.base import Reported
 from flask_taskq.engines.base import Settled
 from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.delivery import Report
-from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.delivery import Retried
 from flask_taskq.jobs.delivery import Settlement
 from flask_taskq.jobs.record import Lane
 
@@ -55,7 +55,7 @@ class Watched(Around):
 
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
         dying_in = take("mid-flush")
-        if dying_in is None and any(isinstance(one, Retry) for one in settlements):
+        if dying_in is None and any(isinstance(one, Retried) for one in settlements):
             dying_in = take("mid-retry")
         if dying_in is not None:
             die_meanwhile(dying_in)

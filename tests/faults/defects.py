@@ -9,8 +9,8 @@ from flask_taskq.engines.base import Engine
 from flask_taskq.engines.base import Settled
 from flask_taskq.engines.sqlite import SQLiteEngine
 from flask_taskq.jobs.delivery import Delivery
-from flask_taskq.jobs.delivery import Done
 from flask_taskq.jobs.delivery import Settlement
+from flask_taskq.jobs.delivery import Succeeded
 from flask_taskq.jobs.record import Status
 
 from .consumers import Around
@@ -31,7 +31,7 @@ class Hasty(Around):
         return settled
 
     def _settle_early(self, deliveries: list[Delivery]) -> None:
-        done = [Done(delivery=delivery, result=b"null") for delivery in deliveries]
+        done = [Succeeded(delivery=delivery, result=b"null") for delivery in deliveries]
         if done:
             self._inner.settle_if_held(done)
 

@@ -144,7 +144,7 @@ class History:
                     run.ended, run.outcome = at, one["outcome"]
                 case "settled":
                     settled = latest.get((job, pid))
-                    # A job that was given back without having run has no run to end.
+                    # A job that was released without having run has no run to end.
                     if settled is not None and settled.settled is None:
                         settled.settled, settled.settled_as = at, one["outcome"]
                 case "fault":

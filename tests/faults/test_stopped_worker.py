@@ -34,7 +34,7 @@ def test_a_worker_told_to_stop_gives_back_what_it_cannot_finish(rig: Rig, folder
     history = rig.check()
     claims = [one["at"] for one in history.of("claimed") if one["at"] < gone_at]
     assert machine_seconds(told_at, max(claims)) <= 0.1
-    back = [one for one in history.of("settled") if one["outcome"] == "GivenBack"]
+    back = [one for one in history.of("settled") if one["outcome"] == "Released"]
     unstarted = [one["at"] for one in back if one["job"] not in long]
     assert machine_seconds(told_at, max(unstarted, default=told_at)) <= 1
     assert {one["job"] for one in back} >= set(long)

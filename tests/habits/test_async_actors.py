@@ -171,7 +171,7 @@ def test_coroutines_may_finish_when_the_worker_stops(broker, start):
 
 
 def test_coroutines_are_cancelled_when_the_grace_time_is_over(broker, start):
-    """They are given back, and so are those that had not started."""
+    """They are released, and so are those that had not started."""
     begun = threading.Semaphore(0)
 
     @declare(broker)

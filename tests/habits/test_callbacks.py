@@ -125,7 +125,7 @@ def test_a_run_that_goes_back_calls_nobody(line, calls):
     """Its worker stops, and it is not the end of the job."""
 
     def stop():
-        line.runner.current.tell(Shutdown, math.inf)
+        line.runner.current.interrupt(Shutdown, math.inf)
         raise Shutdown
 
     declare(line.broker, stop, actor_name="stop", on_failure="failed").send()

@@ -15,10 +15,10 @@ from flask_taskq.errors import JobCancelled
 from flask_taskq.errors import LeaseLost
 from flask_taskq.errors import ResultFailure
 from flask_taskq.errors import TimeLimitExceeded
-from flask_taskq.jobs.delivery import GivenBack
-from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.delivery import Released
+from flask_taskq.jobs.delivery import Retried
 from flask_taskq.worker.announcements import announce
-from flask_taskq.worker.announcements import tell_stored
+from flask_taskq.worker.announcements import announce_stored
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import messages
@@ -130,7 +130,7 @@ def test_a_running_coroutine_is_cancelled(broker, start, final):
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            seen.append(current_job.told)
+            seen.append(current_job.interrupted_by)
             raise
 
     start()
@@ -148,7 +148,7 @@ def test_a_cooperative_job_is_never_interrupted(broker, start, final):
 
     def stubborn():
         until = time.monotonic() + PATIENCE
-        while current_job.told is None and time.monotonic() < until:
+        while current_job.interrupted_by is None and time.monotonic() < until:
             pass
         at = time.monotonic()
         while time.monotonic() < at + 1.2:  # longer than others are left alone
@@ -215,7 +215,7 @@ def test_a_cancelled_job_whose_time_is_over_is_cancelled(
     told, go = threading.Event(), threading.Event()
 
     def run():
-        while current_job.told is None:
+        while current_job.interrupted_by is None:
             pass
         told.set()
         while not go.is_set():
@@ -304,7 +304,7 @@ def test_a_run_whose_job_was_taken_away_is_told(broker, start):
     worker = start()
     job = begun.send()
     [run] = worker._running()
-    worker._consumer.settle_if_held([GivenBack(delivery=run.delivery, at=2**45)])
+    worker._consumer.settle_if_held([Released(delivery=run.delivery, at=2**45)])
     assert ended.wait(PATIENCE)
     assert seen == ["told"]
     assert job.refresh().status is Status.SCHEDULED
@@ -349,9 +349,9 @@ def test_a_rerun_that_became_a_cancellation_is_told_as_one(clock, new_broker, ca
     line.engine.workers.register("w1")
     consumer = line.engine.consumer(["default"], "w1")
     settlement = line.runner.run(consumer.fetch(1, 0)[0])
-    assert isinstance(settlement, Retry)
+    assert isinstance(settlement, Retried)
     announce(line.broker, [settlement])
-    tell_stored(line.broker, [settlement], consumer.settle_if_held([settlement]))
+    announce_stored(line.broker, [settlement], consumer.settle_if_held([settlement]))
 
     assert told == [(job.id, Status.CANCELLED)]
     [text] = messages(caplog, logging.INFO)
@@ -370,7 +370,7 @@ def test_an_outcome_that_was_refused_is_told_to_nobody(clock, new_broker, caplog
     settlement = line.runner.run(consumer.fetch(1, 0)[0])
     line.engine.workers.hand_back("w1", [], "stopped")
 
-    tell_stored(line.broker, [settlement], consumer.settle_if_held([settlement]))
+    announce_stored(line.broker, [settlement], consumer.settle_if_held([settlement]))
 
     [text] = messages(caplog, logging.WARNING)
     assert f"job {job.id}: the settlement came too late and was refused" in text

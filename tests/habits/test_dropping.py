@@ -36,7 +36,7 @@ OPTIONS = {
 @pytest.mark.needs("Retries")
 @pytest.mark.parametrize("dropped", DEFAULT, ids=lambda one: one.__name__)
 def test_jobs_live_and_end_without_it(new_broker, start_worker, final, dropped, caplog):
-    """They succeed, fail, are cancelled and given back, with the options of all others."""
+    """They succeed, fail, are cancelled and released, with the options of all others."""
     caplog.set_level(logging.WARNING)
     habits = [one for one in DEFAULT if one is not dropped]
     broker = new_broker(Clock(), habits=habits, min_backoff=0)
@@ -69,13 +69,13 @@ def test_jobs_live_and_end_without_it(new_broker, start_worker, final, dropped, 
     assert (well.result, awaited.result) == (b'"done"', b'"done"')
     assert failed.status is Status.FAILED
     assert failed.attempt == (1 if dropped.__name__ == "Retries" else 2)
-    cancelled, given_back = stays.send(), stays.send()
+    cancelled, released = stays.send(), stays.send()
     assert begun.acquire(timeout=PATIENCE) and begun.acquire(timeout=PATIENCE)
     cancelled.cancel()
     worker.tick()
     assert final(cancelled).status is Status.CANCELLED
     worker.stop(0)
-    assert given_back.refresh().status is Status.QUEUED
+    assert released.refresh().status is Status.QUEUED
     assert {record.name for record in caplog.records} == {"flask_taskq.jobs"}
 
 
@@ -99,7 +99,7 @@ def test_an_app_drops_it_by_its_configuration(dropped):
 
 
 #: What runs a job and what runs it where it is sent: tests that know nothing of most habits.
-MEANINGFUL = ["tests/unit/worker/test_runner.py", "tests/unit/test_eager.py"]
+MEANINGFUL = ["tests/unit/worker/test_runner.py", "tests/unit/worker/test_eager.py"]
 
 
 @pytest.mark.parametrize("dropped", ["CurrentJob", "Retries"])

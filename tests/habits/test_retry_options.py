@@ -15,7 +15,7 @@ from flask_taskq.errors import Cancel
 from flask_taskq.errors import ResultFailure
 from flask_taskq.errors import Retry
 from flask_taskq.errors import Snooze
-from flask_taskq.jobs.delivery import Retry as RetrySettlement
+from flask_taskq.jobs.delivery import Retried
 from flask_taskq.middleware.retries import Retries
 from flask_taskq.testing.clock import ManualClock
 from tests.support.apps import declare
@@ -360,7 +360,7 @@ def test_a_snoozed_job_runs_later_and_is_not_charged(line, clock, caplog):
         assert (record.scheduled_for - clock.now(), record.status_reason) == (2_000, "snoozed")
         clock.advance(2_000)
     assert messages(caplog, logging.WARNING) == []
-    assert f"job {job.id} put off: snoozed" in caplog.text
+    assert f"job {job.id} snoozed" in caplog.text
     record = line.run(job)
     assert (record.status, record.attempt) == (Status.FAILED, 1)
 
@@ -515,7 +515,7 @@ def test_whatever_an_actor_raises_its_runs_are_counted(
         if kind == "snooze" or (kind == "retry" and delay is not None):
             assert wait == (delay or 0)
         else:
-            assert isinstance(settlement, RetrySettlement)
+            assert isinstance(settlement, Retried)
             least = min_backoff * 2 ** (charged - 1)
             assert least <= wait <= 2 * least
         clock.advance(wait)

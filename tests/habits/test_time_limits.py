@@ -166,7 +166,7 @@ def test_a_cooperative_actor_is_only_told(make, start, final):
     @declare(broker, time_limit=50, cooperative=True)
     def polls():
         until = time.monotonic() + PATIENCE
-        while current_job.told is None and time.monotonic() < until:
+        while current_job.interrupted_by is None and time.monotonic() < until:
             pass
         for _ in range(100_000):
             pass  # an exception would have come by now
@@ -265,7 +265,7 @@ def test_the_process_is_to_be_replaced(stuck_broker, start, final):
         assert neighbour_may_end.wait(PATIENCE)
         return "finished"
 
-    worker = start(broker, threads=3, on_worn=note)
+    worker = start(broker, threads=3, on_replace=note)
     beside = neighbour.send()
     job = stuck.actor.send()
     assert told.wait(PATIENCE)
@@ -322,7 +322,7 @@ def test_a_run_is_given_up_though_its_contexts_cannot_be_opened(new_broker, star
 
     broker = new_broker(Clock(), Opening(), max_retries=0, hard_limit_grace=100)
     stuck = Stuck(broker, time_limit=50)
-    start(broker, on_worn=note)
+    start(broker, on_replace=note)
     job = stuck.actor.send()
     try:
         assert final(job).error.message == "no database"
@@ -443,7 +443,7 @@ def test_an_option_that_is_neither_true_nor_false_is_refused(make, option):
 
 @pytest.mark.needs("ShutdownNotifications")
 def test_a_coroutine_that_wants_to_know_is_cancelled(make, start):
-    """And is given back."""
+    """And is released."""
     broker = make()
     begun = threading.Event()
 
@@ -608,7 +608,7 @@ def test_a_job_that_waits_for_another_hears_that_it_was_cancelled(waiting, final
 
 
 def test_a_job_that_waits_for_another_hears_that_its_worker_stops(waiting):
-    """It is given back, and the worker ends."""
+    """It is released, and the worker ends."""
     _, worker, send = waiting
     job, _ = send()
     began = time.monotonic()

@@ -51,7 +51,9 @@ def test_a_job_whose_arguments_fit_another_version_is_put_off(line, clock, caplo
     assert (record.status, record.status_reason) == (Status.SCHEDULED, "bad_arguments")
     assert (record.attempt, record.scheduled_for - clock.now()) == (0, 1_000)
     [text] = messages(caplog, logging.WARNING)
-    assert f"job {record.id} put off for 1000 ms: actor 'ship' takes (order)" in text
+    assert (
+        f"job {record.id} waits 1000 ms for another worker: actor 'ship' takes (order)" in text
+    )
     assert "no parameter 'notify'" in text
 
 
@@ -120,7 +122,7 @@ def test_a_type_that_no_sender_has_checked_fails_at_once(line):
 @pytest.mark.parametrize("has_actor", [True, False])
 def test_where_there_is_no_other_worker_nothing_is_put_off(line, has_actor):
     """As in the test kit: nobody would come."""
-    line.runner = Runner(line.broker, may_put_off=False)
+    line.runner = Runner(line.broker, may_release=False)
     job = deploy(line, new).send(1, notify=True)
     line.broker.actors.clear()
     if has_actor:

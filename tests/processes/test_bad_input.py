@@ -78,15 +78,15 @@ def test_damaged_messages_fail_once_among_good_ones_that_run(
 def test_a_job_of_an_unknown_actor_waits_for_a_worker_that_knows_it(
     taskq: TaskQ, start_worker: START, recorder: Recorder
 ) -> None:
-    """It is put off with a reason, uncharged, and never acknowledged away."""
+    """It is released with a reason, uncharged, and never acknowledged away."""
     worker = start_worker("-p", "1")
     message = Message("default", "of_the_next_release", (), {}, {})
     job_id = message.message_id
     taskq.broker.engine.enqueue(
         [envelope(encode_message(message, 10_000), job_id, "of_the_next_release")]
     )
-    worker.wait_for_log(f"job {job_id} put off for 1000 ms")
-    worker.wait_for_log(f"job {job_id} put off for 2000 ms")
+    worker.wait_for_log(f"job {job_id} waits 1000 ms for another worker")
+    worker.wait_for_log(f"job {job_id} waits 2000 ms for another worker")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     record = taskq.job(job_id).record
@@ -101,8 +101,8 @@ def test_a_job_of_another_version_of_its_actor_waits_for_it(
     worker = start_worker("-p", "1")
     message = Message("default", "work", (), {"seconds": 1}, {})
     taskq.broker.engine.enqueue([envelope(encode_message(message, 10_000), message.message_id)])
-    worker.wait_for_log(f"job {message.message_id} put off for 1000 ms")
-    worker.wait_for_log(f"job {message.message_id} put off for 2000 ms")
+    worker.wait_for_log(f"job {message.message_id} waits 1000 ms for another worker")
+    worker.wait_for_log(f"job {message.message_id} waits 2000 ms for another worker")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     record = taskq.job(message.message_id).record

@@ -396,7 +396,7 @@ def test_nohup_is_respected(taskq: TaskQ, start_worker: START) -> None:
     assert "SIGHUP" not in worker.log
 
 
-# Worn processes
+# ReplaceRequest processes
 
 
 def test_processes_that_have_run_their_jobs_are_replaced(
@@ -496,14 +496,14 @@ def test_a_worn_process_that_finishes_at_leisure_can_be_stopped(
 STUCK = """
 import threading
 from flask_taskq.worker.processes import child as process
-from flask_taskq.worker.processes.channel import Worn
+from flask_taskq.worker.processes.channel import ReplaceRequest
 
 serve = process.serve
 
-def serve_and_remember(broker, link, *rest):
+def serve_and_remember(broker, channel, *rest):
     global here
-    here = link
-    serve(broker, link, *rest)
+    here = channel
+    serve(broker, channel, *rest)
 
 process.serve = serve_and_remember
 
@@ -513,7 +513,7 @@ def stick():
     once = os.path.join(os.environ["TEST_FOLDER"], "stuck")
     if not os.path.exists(once):
         open(once, "w").close()
-        here.send(Worn("a job is stuck", urgent=True))
+        here.send(ReplaceRequest("a job is stuck", urgent=True))
         while True:
             try:
                 threading.Event().wait()
@@ -525,7 +525,7 @@ def stick():
 def test_a_process_with_a_stuck_job_is_replaced_at_once(
     taskq: TaskQ, start_shop: START, recorder: Recorder, shop: Path
 ) -> None:
-    """Its other jobs finish; the stuck one is given back without blame when grace is over."""
+    """Its other jobs finish; the stuck one is released without blame when grace is over."""
     shop.write_text(SHOP + STUCK)
     worker = start_shop("-p", "1", "-t", "2", "--grace", "2000")
     [old] = worker.wait_until_ready(1)

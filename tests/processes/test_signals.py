@@ -82,7 +82,7 @@ def test_jobs_that_outlast_the_grace_time_are_given_back(
 def test_a_second_signal_ends_it_at_once(
     second: int, code: int, taskq: TaskQ, start_worker: START, recorder: Recorder
 ) -> None:
-    """Running jobs are given back within two seconds, and the exit code tells."""
+    """Running jobs are released within two seconds, and the exit code tells."""
     worker = start_worker("-p", "2", "--grace", "60000")
     worker.wait_until_ready(2)
     job = jobs.work.send(60_000)

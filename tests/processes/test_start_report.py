@@ -97,7 +97,7 @@ def test_a_late_job_that_must_run_alone_is_not_forgotten(
     for crashes in (1, 2):
         jobs.import_module.send("late_jobs").get_result(block=True, timeout=PATIENCE)
         worker.wait_for_log("died while it ran 1 job", crashes)
-    worker.wait_for_log(f"job {job.id} put off .*: no actor is named 'crash_late'")
+    worker.wait_for_log(f"job {job.id} waits .*: no actor is named 'crash_late'")
 
 
 # --check

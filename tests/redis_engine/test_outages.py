@@ -21,7 +21,7 @@ from flask_taskq.errors import ConnectionFailed
 from flask_taskq.jobs.record import Status
 from tests.support.bench import Bench
 from tests.support.bench import done
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.machine_time import machine_seconds
 from tests.support.redis_server import free_port
 from tests.support.redis_server import RedisServer
@@ -288,7 +288,7 @@ def test_a_server_that_became_a_replica_is_asked_again(
 
 
 def test_when_the_memory_is_full_jobs_can_still_end(server: RedisServer, bench: Bench) -> None:
-    """Nothing more can be sent, and what is there runs, is given back, and is purged."""
+    """Nothing more can be sent, and what is there runs, is released, and is purged."""
     ids = bench.send_many(3)
     bench.send(queue="other")
     bench.worker()
@@ -300,7 +300,7 @@ def test_when_the_memory_is_full_jobs_can_still_end(server: RedisServer, bench: 
 
         assert bench.engine.workers.renew(["w1"]) == []
         first, second, third = bench.worker().fetch(3, 0)
-        settled = bench.settle(done(first), given_back(second), then_fetch=1)
+        settled = bench.settle(done(first), released(second), then_fetch=1)
         bench.engine.jobs.cancel(third.id)
         bench.engine.workers.hand_back("w1", [], "killed by signal 9")
         assert bench.engine.queues.purge("other") == 1

@@ -146,8 +146,8 @@ class ServerClock(ManualClock):
     set_by = 0
     pace = 0
 
-    def adopt(self, time: int) -> int:
-        return super().adopt(time) + self.set_by
+    def server_time(self, time: int) -> int:
+        return super().server_time(time) + self.set_by
 
     def monotonic(self) -> float:
         self.advance(self.pace)

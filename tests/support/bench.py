@@ -11,12 +11,13 @@ from flask_taskq.engines.base import Consumer
 from flask_taskq.engines.base import Engine
 from flask_taskq.jobs.delivery import Cancelled
 from flask_taskq.jobs.delivery import Delivery
-from flask_taskq.jobs.delivery import Done
 from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.jobs.delivery import Expired
 from flask_taskq.jobs.delivery import Failed
-from flask_taskq.jobs.delivery import GivenBack
-from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.delivery import Released
+from flask_taskq.jobs.delivery import Retried
+from flask_taskq.jobs.delivery import Snoozed
+from flask_taskq.jobs.delivery import Succeeded
 from flask_taskq.jobs.record import JobError
 from flask_taskq.jobs.record import JobRecord
 from flask_taskq.jobs.record import Lane
@@ -113,8 +114,8 @@ class Bench:
         self.engine.close()
 
 
-def done(delivery: Delivery, result: bytes = b"1", **fields: Any) -> Done:
-    return Done(delivery=delivery, result=result, **fields)
+def done(delivery: Delivery, result: bytes = b"1", **fields: Any) -> Succeeded:
+    return Succeeded(delivery=delivery, result=result, **fields)
 
 
 def failed(delivery: Delivery, **fields: Any) -> Failed:
@@ -129,9 +130,13 @@ def expired(delivery: Delivery, **fields: Any) -> Expired:
     return Expired(delivery=delivery, error=ERROR, **fields)
 
 
-def retry(delivery: Delivery, at: int, **fields: Any) -> Retry:
-    return Retry(delivery=delivery, error=ERROR, at=at, **fields)
+def retry(delivery: Delivery, at: int, **fields: Any) -> Retried:
+    return Retried(delivery=delivery, error=ERROR, at=at, **fields)
 
 
-def given_back(delivery: Delivery, **fields: Any) -> GivenBack:
-    return GivenBack(delivery=delivery, **fields)
+def released(delivery: Delivery, **fields: Any) -> Released:
+    return Released(delivery=delivery, **fields)
+
+
+def snoozed(delivery: Delivery, at: int, **fields: Any) -> Snoozed:
+    return Snoozed(delivery=delivery, at=at, **fields)

@@ -17,7 +17,7 @@ from flask_taskq import Job
 from flask_taskq import Message
 from flask_taskq import Middleware
 from flask_taskq import TaskQ
-from flask_taskq.actors.broker import Broker
+from flask_taskq.actors.hooks import HookBroker
 from flask_taskq.actors.run import Run
 
 taskq = TaskQ()
@@ -118,7 +118,7 @@ def create_app() -> Flask:
 class Timing(Middleware):
     """A hook overrides with the types of the base class."""
 
-    def before_process_message(self, broker: Broker, message: Run) -> None:
+    def before_process_message(self, broker: HookBroker, message: Run) -> None:
         assert_type(current_job.attempt, int)
         message.retry(1_000)
 

@@ -28,7 +28,7 @@ _FIRST_PAUSE: Final = 0.01
 _LAST_PAUSE: Final = 0.25
 
 
-class Link:
+class RedisConnection:
     """A connection that comes back: it is made when it is needed, and again when it broke.
 
     Whatever is called may be run twice by the server, when the first reply is lost.

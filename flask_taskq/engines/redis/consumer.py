@@ -16,9 +16,9 @@ from ...clock import END_OF_TIME
 from ...errors import LeaseLost
 from ...jobs import lifecycle
 from ...jobs.delivery import Delivery
-from ...jobs.delivery import Done
 from ...jobs.delivery import Report
 from ...jobs.delivery import Settlement
+from ...jobs.delivery import Succeeded
 from ...jobs.record import Lane
 from ...jobs.record import Status
 from ...jobs.record_limits import add_lines
@@ -27,8 +27,8 @@ from ...jobs.record_limits import KEPT_LOG_LINES
 from ..base import Consumer
 from ..base import Reported
 from ..base import Settled
-from .connection import Link
 from .connection import Packed
+from .connection import RedisConnection
 from .layout import Claimed
 from .layout import find_claimed
 from .layout import read_claims
@@ -64,7 +64,7 @@ _NO_TOKEN: Final = "-"
 class _Channel:
     """A connection whose calls are numbered, so that a lost reply can be asked for again."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisConnection) -> None:
         self.link = link
         self.name = secrets.token_hex(4)
         self.lock = threading.Lock()
@@ -83,9 +83,9 @@ class RedisConsumer(Consumer):
         self._turn = 0
         self._worker = worker
         self._lane = lane
-        self._fetching = _Channel(store.new_link())
-        self._settling = _Channel(store.new_link())
-        self._reporting = _Channel(store.new_link())
+        self._fetching = _Channel(store.new_connection())
+        self._settling = _Channel(store.new_connection())
+        self._reporting = _Channel(store.new_connection())
         self._interrupted = False
         self._bell_lock = threading.Lock()
         self._bell: tuple[int, int] | None = None
@@ -262,7 +262,7 @@ class RedisConsumer(Consumer):
         places: tuple[list[int], list[int]] = ([], [])
         for place, settlement in enumerate(settlements):
             success = None
-            if type(settlement) is Done:
+            if type(settlement) is Succeeded:
                 success = to_succeeded(settlement, self._worker, now, expires_at)
             if success is not None:
                 id_, token, record = settlement.delivery.id.encode(), *success

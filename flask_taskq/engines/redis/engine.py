@@ -13,7 +13,7 @@ from ...jobs.record import Status
 from ..base import Consumer
 from ..base import Engine
 from ..base import Enqueued
-from .connection import Link
+from .connection import RedisConnection
 from .consumer import RedisConsumer
 from .errors import Refused
 from .layout import STATUSES
@@ -40,7 +40,7 @@ class RedisEngine(Engine):
 
     def connect(self) -> None:
         try:
-            self._store.use(Link.connect)
+            self._store.use(RedisConnection.connect)
         except Refused as error:
             raise ConfigurationError(f"{self.settings.url_key}: {error}") from error
 

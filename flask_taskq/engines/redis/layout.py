@@ -16,8 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from ...jobs.delivery import Delivery
-from ...jobs.delivery import Done
 from ...jobs.delivery import Envelope
+from ...jobs.delivery import Succeeded
 from ...jobs.record import Attempt
 from ...jobs.record import JobError
 from ...jobs.record import JobRecord
@@ -235,7 +235,7 @@ def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
 
 
 def to_succeeded(
-    done: Done, worker: str, now: int, expires_at: int
+    done: Succeeded, worker: str, now: int, expires_at: int
 ) -> tuple[str, bytes] | None:
     """The token of a job that has succeeded, and its record. None if that must be made where
     the record is, because something beside it belongs to the job, or changes with it.

@@ -118,7 +118,7 @@ class Server:
         connection.send_command("TIME")
         seconds, microseconds = connection.read_response()
         after = self._clock.monotonic()
-        time = self._clock.adopt(int(seconds) * 1000 + int(microseconds) // 1000)
+        time = self._clock.server_time(int(seconds) * 1000 + int(microseconds) // 1000)
         round_trip = after - before
         offset = time - (before + after) / 2
         with self._lock:

@@ -18,7 +18,7 @@ from ...config import Settings
 from ...errors import BrokerConnectionError
 from ...errors import ConnectionFailed
 from ...jobs.lifecycle import Retention
-from .connection import Link
+from .connection import RedisConnection
 from .options import Location
 from .packing import Packer
 from .script import Script
@@ -52,10 +52,10 @@ class Store:
         _stores.add(self)
 
     def _begin(self) -> None:
-        self._free: list[Link] = []
+        self._free: list[RedisConnection] = []
         # All that there are. One that an exception from outside has torn out of the hands of
         # its user is in nobody's then, is gone from here too, and makes room for another.
-        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._links: weakref.WeakSet[RedisConnection] = weakref.WeakSet()
         # Taken by "with" alone, which is C code and cannot be left half done, unlike the
         # methods of a condition.
         self._lock = threading.Lock()
@@ -64,9 +64,9 @@ class Store:
         self._down_until = 0.0
         self._trouble: BrokerConnectionError | None = None
 
-    def new_link(self) -> Link:
+    def new_connection(self) -> RedisConnection:
         """A connection of one's own."""
-        return Link(self.server, self.prefix)
+        return RedisConnection(self.server, self.prefix)
 
     def run(self, script: Script, *args: bytes | str | int, is_durable: bool = False) -> Any:
         """Run a script over one of the shared connections.
@@ -74,16 +74,16 @@ class Store:
         :raises BrokerConnectionError: there was no reply in time, or a moment ago there
             was none.
         """
-        return self.use(Link.run, script, args, is_durable)
+        return self.use(RedisConnection.run, script, args, is_durable)
 
     def command(self, *words: bytes | str | int) -> Any:
         """Run a command over one of the shared connections."""
-        return self.use(Link.command, *words)
+        return self.use(RedisConnection.command, *words)
 
     def now(self) -> int:
         """The server's time, in milliseconds since the epoch."""
         if self.server.is_time_old:
-            self.use(Link.measure_time)
+            self.use(RedisConnection.measure_time)
         return self.server.now()
 
     def use(self, work: Callable[..., T], *args: Any) -> T:
@@ -114,7 +114,7 @@ class Store:
         """How many shared connections there are, in use or free."""
         return len(self._links)
 
-    def _take(self) -> Link:
+    def _take(self) -> RedisConnection:
         until = time.monotonic() + self._timeout
         while (left := until - time.monotonic()) > 0:
             self._bell.acquire(blocking=False)
@@ -128,17 +128,17 @@ class Store:
             " this process are in use; the option max_connections allows more"
         )
 
-    def _try_to_take(self) -> Link | None:
+    def _try_to_take(self) -> RedisConnection | None:
         with self._lock:
             if self._free:
                 return self._free.pop()
             if self._count >= self._limit:
                 return None
-            link = self.new_link()
+            link = self.new_connection()
             self._links.add(link)
             return link
 
-    def _give_back(self, link: Link) -> None:
+    def _give_back(self, link: RedisConnection) -> None:
         self._free.append(link)
         if self._bell.locked():
             with suppress(RuntimeError):  # another one has been faster

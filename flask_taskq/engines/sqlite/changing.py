@@ -101,23 +101,26 @@ def _find_known(
     ).fetchone(), "unique"
 
 
-def tells(told: Report | Settlement) -> bool:
+def has_news(report: Report | Settlement) -> bool:
     """Whether there is anything in it to store."""
-    return told.progress is not None or bool(told.logs)
+    return report.progress is not None or bool(report.logs)
 
 
-def tell(
-    connection: sqlite3.Connection, statements: Statements, told: Report | Settlement, now: int
+def store_report(
+    connection: sqlite3.Connection,
+    statements: Statements,
+    report: Report | Settlement,
+    now: int,
 ) -> None:
     """Store what a run tells, if its delivery is still held."""
-    token = token_of(told.delivery)
+    token = token_of(report.delivery)
     progress = None
-    if told.progress is not None:
-        progress = msgspec.json.encode(cut_progress(told.progress))
+    if report.progress is not None:
+        progress = msgspec.json.encode(cut_progress(report.progress))
     if connection.execute(statements.tell, (progress, now, *token)).rowcount != 1:
         return
-    if told.logs:
+    if report.logs:
         # They are read here and not when the job is claimed: reports have added to them.
         [kept] = connection.execute(statements.logs, token[:1]).fetchone() or (None,)
-        logs = msgspec.json.encode(add_lines(to_logs(kept), told.logs))
+        logs = msgspec.json.encode(add_lines(to_logs(kept), report.logs))
         connection.execute(statements.write_logs, (logs, token[0]))

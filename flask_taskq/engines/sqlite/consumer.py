@@ -35,10 +35,10 @@ from ..sql.rows import Row
 from ..sql.rows import to_attempts
 from ..sql.rows import to_delivery
 from ..sql.rows import token_of
+from .changing import has_news
 from .changing import insert_new
 from .changing import run
-from .changing import tell
-from .changing import tells
+from .changing import store_report
 from .database import Handle
 from .database import LogLostError
 from .database import Version
@@ -156,14 +156,14 @@ class SQLiteConsumer(Consumer):
             return Settled(outcomes, deliveries, ready)
 
         def settle_together(connection: sqlite3.Connection) -> Settled:
-            self._tell(connection, settlements, now)
+            self._store_reports(connection, settlements, now)
             self._settle_together(connection, steps)
             return then(connection, [step.row.target for step in steps])
 
         def settle_one_by_one(connection: sqlite3.Connection) -> Settled:
             outcomes = []
             for step in steps:
-                self._tell(connection, [step.settlement], now)
+                self._store_reports(connection, [step.settlement], now)
                 outcomes.append(self._settle_one(connection, step))
             return then(connection, outcomes)
 
@@ -196,10 +196,10 @@ class SQLiteConsumer(Consumer):
             return Reported(stale, cancelled)
 
         def keep(connection: sqlite3.Connection) -> Reported:
-            self._tell(connection, reports, self._store.clock.now())
+            self._store_reports(connection, reports, self._store.clock.now())
             return look(connection)
 
-        if any(map(tells, reports)):
+        if any(map(has_news, reports)):
             return self._handle.write(keep)
         return self._handle.read(look)
 
@@ -344,15 +344,15 @@ class SQLiteConsumer(Consumer):
 
     # --- Settling ---
 
-    def _tell(
+    def _store_reports(
         self,
         connection: sqlite3.Connection,
-        all_told: Sequence[Settlement] | Sequence[Report],
+        reports: Sequence[Settlement] | Sequence[Report],
         now: int,
     ) -> None:
-        for told in all_told:
-            if tells(told):
-                tell(connection, self._store.statements, told, now)
+        for report in reports:
+            if has_news(report):
+                store_report(connection, self._store.statements, report, now)
 
     def _settle_together(self, connection: sqlite3.Connection, steps: list[_Step]) -> None:
         together: dict[Transition, list[_Step]] = defaultdict(list)

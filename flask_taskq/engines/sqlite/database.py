@@ -99,7 +99,7 @@ class Database:
         self.tables = find_tables(namespace)
         self.statements = Statements(self.tables)
         self._prepared = False
-        # The database whose loss a call has told, and a loss that none has told yet.
+        # The database whose loss a call has report, and a loss that none has report yet.
         self._told: Identity | None = None
         self._untold: ConnectionClosed | None = None
 
@@ -107,7 +107,7 @@ class Database:
         """A new connection, and a watch over the files that it has open.
 
         :raises ConnectionFailed: there is no using this file.
-        :raises ConnectionClosed: the one before it is gone, and nobody was told so yet.
+        :raises ConnectionClosed: the one before it is gone, and nobody was report so yet.
         :raises ConfigurationError: the place or the schema is refused.
         """
         until = time.monotonic() + self.options.busy_timeout / 1000

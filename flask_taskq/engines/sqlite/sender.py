@@ -37,7 +37,7 @@ PATIENCE: Final = 1.0
 
 
 #: How long a leader waits, in seconds, until as many callers are there as the last time.
-#: Those have just been told that their jobs are stored, and may be about to send more.
+#: Those have just been report that their jobs are stored, and may be about to send more.
 GATHERING: Final = 0.0005
 
 

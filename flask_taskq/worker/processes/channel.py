@@ -1,4 +1,4 @@
-"""What a supervisor and its children say to each other, over one socket each."""
+"""The messages between a supervisor and its children, over one socket for each child."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from ...jobs.record import Lane
 
 _CHUNK: Final = 65_536
 
-#: What a word may come to at the most, in bytes. A traceback is some thousands.
+#: The largest message, in bytes. A traceback is some thousands.
 _LONGEST: Final = 16 * 1024 * 1024
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child is told on its command line.
+    """What a child gets on its command line.
 
     :param worker_id: the name under which it registers.
-    :param link: descriptor of its end of the socket.
+    :param channel: descriptor of its end of the socket.
     :param slots: descriptor of its slot table.
     :param threads: how many jobs it runs at the same time.
     :param queues: names of queues; None for those of all actors.
     :param grace: milliseconds that running jobs get if the supervisor dies; None for
         ``TASKQ_GRACE``.
     :param connect_timeout: milliseconds to reach the engine in; 0 for no limit.
-    :param max_jobs: about how many runs of jobs make it worn; None for no limit.
-    :param max_memory: how many bytes of resident memory do; None for no limit.
-    :param lane: whose jobs it runs.
-    :param check: build the app, say what is found, and end.
+    :param max_jobs: it asks to be replaced after about so many runs; None for no limit.
+    :param max_memory: it asks to be replaced at so many bytes of resident memory; None for
+        no limit.
+    :param lane: it runs the jobs in this lane.
+    :param check: build the app, report what was found, and end.
     """
 
     worker_id: str
-    link: int = -1
+    channel: int = -1
     slots: int = -1
     threads: int
     queues: list[str] | None
@@ -53,7 +54,7 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configured(msgspec.Struct, frozen=True, tag=True):
-    """Child: the app is built, and this is its configuration.
+    """Child: the app is built and has this configuration.
 
     :param queues: those that are declared.
     :param actors: names of actors, and the queue of each.
@@ -65,10 +66,10 @@ class Configured(msgspec.Struct, frozen=True, tag=True):
 
 
 class Checked(msgspec.Struct, frozen=True, tag=True):
-    """Child that checks: what there is to say besides.
+    """Child of ``worker --check``: what else it found.
 
     :param modules: those that were imported for actors, or have some.
-    :param warnings: what building the app has warned of.
+    :param warnings: those that building the app raised.
     """
 
     modules: list[str]
@@ -76,33 +77,33 @@ class Checked(msgspec.Struct, frozen=True, tag=True):
 
 
 class Serves(msgspec.Struct, frozen=True, tag=True):
-    """Child: from now on it serves these queues, too, of actors that were declared late."""
+    """Child: it also serves these queues now, of actors that were declared after its start."""
 
     queues: list[str]
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Child: jobs are being fetched."""
+    """Child: it fetches jobs from now on."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """Child: it cannot work.
+    """Child: it cannot start.
 
-    :param reason: ``usage``: nothing will change that. ``engine``: the engine is out of
-        reach. ``app``: building the app raised.
+    :param reason: ``usage``: another try would fail, too. ``engine``: the engine cannot be
+        reached. ``app``: building the app raised an exception.
     """
 
     reason: Literal["usage", "engine", "app"]
     text: str
 
 
-class Worn(msgspec.Struct, frozen=True, tag=True):
-    """Child: it wants to be replaced.
+class ReplaceRequest(msgspec.Struct, frozen=True, tag=True):
+    """Child: it asks to be replaced.
 
-    :param reason: why, for the log.
-    :param urgent: it fetches nothing any more. Otherwise it goes on as before until it is
-        told to end, which is when another one is ready.
-    :param soon: it was worn so early that another one will be, too.
+    :param reason: for the log.
+    :param urgent: it fetches nothing any more. Otherwise it continues until another child
+        is ready and the supervisor orders it to end.
+    :param soon: its successor will probably ask as early.
     """
 
     reason: str
@@ -111,7 +112,8 @@ class Worn(msgspec.Struct, frozen=True, tag=True):
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor: fetch nothing more, finish, end. A stricter order may follow.
+    """Supervisor: fetch nothing more, finish the running jobs, and end. A stricter order may
+    follow.
 
     :param grace: milliseconds that running jobs get; None for as long as they take.
     """
@@ -120,11 +122,11 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
 
 
 class Quit(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor: give back everything and end at once."""
+    """Supervisor: release everything and end at once."""
 
 
 class Died(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor: another child has died, which the app may want to know.
+    """Supervisor: another child has died; the app's hooks and signals are called.
 
     :param exit_code: negative for the number of the signal that killed it.
     :param jobs: ids of the jobs that it was running.
@@ -135,29 +137,31 @@ class Died(msgspec.Struct, frozen=True, tag=True):
     jobs: list[str]
 
 
-Word = Configured | Checked | Serves | Ready | Refused | Worn | Drain | Quit | Died
+ControlMessage = (
+    Configured | Checked | Serves | Ready | Refused | ReplaceRequest | Drain | Quit | Died
+)
 
 _encoder: Final = msgspec.json.Encoder()
-_decoder: Final[msgspec.json.Decoder[Word]] = msgspec.json.Decoder(Word)
+_decoder: Final[msgspec.json.Decoder[ControlMessage]] = msgspec.json.Decoder(ControlMessage)
 
 
-class GarbledError(Exception):
-    """Something came over a link that no other end of it says."""
+class UnreadableMessageError(Exception):
+    """The other end has sent bytes that are no message."""
 
 
-class Link:
+class ControlChannel:
     """One end of the socket between a supervisor and a child.
 
-    A job that writes to, or closes, a descriptor which is not its own may hit it.
+    A job may write to it, or close it, by mistake: it has the descriptors of its process.
     """
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._identity = _identify(end.fileno())
         self._buffer = b""
-        # Several threads may have something to say.
+        # Several threads send.
         self._lock = threading.Lock()
-        #: Whether the other end may still say something.
+        #: Whether the other end may still send.
         self.is_open = True
 
     def fileno(self) -> int:
@@ -165,12 +169,12 @@ class Link:
         return self._socket.fileno()
 
     def is_read(self) -> bool:
-        """Whether something short can be said without waiting for the other end to listen."""
+        """Whether a short message can be sent without waiting for the other end to read."""
         return bool(select.select([], [self], [], 0)[1])
 
-    def send(self, word: Word) -> None:
-        """Say something. If nobody listens any more, nothing happens."""
-        line = _encode(word) + b"\n"
+    def send(self, message: ControlMessage) -> None:
+        """Send a message. If the other end is closed, it is dropped."""
+        line = _encode(message) + b"\n"
         with self._lock:
             try:
                 self._socket.sendall(line)
@@ -181,10 +185,10 @@ class Link:
         """Whether its descriptor is still that of its socket."""
         return _identify(self.fileno()) == self._identity
 
-    def receive(self) -> list[Word]:
-        """What the other end has said since; waits until it says something or closes.
+    def receive(self) -> list[ControlMessage]:
+        """The messages that have arrived; waits for the first one, or the end.
 
-        :raises GarbledError: it was nothing that makes sense. What follows may be neither.
+        :raises UnreadableMessageError: the bytes are no message. Later ones may be lost, too.
         """
         try:
             chunk = self._socket.recv(_CHUNK)
@@ -194,16 +198,16 @@ class Link:
             self.is_open = False
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         try:
-            words = [_decoder.decode(line) for line in lines]
+            messages = [_decoder.decode(line) for line in lines]
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise GarbledError(f"something else than a report: {error}") from None
+            raise UnreadableMessageError(f"bytes that are no message: {error}") from None
         if len(self._buffer) > _LONGEST:
             self._buffer = b""
-            raise GarbledError("something without an end")
-        return words
+            raise UnreadableMessageError("a message without an end")
+        return messages
 
     def leave_open(self) -> None:
-        """Let it be closed by the system, with the end of the process, and not before."""
+        """Keep it open until the process ends."""
         with suppress(OSError):  # a job has used up all descriptors
             os.dup(self.fileno())
 
@@ -212,12 +216,12 @@ class Link:
         self._socket.close()
 
 
-def _encode(word: Word) -> bytes:
+def _encode(message: ControlMessage) -> bytes:
     try:
-        return _encoder.encode(word)
+        return _encoder.encode(message)
     except UnicodeEncodeError:
         # Half a surrogate pair, as in the name of a file that is not UTF-8.
-        return _encoder.encode(_escape(msgspec.to_builtins(word)))
+        return _encoder.encode(_escape(msgspec.to_builtins(message)))
 
 
 def _escape(value: Any) -> Any:

@@ -16,9 +16,9 @@ from ..proof import generate_worker_id
 from .channel import Checked
 from .channel import ChildSpec
 from .channel import Configured
-from .channel import GarbledError
+from .channel import ControlMessage
 from .channel import Refused
-from .channel import Word
+from .channel import UnreadableMessageError
 from .findings import describe_engine
 from .findings import describe_processes
 from .findings import find_warnings
@@ -36,7 +36,7 @@ logger = get_logger(__name__)
 
 _END: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-W = TypeVar("W", bound=Word)
+W = TypeVar("W", bound=ControlMessage)
 
 
 def check(options: SupervisorOptions, clock: Clock, show: Callable[[str, str], None]) -> int:
@@ -53,41 +53,41 @@ def check(options: SupervisorOptions, clock: Clock, show: Callable[[str, str], N
         connect_timeout=options.connect_timeout,
         check=True,
     )
-    words: list[Word] = []
+    messages: list[ControlMessage] = []
     # Before the child is there: no signal may end this process and leave it behind.
     with catch_signals() as signals, selectors.DefaultSelector() as selector:
         child = spawn(options.command, spec)
         selector.register(signals, selectors.EVENT_READ)
-        selector.register(child.link, selectors.EVENT_READ)
+        selector.register(child.channel, selectors.EVENT_READ)
         try:
-            while child.link.is_open or child.process.poll() is None:
+            while child.channel.is_open or child.process.poll() is None:
                 ready = [key.fileobj for key, _ in selector.select()]
-                if child.link in ready:
+                if child.channel in ready:
                     try:
-                        words += child.link.receive()
-                    except GarbledError as error:
+                        messages += child.channel.receive()
+                    except UnreadableMessageError as error:
                         logger.error("building the app has written to its supervisor %s", error)
                         child.kill()
-                    if not child.link.is_open:
-                        selector.unregister(child.link)
+                    if not child.channel.is_open:
+                        selector.unregister(child.channel)
                 if signals in ready and (number := _find_end(signals)) is not None:
                     child.kill()
                     return EXIT_SIGNALLED + number
         finally:
             code = child.process.wait()
             child.release()
-    return _judge(options, clock, words, code, show)
+    return _judge(options, clock, messages, code, show)
 
 
 def _judge(
     options: SupervisorOptions,
     clock: Clock,
-    words: list[Word],
+    messages: list[ControlMessage],
     code: int,
     show: Callable[[str, str], None],
 ) -> int:
-    refusal = _find(words, Refused)
-    found = _find(words, Configured)
+    refusal = _find(messages, Refused)
+    found = _find(messages, Configured)
     if found is not None:
         engine = make_engine(found.settings, clock)
         reached = "" if refusal or code else ": reached"
@@ -98,7 +98,7 @@ def _judge(
         actors = [f"{name} ({queue})" for name, queue in sorted(found.actors.items())]
         show("actors", _list(actors))
         warnings = find_warnings(options.queues, found)
-        if (more := _find(words, Checked)) is not None:
+        if (more := _find(messages, Checked)) is not None:
             show("modules", _list(more.modules))
             warnings += more.warnings
         processes = (options.processes, options.threads, options.processes_reason)
@@ -121,5 +121,5 @@ def _find_end(signals: SignalReader) -> int | None:
     return next((number for number in signals.read() if number in _END), None)
 
 
-def _find(words: list[Word], kind: type[W]) -> W | None:
-    return next((word for word in words if isinstance(word, kind)), None)
+def _find(messages: list[ControlMessage], kind: type[W]) -> W | None:
+    return next((message for message in messages if isinstance(message, kind)), None)

@@ -17,17 +17,17 @@ from ...jobs.record import Lane
 from ...loggers import get_logger
 from ..threads.worker import Worker
 from .channel import ChildSpec
+from .channel import ControlChannel
 from .channel import Died
 from .channel import Drain
-from .channel import GarbledError
-from .channel import Link
 from .channel import Quit
 from .channel import Ready
+from .channel import ReplaceRequest
 from .channel import Serves
-from .channel import Worn
+from .channel import UnreadableMessageError
 from .os_signals import LEFT_TO_THE_SUPERVISOR
 from .os_signals import ORDERS
-from .recycling import Wear
+from .recycling import RecyclePolicy
 
 logger = get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Log(Protocol):
 
 
 def ignore_signals() -> None:
-    """Leave some signals to the supervisor, which gives its orders over the link.
+    """Leave some signals to the supervisor, which gives its orders over the channel.
 
     A terminal sends SIGINT and SIGHUP to the whole group: they must count once. A handler that
     does nothing is used because, unlike SIG_IGN, programs that a job starts do not inherit
@@ -66,13 +66,13 @@ def ignore_signals() -> None:
     os.register_at_fork(
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS),
         after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS),
-        after_in_child=_heed_signals,
+        after_in_child=_handle_signals,
     )
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SUPERVISOR)
 
 
-def _heed_signals() -> None:
+def _handle_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -80,7 +80,7 @@ def _heed_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
 
 
-def serve(broker: Broker, link: Link, spec: ChildSpec, log: Log) -> None:
+def serve(broker: Broker, channel: ControlChannel, spec: ChildSpec, log: Log) -> None:
     """Run jobs until the supervisor says otherwise or is gone."""
     worker = Worker(
         broker,
@@ -89,26 +89,26 @@ def serve(broker: Broker, link: Link, spec: ChildSpec, log: Log) -> None:
         worker_id=spec.worker_id,
         slots_fd=spec.slots,
         lane=spec.lane,
-        on_worn=lambda reason: link.send(Worn(reason, urgent=True)),
-        on_queues=lambda queues: link.send(Serves(queues)),
+        on_replace=lambda reason: channel.send(ReplaceRequest(reason, urgent=True)),
+        on_queues=lambda queues: channel.send(Serves(queues)),
     )
-    wear = Wear(worker, spec.max_jobs, spec.max_memory, broker.clock)
+    wear = RecyclePolicy(worker, spec.max_jobs, spec.max_memory, broker.clock)
     grace = broker.settings.grace if spec.grace is None else spec.grace
     # From the first job on, the supervisor must know that there is something to wait for.
-    worker.start(announce=lambda: link.send(Ready()))
+    worker.start(announce=lambda: channel.send(Ready()))
     # In a thread of its own, as it may have to wait for the engine and orders must not.
-    threading.Thread(target=_look_after, args=(worker, link, log), daemon=True).start()
-    order = _wait_for_order(worker, link, spec.lane is Lane.ALONE, wear)
-    threading.Thread(target=_keep_listening, args=(worker, link), daemon=True).start()
+    threading.Thread(target=_look_after, args=(worker, channel, log), daemon=True).start()
+    order = _wait_for_order(worker, channel, spec.lane is Lane.ALONE, wear)
+    threading.Thread(target=_keep_listening, args=(worker, channel), daemon=True).start()
     if isinstance(order, Quit):
         worker.hurry()
         worker.stop(0)
     else:
         worker.stop(grace if order.grace is None else order.grace)
-    link.leave_open()
+    channel.leave_open()
 
 
-def _look_after(worker: Worker, link: Link, log: Log) -> None:
+def _look_after(worker: Worker, channel: ControlChannel, log: Log) -> None:
     tick = min(_TICK, worker.broker.settings.lease / 10_000)
     never = threading.Event()
     was_said = False
@@ -122,11 +122,11 @@ def _look_after(worker: Worker, link: Link, log: Log) -> None:
             # starts another one, and hands them back.
             logger.critical("worker %s has lost a thread: ending the process", worker.id)
             os._exit(1)
-        if not link.is_whole():
+        if not channel.is_whole():
             _end_cut_off(worker)
         if log.is_broken and not was_said:
             was_said = True
-            link.send(Worn("a thread that writes its log has died", soon=True))
+            channel.send(ReplaceRequest("a thread that writes its log has died", soon=True))
 
 
 def _end_cut_off(worker: Worker) -> NoReturn:
@@ -139,14 +139,16 @@ def _end_cut_off(worker: Worker) -> NoReturn:
     os._exit(1)
 
 
-def _wait_for_order(worker: Worker, link: Link, is_alone: bool, wear: Wear) -> Drain | Quit:
+def _wait_for_order(
+    worker: Worker, channel: ControlChannel, is_alone: bool, wear: RecyclePolicy
+) -> Drain | Quit:
     """Wait until it is time to end, because of an order or because nobody is left to give one.
 
     An order without haste is followed here until no job is left, or until a stricter one.
     """
     is_leaving = False
-    while link.is_open:
-        order = _listen(worker, link, _look_again_in(is_leaving, is_alone, wear))
+    while channel.is_open:
+        order = _listen(worker, channel, _look_again_in(is_leaving, is_alone, wear))
         if order == Drain(None):
             is_leaving = True
             worker.stop_fetching()
@@ -155,13 +157,13 @@ def _wait_for_order(worker: Worker, link: Link, is_alone: bool, wear: Wear) -> D
         if (is_leaving or is_alone) and worker.is_idle:
             return Drain(None)
         if not is_leaving and (worn := wear.look()) is not None:
-            link.send(worn)
+            channel.send(worn)
     worker.stop_fetching()
     logger.warning("the supervisor is gone: worker %s finishes its jobs and ends", worker.id)
     return Drain(None)
 
 
-def _look_again_in(is_leaving: bool, is_alone: bool, wear: Wear) -> float | None:
+def _look_again_in(is_leaving: bool, is_alone: bool, wear: RecyclePolicy) -> float | None:
     if is_leaving:
         return _PATIENCE
     if is_alone:
@@ -169,28 +171,30 @@ def _look_again_in(is_leaving: bool, is_alone: bool, wear: Wear) -> float | None
     return _TICK if wear.has_limits else None
 
 
-def _keep_listening(worker: Worker, link: Link) -> None:
-    while link.is_open:
-        if isinstance(_listen(worker, link), Quit):
+def _keep_listening(worker: Worker, channel: ControlChannel) -> None:
+    while channel.is_open:
+        if isinstance(_listen(worker, channel), Quit):
             worker.hurry()
 
 
-def _listen(worker: Worker, link: Link, timeout: float | None = None) -> Drain | Quit | None:
+def _listen(
+    worker: Worker, channel: ControlChannel, timeout: float | None = None
+) -> Drain | Quit | None:
     """The next order; None if there was none within so many seconds, or there will be none.
 
     Of two that come together the stricter one counts.
     """
     try:
-        readable, _, _ = select.select([link], [], [], timeout)
-        if not link.is_whole():
+        readable, _, _ = select.select([channel], [], [], timeout)
+        if not channel.is_whole():
             _end_cut_off(worker)
-        words = link.receive() if readable else []
-    except (GarbledError, OSError, ValueError):
+        messages = channel.receive() if readable else []
+    except (UnreadableMessageError, OSError, ValueError):
         _end_cut_off(worker)
-    for word in words:
-        if isinstance(word, Died):
-            _tell_app(worker.broker, word)
-    orders = [word for word in words if isinstance(word, (Drain, Quit))]
+    for message in messages:
+        if isinstance(message, Died):
+            _tell_app(worker.broker, message)
+    orders = [message for message in messages if isinstance(message, (Drain, Quit))]
     return min(orders, key=_time_left, default=None)
 
 
@@ -200,12 +204,12 @@ def _time_left(order: Drain | Quit) -> float:
     return math.inf if order.grace is None else order.grace
 
 
-def _tell_app(broker: Broker, word: Died) -> None:
+def _tell_app(broker: Broker, message: Died) -> None:
     # In a thread apart: what an app does with it must not hold up orders.
     told = {
-        "worker_id": word.worker_id,
-        "exit_code": word.exit_code,
-        "job_ids": word.jobs,
+        "worker_id": message.worker_id,
+        "exit_code": message.exit_code,
+        "job_ids": message.jobs,
     }
     arguments = ("process_death",)
     threading.Thread(

@@ -1,4 +1,4 @@
-"""What a worker finds when it starts, in words."""
+"""What a worker finds when it starts, in messages."""
 
 from __future__ import annotations
 

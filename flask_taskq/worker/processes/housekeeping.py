@@ -36,7 +36,7 @@ _PRUNE_MORE: Final = 50
 _RETRY: Final = 500
 
 
-class LeaseKeeper:
+class Housekeeper:
     """A thread that makes all engine calls of a supervisor, so that none holds up signals.
 
     :param engine: an engine of its own, which it closes at its end.
@@ -63,19 +63,19 @@ class LeaseKeeper:
         self._watched: dict[str, SlotTable] = {}
         self._lock = threading.Lock()
         # What is to be done at once; None ends the thread.
-        self._errands: deque[Callable[[], float] | None] = deque()
-        self._has_errands = threading.Condition()
+        self._requests: deque[Callable[[], float] | None] = deque()
+        self._has_requests = threading.Condition()
         # How many are to be tried again, and whether it ends when there are none.
-        self._put_off = 0
+        self._waiting = 0
         self._is_ending = False
         self._thread = threading.Thread(target=self._keep, name="taskq-leases", daemon=True)
         self._lease = engine.settings.lease
         now = clock.monotonic()
         # When leases were last renewed, and from when on others' are judged.
         self._renewed_at = now
-        self._judges_from = now + _LOOK_AROUND
-        # Each chore, and when it is next due. It returns in how many milliseconds again.
-        self._chores: dict[Callable[[], float], float] = {
+        self._reaps_from = now + _LOOK_AROUND
+        # Each duty, and when it is next due. It returns in how many milliseconds again.
+        self._duties: dict[Callable[[], float], float] = {
             self._renew: now,
             self._take_from_dead: now,
             self._reap: now,
@@ -120,35 +120,35 @@ class LeaseKeeper:
         self._thread.join(timeout / 1000)
 
     def _keep(self) -> None:
-        while self._put_off or not self._is_ending:
-            with self._has_errands:
-                left = min(self._chores.values()) - self._clock.monotonic()
-                if not self._errands and left > 0:
-                    self._clock.wait(self._has_errands, left)
-                errands, self._errands = self._errands, deque()
-            for errand in errands:
-                self._run_errand(errand)
-            self._do_chores()
+        while self._waiting or not self._is_ending:
+            with self._has_requests:
+                left = min(self._duties.values()) - self._clock.monotonic()
+                if not self._requests and left > 0:
+                    self._clock.wait(self._has_requests, left)
+                requests, self._requests = self._requests, deque()
+            for request in requests:
+                self._run_request(request)
+            self._do_duties()
         self._engine.close()
 
-    def _put(self, errand: Callable[[], float] | None) -> None:
-        with self._has_errands:
-            self._errands.append(errand)
-            self._has_errands.notify()
+    def _put(self, request: Callable[[], float] | None) -> None:
+        with self._has_requests:
+            self._requests.append(request)
+            self._has_requests.notify()
 
-    def _run_errand(self, errand: Callable[[], float] | None) -> None:
-        if errand is None:
+    def _run_request(self, request: Callable[[], float] | None) -> None:
+        if request is None:
             self._is_ending = True
-        elif self._do(errand) is None:
-            self._put_off += 1
-            self._later(errand)
+        elif self._do(request) is None:
+            self._waiting += 1
+            self._later(request)
 
-    def _do_chores(self) -> None:
-        for chore, due in self._chores.items():
+    def _do_duties(self) -> None:
+        for duty, due in self._duties.items():
             if due <= self._clock.monotonic():
-                again_in = self._do(chore)
+                again_in = self._do(duty)
                 again_in = _RETRY if again_in is None else again_in
-                self._chores[chore] = self._clock.monotonic() + again_in
+                self._duties[duty] = self._clock.monotonic() + again_in
 
     def _do(self, action: Callable[[], float]) -> float | None:
         """Do something, and return what it returns, or None if that failed."""
@@ -165,10 +165,10 @@ class LeaseKeeper:
         self._trouble = ""
         return again_in
 
-    def _later(self, errand: Callable[[], float]) -> None:
+    def _later(self, request: Callable[[], float]) -> None:
         def again() -> float:
-            self._put_off -= 1
-            return errand()
+            self._waiting -= 1
+            return request()
 
         timer = threading.Timer(_RETRY / 1000, self._put, (again,))
         timer.daemon = True
@@ -188,13 +188,13 @@ class LeaseKeeper:
         if now - self._renewed_at > self._lease / 2:
             # The engine was out of reach, perhaps for everybody. Whoever lives gets the time
             # to renew before anybody is taken for dead.
-            self._judges_from = now + _LOOK_AROUND
+            self._reaps_from = now + _LOOK_AROUND
         self._renewed_at = now
         return self._lease / 5
 
     def _reap(self) -> float:
         now = self._clock.monotonic()
-        if now >= self._judges_from and now - self._renewed_at <= self._lease / 2:
+        if now >= self._reaps_from and now - self._renewed_at <= self._lease / 2:
             for worker in self._engine.workers.reap():
                 logger.warning(
                     "worker %s is gone: its lease ran out, its jobs are free", worker

@@ -1,7 +1,7 @@
-"""The children of a supervisor, each in its place, and when the next one is due there.
+"""Which child process is in which slot, and when the next one is due.
 
-It starts, hears and kills nobody: it is told what became of children, and says what is
-to be done.
+The pool starts and stops no process. The supervisor tells it what happened to children, and
+asks it what to do next.
 """
 
 from __future__ import annotations
@@ -15,65 +15,65 @@ from .spawn import Child
 
 logger = get_logger(__name__)
 
-#: A child that dies sooner than this after it was ready (ms) counts as dying at the start.
-_SETTLING_IN: Final = 5_000
+#: A child that dies within this time after it was ready (ms) counts as a failed start.
+_EARLY_DEATH: Final = 5_000
 _MIN_BACKOFF: Final = 1_000
 _MAX_BACKOFF: Final = 60_000
 
 
-class Place:
-    """Where one child serves. While it is being relieved, there are two.
+class ProcessSlot:
+    """A slot for one child process. During a replacement it has two.
 
     :param clock: the time.
-    :param is_kept: whether a child that has served and ended is replaced.
+    :param restarts: whether a child that served and died is replaced.
     """
 
-    def __init__(self, clock: Clock, *, is_kept: bool = True) -> None:
+    def __init__(self, clock: Clock, *, restarts: bool = True) -> None:
         self._clock = clock
-        self._is_kept = is_kept
-        #: Fetches jobs.
+        self._restarts = restarts
+        #: The child that fetches jobs.
         self.serving: Child | None = None
-        #: Is not ready yet. When it is, it relieves the one that serves.
+        #: A child that is not ready yet. When it is, it replaces the serving one.
         self.starting: Child | None = None
-        #: Were relieved, and end when their jobs have.
-        self.leaving: list[Child] = []
-        # When the next child is due here, and how many in a row died at the start.
+        #: Children that were replaced, and end when their jobs have ended.
+        self.retiring: list[Child] = []
+        # When the next child is due, and how many starts in a row have failed.
         self._start_at: float | None = None
         self._failures = 0
         self._is_closed = False
 
     @property
     def children(self) -> list[Child]:
-        """All that there are."""
-        here = (self.serving, self.starting, *self.leaving)
-        return [child for child in here if child is not None]
+        """All children in this slot."""
+        children = (self.serving, self.starting, *self.retiring)
+        return [child for child in children if child is not None]
 
     @property
     def due_at(self) -> float | None:
-        """When a child is to be started here."""
+        """When a child is to be started; None if none is."""
         if self.starting is not None or self._is_closed:
             return None
-        # A successor waits until the one before is complete: jobs that take long must not let
-        # processes pile up that are all large, or all old.
-        if self.serving is not None and self.leaving:
+        # The successor waits until the previous replacement is complete. Otherwise long jobs
+        # could let large or old processes accumulate.
+        if self.serving is not None and self.retiring:
             return None
         return self._start_at
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody is here or expected, but for those who leave."""
+        """Whether no child serves, starts, or is due."""
         return self.serving is None and self.starting is None and self._start_at is None
 
-    def call(self) -> None:
-        """A child is wanted here now, whatever has been before."""
+    def start_now(self) -> None:
+        """A child is due now, whatever failed before."""
         self._failures = 0
         self._start_at = self._clock.monotonic()
 
-    def call_later(self, *, failed: bool) -> None:
-        """A child is wanted here, after a pause that grows with each one that did no good.
+    def start_later(self, *, failed: bool) -> None:
+        """A child is due after a pause, which doubles with each failure in a row.
 
-        :param failed: it was not even ready. One that was may have met a bad job, and only a
-            second one in a row is waited for.
+        :param failed: the last child did not become ready. If it did, a bad job may have
+            killed it, and the first replacement has no pause.
         """
         self._failures += 1
         steps = self._failures if failed else self._failures - 1
@@ -82,154 +82,155 @@ class Place:
         if delay and not self._is_closed:
             logger.warning("starting another process in %d ms", delay)
 
-    def hasten(self) -> None:
-        """If a child is wanted here later, it is wanted now."""
+    def skip_pause(self) -> None:
+        """If a child is due later, it is due now."""
         if self._start_at is not None:
-            self.call()
+            self.start_now()
 
     def close(self) -> None:
-        """Nobody is to be started here any more."""
+        """No child is started here any more."""
         self._is_closed = True
 
-    def enter(self, child: Child) -> None:
-        """This child was started here."""
+    def add_starting(self, child: Child) -> None:
+        """This child was started."""
         self._start_at = None
         self.starting = child
 
-    def settle(self, child: Child) -> Child | None:
-        """This child is ready.
+    def take_over(self, child: Child) -> Child | None:
+        """This child is ready and serves from now on.
 
-        :return: whom it relieves.
+        :return: the child that it replaces.
         """
-        relieved = self.serving
+        replaced = self.serving
         self.serving, self.starting = child, None
-        if relieved is not None:
-            self.leaving.append(relieved)
-        return relieved
+        if replaced is not None:
+            self.retiring.append(replaced)
+        return replaced
 
-    def relieve(self, *, soon: bool) -> None:
-        """The child that serves here is worn.
+    def replace(self, *, soon: bool) -> None:
+        """The serving child asked to be replaced.
 
-        :param soon: another one will be, too, before it has done much.
+        :param soon: its successor will ask, too, before it has done much.
         """
         if self.starting is None and soon:
-            self.call_later(failed=False)
+            self.start_later(failed=False)
         elif self.starting is None:
-            self.call()
+            self.start_now()
 
-    def expel(self, child: Child) -> None:
-        """This child cannot serve any more, and leaves though nobody has relieved it."""
+    def retire(self, child: Child) -> None:
+        """This child cannot serve any more, though no successor is ready."""
         if child is self.serving:
-            self._lose_serving(child)
-            self.leaving.append(child)
+            self._remove_serving(child)
+            self.retiring.append(child)
 
-    def bury(self, child: Child) -> None:
+    def remove(self, child: Child) -> None:
         """This child has ended."""
-        if child in self.leaving:
-            self.leaving.remove(child)
+        if child in self.retiring:
+            self.retiring.remove(child)
         elif child is self.starting:
             self.starting = None
-            # One that goes on as if nothing had been asked of it needs none.
-            if self.serving is None or self.serving.is_worn:
-                self.call_later(failed=child.ready_at is None)
+            # A serving child that does not ask to be replaced needs no successor.
+            if self.serving is None or self.serving.wants_replacement:
+                self.start_later(failed=child.ready_at is None)
         else:
-            self._lose_serving(child)
+            self._remove_serving(child)
 
-    def _lose_serving(self, child: Child) -> None:
+    def _remove_serving(self, child: Child) -> None:
         self.serving = None
-        # Whoever is starting here will do.
-        if self._is_kept and self.starting is None:
-            if self._clock.monotonic() - (child.ready_at or 0) >= _SETTLING_IN:
-                self.call()
+        # A child that is starting takes its place.
+        if self._restarts and self.starting is None:
+            if self._clock.monotonic() - (child.ready_at or 0) >= _EARLY_DEATH:
+                self.start_now()
             else:
-                self.call_later(failed=False)
+                self.start_later(failed=False)
 
 
-class Crew:
-    """All children of a supervisor.
+class ProcessPool:
+    """The slots of a supervisor.
 
-    :param processes: how many of them are to serve.
+    :param processes: how many children serve at the same time.
     :param clock: the time.
     """
 
     def __init__(self, processes: int, clock: Clock) -> None:
-        self.places = [Place(clock) for _ in range(processes)]
-        #: For the child that runs jobs which must run alone; it ends by itself.
-        self.alone = Place(clock, is_kept=False)
+        self.slots = [ProcessSlot(clock) for _ in range(processes)]
+        #: For the child that runs isolated jobs. It ends by itself.
+        self.alone = ProcessSlot(clock, restarts=False)
         self._clock = clock
-        # The number of the last reload, which each child bears that was started since.
+        # The number of the last reload. Each child has the number at its start.
         self.reload = 0
         self._is_reloading = False
 
     @property
     def children(self) -> list[Child]:
-        """All that there are."""
-        return [child for place in self._all_places for child in place.children]
+        """All children."""
+        return [child for slot in self._all_slots for child in slot.children]
 
     @property
-    def _all_places(self) -> Sequence[Place]:
-        return (*self.places, self.alone)
+    def _all_slots(self) -> Sequence[ProcessSlot]:
+        return (*self.slots, self.alone)
 
-    def place_of(self, child: Child) -> Place:
-        """Where this child is."""
-        return next(place for place in self._all_places if child in place.children)
+    def slot_of(self, child: Child) -> ProcessSlot:
+        """The slot of this child."""
+        return next(slot for slot in self._all_slots if child in slot.children)
 
     def next_due(self) -> float | None:
-        """When a child is to be started next."""
-        times = [place.due_at for place in self._all_places]
+        """When the next child is due."""
+        times = [slot.due_at for slot in self._all_slots]
         return min((at for at in times if at is not None), default=None)
 
-    def due(self) -> list[Place]:
-        """Where a child is to be started now."""
+    def due(self) -> list[ProcessSlot]:
+        """The slots in which a child is due now."""
         now = self._clock.monotonic()
-        times = [(place, place.due_at) for place in self._all_places]
-        return [place for place, at in times if at is not None and at <= now]
+        times = [(slot, slot.due_at) for slot in self._all_slots]
+        return [slot for slot, at in times if at is not None and at <= now]
 
     def close(self) -> None:
-        """Nobody is to be started any more."""
+        """No child is started any more."""
         self._is_reloading = False
-        for place in self._all_places:
-            place.close()
+        for slot in self._all_slots:
+            slot.close()
 
     # Reloading
 
     def begin_reload(self) -> None:
-        """Whoever is here now is to be replaced, one place after the other.
+        """Replace all children, one slot after the other.
 
-        During another reload, those who are new by it are replaced once more.
+        During another reload, the children that it has started are replaced once more.
         """
         self.reload += 1
         self._is_reloading = True
-        for place in self.places:
-            # What a start is put off for may be what the reload is to mend.
-            place.hasten()
+        for slot in self.slots:
+            # The new code may correct what made starts fail.
+            slot.skip_pause()
 
     def go_on_reloading(self) -> None:
-        """Call for the next new child, if it is time for that.
+        """Start the next new child, if it is time for that.
 
         One at a time: each successor is a process more than the machine was planned for.
         """
-        if not self._is_reloading or any(map(self._is_changing, self.places)):
+        if not self._is_reloading or any(map(self._is_changing, self.slots)):
             return
-        old = [place for place in self.places if self._is_old(place.serving)]
+        old = [slot for slot in self.slots if self._is_old(slot.serving)]
         if old and old[0].due_at is None:
-            old[0].call()
+            old[0].start_now()
         elif not old:
             self._is_reloading = False
-            logger.info("reloaded: no process is left that was there before")
+            logger.info("reloaded: all processes were replaced")
 
-    def _is_changing(self, place: Place) -> bool:
-        return place.starting is not None or any(map(self._is_old, place.leaving))
+    def _is_changing(self, slot: ProcessSlot) -> bool:
+        return slot.starting is not None or any(map(self._is_old, slot.retiring))
 
     def _is_old(self, child: Child | None) -> bool:
         return child is not None and child.reload < self.reload
 
     def is_tried_by(self, child: Child) -> bool:
-        """Whether a reload depends on this child becoming ready: another one serves there."""
-        place = self.place_of(child)
-        is_successor = child is place.starting and place.serving is not None
+        """Whether a reload continues only if this child becomes ready, since it replaces one
+        that serves."""
+        slot = self.slot_of(child)
+        is_successor = child is slot.starting and slot.serving is not None
         return self._is_reloading and is_successor and not self._is_old(child)
 
-    def give_up_reload(self) -> None:
-        """The others stay as they are."""
+    def stop_reload(self) -> None:
+        """Keep the children that were not replaced yet."""
         self._is_reloading = False

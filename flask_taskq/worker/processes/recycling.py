@@ -12,7 +12,7 @@ from typing import Final
 from ...clock import Clock
 from ...loggers import get_logger
 from ..threads.worker import Worker
-from .channel import Worn
+from .channel import ReplaceRequest
 
 logger = get_logger(__name__)
 
@@ -24,7 +24,7 @@ _JITTER: Final = 0.1
 _SOON: Final = 5_000
 
 
-class Wear:
+class RecyclePolicy:
     """Looks whether a worker's process is worn, and says so once.
 
     Make it when the app is built and nothing has run yet.
@@ -54,20 +54,20 @@ class Wear:
                 max_memory,
             )
 
-    def look(self) -> Worn | None:
+    def look(self) -> ReplaceRequest | None:
         """What is to be said to the supervisor, if it is to be said now."""
         worn = None if self._was_said else self._judge()
         self._was_said = self._was_said or worn is not None
         return worn
 
-    def _judge(self) -> Worn | None:
+    def _judge(self) -> ReplaceRequest | None:
         finished = self._worker.finished
         if self._max_jobs is not None and finished >= self._max_jobs:
-            return Worn(f"it has run {finished} jobs")
+            return ReplaceRequest(f"it has run {finished} jobs")
         # Before its first job it is as large as another one would be.
         if self._is_too_large() and (finished or not self._worker.is_idle):
             age = self._clock.monotonic() - self._began
-            return Worn(
+            return ReplaceRequest(
                 f"it takes {measure_memory()} bytes of memory",
                 soon=self._is_too_large_at_first or age < _SOON,
             )

@@ -16,11 +16,11 @@ import msgspec
 
 from ..slots import SlotTable
 from .channel import ChildSpec
+from .channel import ControlChannel
+from .channel import ControlMessage
 from .channel import Drain
-from .channel import GarbledError
-from .channel import Link
 from .channel import Quit
-from .channel import Word
+from .channel import UnreadableMessageError
 from .os_signals import LEFT_TO_THE_SUPERVISOR
 
 
@@ -30,24 +30,24 @@ class Child:
 
     :param reload: the number of the reload that it came with, or after.
     :param ready_at: since when it fetches jobs.
-    :param is_worn: whether it has asked to be replaced.
+    :param wants_replacement: whether it has asked to be replaced.
     :param was_told: whether it was told to end.
     :param kill_at: when it is killed, if it was told to end by a certain time.
     :param was_killed: whether it was killed for not ending.
     :param overdue: jobs over their hard time limit, for which it is killed.
-    :param cut_off_at: when it is killed unless it has ended, since it has closed its link.
+    :param cut_off_at: when it is killed unless it has ended, since it has closed its channel.
     :param is_cut_off: whether it cannot be told anything, and nothing that it says makes
         sense, for which it is killed.
     """
 
     worker_id: str
     process: subprocess.Popen[bytes]
-    link: Link
+    channel: ControlChannel
     slots_fd: int
     slots: SlotTable
     reload: int = 0
     ready_at: float | None = None
-    is_worn: bool = False
+    wants_replacement: bool = False
     was_told: bool = False
     kill_at: float | None = None
     was_killed: bool = False
@@ -55,12 +55,12 @@ class Child:
     cut_off_at: float | None = None
     is_cut_off: bool = False
 
-    def tell(self, order: Drain | Quit, kill_at: float | None) -> None:
+    def order(self, order: Drain | Quit, kill_at: float | None) -> None:
         """Tell it to end, at the latest then; an earlier time that was set stays."""
         self.was_told = True
         times = [at for at in (self.kill_at, kill_at) if at is not None]
         self.kill_at = min(times, default=None)
-        self.link.send(order)
+        self.channel.send(order)
 
     def kill(self) -> None:
         """End it. What it runs did nothing wrong."""
@@ -78,13 +78,13 @@ class Child:
         self.is_cut_off, self.cut_off_at = True, None
         self.process.kill()
 
-    def last_words(self) -> list[Word]:
+    def unread_messages(self) -> list[ControlMessage]:
         """What it has said and nobody has heard yet. Never waits."""
-        if not self.link.is_open or not select.select([self.link], [], [], 0)[0]:
+        if not self.channel.is_open or not select.select([self.channel], [], [], 0)[0]:
             return []
         try:
-            return self.link.receive()
-        except GarbledError:
+            return self.channel.receive()
+        except UnreadableMessageError:
             return []
 
     def note_ready(self, now: float) -> None:
@@ -95,7 +95,7 @@ class Child:
 
     def release(self) -> None:
         """Let go of what was shared with it."""
-        self.link.close()
+        self.channel.close()
         self.slots.close()
         os.close(self.slots_fd)
 
@@ -114,11 +114,11 @@ def spawn(command: Sequence[str], spec: ChildSpec) -> Child:
             on_failure.enter_context(ours)
             slots_fd = SlotTable.open_file()
             on_failure.callback(os.close, slots_fd)
-            spec = msgspec.structs.replace(spec, link=theirs.fileno(), slots=slots_fd)
+            spec = msgspec.structs.replace(spec, channel=theirs.fileno(), slots=slots_fd)
             process = _start([*command, "--spec", msgspec.json.encode(spec).decode()], spec)
             on_failure.pop_all()
         slots = SlotTable(None, slots_fd)
-        return Child(spec.worker_id, process, Link(ours), slots_fd, slots)
+        return Child(spec.worker_id, process, ControlChannel(ours), slots_fd, slots)
 
 
 def _start(command: Sequence[str], spec: ChildSpec) -> subprocess.Popen[bytes]:
@@ -126,7 +126,7 @@ def _start(command: Sequence[str], spec: ChildSpec) -> subprocess.Popen[bytes]:
     signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_SUPERVISOR)
     try:
         return subprocess.Popen(
-            command, pass_fds=(spec.link, spec.slots), stdin=subprocess.DEVNULL
+            command, pass_fds=(spec.channel, spec.slots), stdin=subprocess.DEVNULL
         )
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_SUPERVISOR)

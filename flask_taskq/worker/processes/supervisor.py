@@ -1,4 +1,4 @@
-"""The parent of a worker's processes: starts them, replaces the dead, obeys signals.
+"""The parent process of a worker: starts and replaces child processes, and handles signals.
 
 It never imports the application. Children start clean from the interpreter and build the
 app, so that a replacement runs the code as it is then, and nothing that an app does can
@@ -24,23 +24,23 @@ from ...loggers import get_logger
 from ..proof import generate_worker_id
 from .channel import ChildSpec
 from .channel import Configured
+from .channel import ControlMessage
 from .channel import Died
 from .channel import Drain
-from .channel import GarbledError
 from .channel import Quit
 from .channel import Ready
 from .channel import Refused
+from .channel import ReplaceRequest
 from .channel import Serves
-from .channel import Word
-from .channel import Worn
+from .channel import UnreadableMessageError
 from .findings import describe_processes
 from .findings import describe_queues
 from .findings import describe_start
 from .findings import find_warnings
-from .housekeeping import LeaseKeeper
+from .housekeeping import Housekeeper
 from .os_signals import catch_signals
 from .os_signals import SignalReader
-from .pool import Crew
+from .pool import ProcessPool
 from .spawn import Child
 from .spawn import reap_orphan
 from .spawn import spawn
@@ -59,14 +59,14 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _OVERTIME: Final = 3_000
 #: How long a child may take to end after it was told to end at once, in milliseconds.
 _QUIT_TIME: Final = 1_500
-#: How long a child has to write down where it is before it is killed, in milliseconds.
-_LAST_WORDS: Final = 300
-#: How long the end of a child may follow that of its link, in milliseconds.
-_LAST_BREATH: Final = 100
-#: How long the jobs of dead children may take to hand back at the end, in milliseconds.
-_LAST_ERRANDS: Final = 1_000
+#: How long a child has to log its stacks before it is killed, in milliseconds.
+_DUMP_TIME: Final = 300
+#: How long after its channel was closed a child must have ended, in milliseconds.
+_EXIT_TIME: Final = 100
+#: How long it may take at the end to free the jobs of dead children, in milliseconds.
+_LAST_REQUESTS_TIME: Final = 1_000
 
-#: How many deaths are remembered until a child can be told of them.
+#: How many deaths are kept until a child can be informed.
 _MAX_DEATHS: Final = 100
 
 
@@ -105,20 +105,21 @@ class Supervisor:
     def __init__(self, options: SupervisorOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._crew = Crew(options.processes, clock)
+        self._pool = ProcessPool(options.processes, clock)
         self._configured: Configured | None = None
-        # The last one is for new children; each has that of its own configuration.
-        self._keeper: LeaseKeeper | None = None
-        self._keepers: dict[str, LeaseKeeper] = {}
+        # The newest one is for new children. Older children keep the one that they started
+        # with, which has their configuration.
+        self._housekeeper: Housekeeper | None = None
+        self._housekeepers: dict[str, Housekeeper] = {}
         self._selector = selectors.DefaultSelector()
-        # What no child could be told yet; the oldest are dropped should none live for long.
+        # Deaths of which no child could be informed yet; the oldest ones are dropped.
         self._deaths: deque[Died] = deque(maxlen=_MAX_DEATHS)
-        # Workers and jobs, put here by the lease keeper's thread.
+        # Workers and jobs, put here by the housekeeper's thread.
         self._overdue: SimpleQueue[tuple[str, list[str]]] = SimpleQueue()
         self._last_refusal = ""
-        # Of actors that children have declared after their start.
+        # Queues of actors that children have declared after their start.
         self._late_queues: set[str] = set()
-        # What is still to be said of the configuration.
+        # The log line about the configuration, until it is logged.
         self._ready_line = ""
         self._was_ready = False
         self._stop_signals = 0
@@ -131,10 +132,10 @@ class Supervisor:
         """
         with catch_signals() as signals:
             self._selector.register(signals, selectors.EVENT_READ)
-            # The first child tells the configuration, and shows whether the app loads.
-            self._crew.places[0].call()
-            while self._exit_code is None or self._crew.children:
-                self._crew.go_on_reloading()
+            # The first child sends the configuration, and shows whether the app can be built.
+            self._pool.slots[0].start_now()
+            while self._exit_code is None or self._pool.children:
+                self._pool.go_on_reloading()
                 self._start_due()
                 self._wait()
                 self._reap()
@@ -146,16 +147,16 @@ class Supervisor:
     # Starting
 
     def _start_due(self) -> None:
-        for place in self._crew.due():
+        for slot in self._pool.due():
             try:
                 child = self._spawn(
-                    lane=Lane.ALONE if place is self._crew.alone else Lane.ORDINARY
+                    lane=Lane.ALONE if slot is self._pool.alone else Lane.ORDINARY
                 )
             except OSError as error:
                 logger.error("a process cannot be started: %s", error)
-                place.call_later(failed=True)
+                slot.start_later(failed=True)
             else:
-                place.enter(child)
+                slot.add_starting(child)
 
     def _spawn(self, lane: Lane) -> Child:
         options, is_alone = self._options, lane is Lane.ALONE
@@ -170,44 +171,44 @@ class Supervisor:
             lane=lane,
         )
         child = spawn(options.command, spec)
-        child.reload = self._crew.reload
-        self._selector.register(child.link, selectors.EVENT_READ, child)
+        child.reload = self._pool.reload
+        self._selector.register(child.channel, selectors.EVENT_READ, child)
         logger.debug("started process %d as worker %s", child.process.pid, child.worker_id)
         return child
 
     # Waiting
 
     def _wait(self) -> None:
-        """Until a child says something, a signal comes, or something is due."""
-        due = [self._crew.next_due()]
-        for child in self._crew.children:
+        """Wait for a message of a child, a signal, or the next time limit."""
+        due = [self._pool.next_due()]
+        for child in self._pool.children:
             due += [child.kill_at, child.cut_off_at]
         times = [at for at in due if at is not None]
         now = self._clock.monotonic()
         timeout = max(0.0, min(times) - now) / 1000 if times else None
         for key, _ in self._selector.select(timeout):
             if isinstance(key.data, Child):
-                self._hear(key.data)
+                self._receive(key.data)
             elif isinstance(key.fileobj, SignalReader):
-                self._heed_signals(key.fileobj)
+                self._handle_signals(key.fileobj)
 
-    def _hear(self, child: Child) -> None:
+    def _receive(self, child: Child) -> None:
         try:
-            self._heed(child, child.link.receive())
-        except GarbledError as error:
+            self._handle(child, child.channel.receive())
+        except UnreadableMessageError as error:
             self._replace_garbled(child, error)
-        if not child.link.is_open:
-            # The end of the process is told by SIGCHLD.
-            self._selector.unregister(child.link)
+        if not child.channel.is_open:
+            # SIGCHLD reports the end of the process.
+            self._selector.unregister(child.channel)
             now = self._clock.monotonic()
             if child.ready_at is not None:
-                # The system closes it with the end of the process. If it does not end, a job
-                # has closed it, and the process would live on unheard.
-                child.cut_off_at = now + _LAST_BREATH
+                # The operating system closes it when the process ends. If the process goes on,
+                # a job has closed it, and the supervisor could not control the process.
+                child.cut_off_at = now + _EXIT_TIME
             elif child.kill_at is None:
                 child.kill_at = now + _OVERTIME
 
-    def _replace_garbled(self, child: Child, error: GarbledError) -> None:
+    def _replace_garbled(self, child: Child, error: UnreadableMessageError) -> None:
         pid = child.process.pid
         logger.error(
             "process %d has written to its supervisor %s; a job has perhaps used a file"
@@ -218,38 +219,40 @@ class Supervisor:
         if child.ready_at is None:
             child.kill()
         else:
-            # What it had said itself may have been lost with it.
-            self._note_worn(child, Worn("it cannot be understood", urgent=True))
+            # Messages of its own may have been lost.
+            self._note_replace_request(
+                child, ReplaceRequest("it cannot be understood", urgent=True)
+            )
 
-    def _heed(self, child: Child, words: Sequence[Word]) -> None:
-        for word in words:
-            match word:
+    def _handle(self, child: Child, messages: Sequence[ControlMessage]) -> None:
+        for message in messages:
+            match message:
                 case Configured():
-                    self._configure(child, word)
+                    self._configure(child, message)
                 case Serves():
-                    self._note_served(child, word)
+                    self._note_queues(child, message)
                 case Ready():
                     self._note_ready(child)
                 case Refused():
-                    self._note_refusal(child, word)
-                case Worn():
-                    self._note_worn(child, word)
+                    self._note_refusal(child, message)
+                case ReplaceRequest():
+                    self._note_replace_request(child, message)
 
-    def _configure(self, child: Child, word: Configured) -> None:
-        if self._keeper is None or word != self._configured:
+    def _configure(self, child: Child, message: Configured) -> None:
+        if self._housekeeper is None or message != self._configured:
             # New code may come with another configuration, even with another broker.
             said = self._options
-            engine = make_engine(word.settings, self._clock)
-            former = self._keeper
-            self._configured = word
-            self._keeper = LeaseKeeper(
-                engine, self._clock, self._queues(), self._call_alone, self._note_overdue
+            engine = make_engine(message.settings, self._clock)
+            former = self._housekeeper
+            self._configured = message
+            self._housekeeper = Housekeeper(
+                engine, self._clock, self._queues(), self._start_alone, self._note_overdue
             )
-            self._keeper.start()
+            self._housekeeper.start()
             processes = describe_processes(said.processes, said.threads, said.processes_reason)
-            self._ready_line = describe_start(word, self._queues(), engine, processes)
+            self._ready_line = describe_start(message, self._queues(), engine, processes)
             self._end_unless_needed(former)
-        self._keepers[child.worker_id] = self._keeper
+        self._housekeepers[child.worker_id] = self._housekeeper
 
     def _queues(self) -> list[str]:
         """The queues that any child serves."""
@@ -258,13 +261,13 @@ class Supervisor:
         declared = [] if self._configured is None else self._configured.queues
         return sorted({*declared, *self._late_queues})
 
-    def _note_served(self, child: Child, word: Serves) -> None:
-        self._late_queues.update(word.queues)
-        self._keepers[child.worker_id].queues = self._queues()
+    def _note_queues(self, child: Child, message: Serves) -> None:
+        self._late_queues.update(message.queues)
+        self._housekeepers[child.worker_id].queues = self._queues()
         logger.info(
             "process %d serves the %s, too: an actor was declared late",
             child.process.pid,
-            describe_queues(word.queues),
+            describe_queues(message.queues),
         )
 
     def _note_ready(self, child: Child) -> None:
@@ -272,19 +275,19 @@ class Supervisor:
             return
         child.note_ready(self._clock.monotonic())
         self._last_refusal = ""
-        self._say_what_is_ready()
-        self._keepers[child.worker_id].watch(child.worker_id, child.slots)
+        self._log_ready()
+        self._housekeepers[child.worker_id].watch(child.worker_id, child.slots)
         logger.info("process %d is ready as worker %s", child.process.pid, child.worker_id)
         if child.process.poll() is None:
             self._let_serve(child)
         if not self._was_ready:
             self._was_ready = True
-            for place in self._crew.places[1:]:
-                place.call()
-        self._tell_deaths()
+            for slot in self._pool.slots[1:]:
+                slot.start_now()
+        self._report_deaths()
 
-    def _say_what_is_ready(self) -> None:
-        # Once, and again when new code brings something else.
+    def _log_ready(self) -> None:
+        # Logged once, and again when a reload brings another configuration.
         if self._configured is not None and self._ready_line:
             for warning in find_warnings(self._options.queues, self._configured):
                 logger.warning("%s", warning)
@@ -292,50 +295,51 @@ class Supervisor:
             self._ready_line = ""
 
     def _let_serve(self, child: Child) -> None:
-        relieved = self._crew.place_of(child).settle(child)
-        if relieved is not None:
-            # One that is only worn may take its time: a job that wears out each process,
-            # and takes longer than the grace time, would never end.
-            has_time = relieved.is_worn and relieved.reload == self._crew.reload
-            self._dismiss(relieved, None if has_time else self._grace())
+        replaced = self._pool.slot_of(child).take_over(child)
+        if replaced is not None:
+            # A child that asked to be replaced may finish its jobs without a limit. Otherwise
+            # a job that causes this each time, and takes longer than the grace time, would
+            # never end.
+            has_time = replaced.wants_replacement and replaced.reload == self._pool.reload
+            self._dismiss(replaced, None if has_time else self._grace())
 
-    def _note_worn(self, child: Child, word: Worn) -> None:
+    def _note_replace_request(self, child: Child, message: ReplaceRequest) -> None:
         if self._exit_code is not None:
             return
-        logger.info("process %d is to be replaced: %s", child.process.pid, word.reason)
-        place = self._crew.place_of(child)
-        if word.urgent:
-            place.expel(child)
+        logger.info("process %d is to be replaced: %s", child.process.pid, message.reason)
+        slot = self._pool.slot_of(child)
+        if message.urgent:
+            slot.retire(child)
             self._dismiss(child, self._grace())
-        elif child is place.serving:
-            child.is_worn = True
-            place.relieve(soon=word.soon)
+        elif child is slot.serving:
+            child.wants_replacement = True
+            slot.replace(soon=message.soon)
 
     def _dismiss(self, child: Child, grace: int | None) -> None:
         kill_at = None if grace is None else self._clock.monotonic() + grace + _OVERTIME
-        child.tell(Drain(grace), kill_at)
+        child.order(Drain(grace), kill_at)
 
-    def _note_refusal(self, child: Child, word: Refused) -> None:
-        if word.reason == "usage" and not self._was_ready:
-            self._refuse(word, EXIT_USAGE)
-        elif word.reason == "engine" and not self._was_ready:
-            self._refuse(word, EXIT_ENGINE)
-        elif self._crew.is_tried_by(child):
-            self._give_up_reload(word.text)
-        elif word.text != self._last_refusal:
-            # Once, not with every try.
-            self._last_refusal = word.text
-            logger.error("a worker process cannot start, will try again:\n%s", word.text)
+    def _note_refusal(self, child: Child, message: Refused) -> None:
+        if message.reason == "usage" and not self._was_ready:
+            self._refuse(message, EXIT_USAGE)
+        elif message.reason == "engine" and not self._was_ready:
+            self._refuse(message, EXIT_ENGINE)
+        elif self._pool.is_tried_by(child):
+            self._give_up_reload(message.text)
+        elif message.text != self._last_refusal:
+            # Logged once, not with every try.
+            self._last_refusal = message.text
+            logger.error("a worker process cannot start, will try again:\n%s", message.text)
 
-    def _refuse(self, word: Refused, exit_code: int) -> None:
-        logger.error("%s", word.text)
+    def _refuse(self, message: Refused, exit_code: int) -> None:
+        logger.error("%s", message.text)
         self._exit_code = exit_code
-        self._tell_all(Quit(), _QUIT_TIME)
+        self._order_all(Quit(), _QUIT_TIME)
 
-    def _call_alone(self) -> None:
-        # Called by the lease keeper's thread; a signal to itself is what wakes the loop.
-        if self._crew.alone.is_empty:
-            self._crew.alone.call()
+    def _start_alone(self) -> None:
+        # Called in the housekeeper's thread. The signal wakes the loop of the main thread.
+        if self._pool.alone.is_empty:
+            self._pool.alone.start_now()
             os.kill(os.getpid(), signal.SIGCHLD)
 
     def _note_overdue(self, worker: str, jobs: list[str]) -> None:
@@ -343,36 +347,36 @@ class Supervisor:
         self._overdue.put((worker, jobs))
         os.kill(os.getpid(), signal.SIGCHLD)
 
-    # The dead
+    # Children that have ended
 
     def _reap(self) -> None:
-        """Bury the dead; as the first process of a container, also those of nobody."""
+        """Remove children that have ended; as process 1 of a container, also orphans."""
         while True:
-            self._bury_dead()
-            ours = {child.process.pid for child in self._crew.children}
+            self._remove_ended()
+            ours = {child.process.pid for child in self._pool.children}
             if os.getpid() != 1 or not reap_orphan(ours):
                 return
 
-    def _bury_dead(self) -> None:
-        for child in self._crew.children:
+    def _remove_ended(self) -> None:
+        for child in self._pool.children:
             code = child.process.poll()
             if code is not None:
-                self._heed(child, child.last_words())
-                if self._crew.is_tried_by(child):
+                self._handle(child, child.unread_messages())
+                if self._pool.is_tried_by(child):
                     self._give_up_reload(f"process {child.process.pid}: {describe_death(code)}")
-                self._crew.place_of(child).bury(child)
+                self._pool.slot_of(child).remove(child)
                 self._hand_back(child)
                 self._release(child)
-                self._tell_deaths()
+                self._report_deaths()
 
-    def _tell_deaths(self) -> None:
-        """Let an app hear of deaths, in a child that lives: none is built here."""
-        for child in self._crew.children:
+    def _report_deaths(self) -> None:
+        """Inform a living child of deaths, so that the app's hooks are called there."""
+        for child in self._pool.children:
             lives = child.ready_at is not None and child.process.poll() is None
-            # A frozen child does not read, and nothing may wait for one here.
-            while lives and self._deaths and not child.was_told and child.link.is_read():
-                child.link.send(self._deaths[0])
-                if not child.link.is_open:
+            # A stopped child does not read, and the supervisor must not wait for it.
+            while lives and self._deaths and not child.was_told and child.channel.is_read():
+                child.channel.send(self._deaths[0])
+                if not child.channel.is_open:
                     break
                 self._deaths.popleft()
 
@@ -381,11 +385,11 @@ class Supervisor:
         cause = describe_death(code)
         if child.is_cut_off and code == -signal.SIGKILL:
             cause = f"{cause}, for it had closed the connection to its supervisor"
-        # What it runs when it ends in order, or is killed for not ending, did nothing wrong.
+        # Jobs of a child that was ordered to end, or was killed for not ending, get no crash.
         did_wrong = not child.was_killed and (code or not child.was_told)
         started = [job.job_id for job in child.slots.started()] if did_wrong else []
         if child.overdue:
-            # The others that it was running did nothing wrong.
+            # The other jobs that it was running get no crash.
             started, did_wrong = list(child.overdue), True
             cause = f"{cause}, for a job over its hard time limit"
         if child.ready_at is not None and did_wrong and (code or started):
@@ -397,22 +401,25 @@ class Supervisor:
                 cause,
             )
             self._deaths.append(Died(child.worker_id, code, started))
-        keeper = self._keepers.pop(child.worker_id, self._keeper)
-        if keeper is not None:
-            keeper.unwatch(child.worker_id)
+        housekeeper = self._housekeepers.pop(child.worker_id, self._housekeeper)
+        if housekeeper is not None:
+            housekeeper.unwatch(child.worker_id)
             is_known = child.slots.is_known or not did_wrong
-            keeper.hand_back(child.worker_id, started if is_known else None, cause)
-        self._end_unless_needed(keeper)
+            housekeeper.hand_back(child.worker_id, started if is_known else None, cause)
+        self._end_unless_needed(housekeeper)
 
-    def _end_unless_needed(self, keeper: LeaseKeeper | None) -> None:
-        if keeper is not None and keeper not in (self._keeper, *self._keepers.values()):
-            keeper.end()
+    def _end_unless_needed(self, housekeeper: Housekeeper | None) -> None:
+        if housekeeper is not None and housekeeper not in (
+            self._housekeeper,
+            *self._housekeepers.values(),
+        ):
+            housekeeper.end()
 
     def _kill_overdue(self) -> None:
         now = self._clock.monotonic()
         while not self._overdue.empty():
             worker, jobs = self._overdue.get()
-            for child in self._crew.children:
+            for child in self._pool.children:
                 if child.worker_id == worker and not child.overdue:
                     logger.error(
                         "process %d (worker %s) is stopped, or busy in C code: it does nothing"
@@ -421,8 +428,8 @@ class Supervisor:
                         worker,
                         ", ".join(jobs),
                     )
-                    child.kill_for(jobs, now + _LAST_WORDS)
-        for child in self._crew.children:
+                    child.kill_for(jobs, now + _DUMP_TIME)
+        for child in self._pool.children:
             if child.cut_off_at is not None and child.cut_off_at <= now:
                 child.cut_off()
             if child.kill_at is not None and child.kill_at <= now:
@@ -431,13 +438,13 @@ class Supervisor:
                 child.kill_at = now + _OVERTIME
 
     def _release(self, child: Child) -> None:
-        if child.link.fileno() in self._selector.get_map():
-            self._selector.unregister(child.link)
+        if child.channel.fileno() in self._selector.get_map():
+            self._selector.unregister(child.channel)
         child.release()
 
     # Signals
 
-    def _heed_signals(self, signals: SignalReader) -> None:
+    def _handle_signals(self, signals: SignalReader) -> None:
         for number in signals.read():
             if number in _STOP_SIGNALS:
                 self._stop(number)
@@ -448,14 +455,14 @@ class Supervisor:
         if self._exit_code is not None:
             return
         logger.info("SIGHUP: replacing all processes, one after the other")
-        self._crew.begin_reload()
-        for child in self._crew.children:
+        self._pool.begin_reload()
+        for child in self._pool.children:
             if child.was_told:
-                # It had all the time that it needed. Now its code is old.
+                # It was given unlimited time. Now its code is old.
                 self._dismiss(child, self._grace())
 
     def _give_up_reload(self, text: str) -> None:
-        self._crew.give_up_reload()
+        self._pool.stop_reload()
         logger.error(
             "the reload is given up, processes that were not replaced yet go on with what they"
             " have loaded. Mend this and send SIGHUP again:\n%s",
@@ -468,31 +475,31 @@ class Supervisor:
             self._exit_code = EXIT_OK if self._exit_code is None else self._exit_code
             grace = self._grace()
             logger.info("%s: stopping, jobs have %d ms to end", _name(number), grace)
-            self._tell_all(Drain(grace), grace + _OVERTIME)
+            self._order_all(Drain(grace), grace + _OVERTIME)
         else:
             self._exit_code = EXIT_SIGNALLED + number
             logger.warning("%s again: stopping at once", _name(number))
-            # From the third on there is nothing left to wait for.
-            self._tell_all(Quit(), _QUIT_TIME if self._stop_signals == 2 else 0)
+            # After the third signal nothing is waited for.
+            self._order_all(Quit(), _QUIT_TIME if self._stop_signals == 2 else 0)
 
     def _grace(self) -> int:
         if self._options.grace is not None:
             return self._options.grace
         return 0 if self._configured is None else self._configured.settings.grace
 
-    def _tell_all(self, word: Drain | Quit, patience: int) -> None:
-        self._crew.close()
-        for child in self._crew.children:
-            self._heed(child, child.last_words())
-            child.tell(word, self._clock.monotonic() + patience)
+    def _order_all(self, message: Drain | Quit, patience: int) -> None:
+        self._pool.close()
+        for child in self._pool.children:
+            self._handle(child, child.unread_messages())
+            child.order(message, self._clock.monotonic() + patience)
             if child.ready_at is None:
                 # It has not fetched anything yet, and may be busy building its app.
                 child.kill()
 
     def _close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.end()
-            self._keeper.join(_LAST_ERRANDS)
+        if self._housekeeper is not None:
+            self._housekeeper.end()
+            self._housekeeper.join(_LAST_REQUESTS_TIME)
 
 
 def _name(number: int) -> str:

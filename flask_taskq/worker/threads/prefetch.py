@@ -14,7 +14,7 @@ from ...jobs.delivery import Delivery
 #: A worker asks for as many jobs as it finished in this time (milliseconds) ...
 _WINDOW: Final = 30
 #: ... but for no more than this.
-_MOST: Final = 256
+_MAX_PREFETCH: Final = 256
 
 
 class Prefetch:
@@ -72,7 +72,7 @@ class Prefetch:
         """The settler is about to settle, and can ask with the same call.
 
         :param finished: how many jobs have ended.
-        :param settled: how many it settles, those that are given back included.
+        :param settled: how many it settles, those that are released included.
         :return: for how many to ask.
         """
         now = self._clock.monotonic()
@@ -90,7 +90,7 @@ class Prefetch:
     def _demand(self, held: int) -> int:
         since = self._clock.monotonic() - _WINDOW
         lately = sum(count for at, count in self._finished if at > since)
-        target = min(max(self._threads, lately), _MOST)
+        target = min(max(self._threads, lately), _MAX_PREFETCH)
         return max(0, target - (held - self._aside) - self._asked)
 
     def set_aside(self, difference: int) -> None:

@@ -19,12 +19,11 @@ from ...errors import JobCancelled
 from ...errors import LeaseLost
 from ...jobs.delivery import Delivery
 from ...jobs.delivery import Failed
-from ...jobs.delivery import GivenBack
 from ...jobs.delivery import Settlement
 from ...jobs.record import JobError
 from ...loggers import get_logger
 from ..announcements import announce
-from ..announcements import tell_stored
+from ..announcements import announce_stored
 from ..outcome import cut
 from ..outcome import text_of
 from ..reports import Reporter
@@ -158,17 +157,17 @@ class Settler:
             log_failure("report", error)
             return
         for delivery in stale:
-            self._watch.tell(runs[delivery.id], LeaseLost)
+            self._watch.interrupt(runs[delivery.id], LeaseLost)
         for delivery in cancelled:
-            self._watch.tell(runs[delivery.id], JobCancelled, _CANCEL_PATIENCE)
+            self._watch.interrupt(runs[delivery.id], JobCancelled, _CANCEL_PATIENCE)
 
     def _settle(self, batch: list[Settlement], backoff: Backoff) -> list[Settlement]:
         """Settle a batch, and fetch with the same call.
 
         :return: what is to be tried again: no settlement is given up while the worker lives.
         """
-        # Jobs that are given back have not been finished: they must not come again at once.
-        finished = len([one for one in batch if type(one) is not GivenBack])
+        # Jobs that are released have not been finished: they must not come again at once.
+        finished = len([one for one in batch if one.is_run])
         limit = self._prefetch.ask_along(finished, len(batch))
         if not self._may_fetch():
             limit = 0
@@ -185,7 +184,7 @@ class Settler:
         self._prefetch.let_go([settlement.delivery for settlement in batch])
         self._on_settled(settled.deliveries)
         self.is_settling = False
-        tell_stored(self._broker, batch, settled, (BaseException,))
+        announce_stored(self._broker, batch, settled, (BaseException,))
         return []
 
     def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:

@@ -66,13 +66,13 @@ class Watch:
                 self.wakes_at = -math.inf
                 self._changed.notify_all()
 
-    def tell(self, run: Run, exception: type[Interrupt], patience: int = 0) -> None:
+    def interrupt(self, run: Run, exception: type[Interrupt], patience: int = 0) -> None:
         """Tell a run to end.
 
         :param patience: raise the exception in it after so many milliseconds, unless it has
             ended by then or is cooperative.
         """
-        run.tell(exception, self._clock.monotonic() + patience)
+        run.interrupt(exception, self._clock.monotonic() + patience)
         self.expect(run.raise_at)
 
     def _watch(self) -> None:
@@ -105,11 +105,11 @@ class Watch:
         now = self._clock.monotonic()
         if run.limit_at <= now:
             run.limit_at = math.inf
-            run.tell(TimeLimitExceeded, now)
-        told = run.told
-        if told is not None and run.reasons[told] <= now:
-            was_raised = runner.interrupt(run, told)
-            run.reasons[told] = math.inf if was_raised else now + _AGAIN
+            run.interrupt(TimeLimitExceeded, now)
+        interrupt = run.interrupted_by
+        if interrupt is not None and run.interrupts[interrupt] <= now:
+            was_raised = runner.interrupt(run, interrupt)
+            run.interrupts[interrupt] = math.inf if was_raised else now + _AGAIN
         if run.kill_at <= now:
             run.kill_at = math.inf
             self._on_stuck(runner, run)

@@ -29,7 +29,7 @@ from ...errors import LeaseLost
 from ...errors import Shutdown
 from ...errors import TaskQError
 from ...jobs.delivery import Delivery
-from ...jobs.delivery import GivenBack
+from ...jobs.delivery import Released
 from ...jobs.delivery import Settlement
 from ...jobs.record import Lane
 from ...loggers import get_logger
@@ -91,7 +91,7 @@ class Worker:
     :param slots_fd: a file for the table of what it runs; None for memory of its own.
     :param lane: run only jobs that stand in this one; of those that must run alone one at
         a time.
-    :param on_worn: called with the reason when this process should be replaced, because a
+    :param on_replace: called with the reason when this process should be replaced, because a
         job does not end; None leaves it as it is.
     :param on_queues: called with the queues that actors which were declared late have brought.
     """
@@ -105,7 +105,7 @@ class Worker:
         worker_id: str | None = None,
         slots_fd: int | None = None,
         lane: Lane = Lane.ORDINARY,
-        on_worn: Callable[[str], None] | None = None,
+        on_replace: Callable[[str], None] | None = None,
         on_queues: Callable[[list[str]], None] = lambda queues: None,
     ) -> None:
         self.broker = broker
@@ -114,7 +114,7 @@ class Worker:
         self.id = worker_id or generate_worker_id()
         self._clock = broker.clock
         self._workers = broker.engine.workers
-        self._on_worn = on_worn
+        self._on_replace = on_replace
         self._on_queues = on_queues
         # With how many actors its queues are complete; None if they were given.
         self._known_actors = len(broker.actors) if queues is None else None
@@ -265,9 +265,9 @@ class Worker:
             self._give_back_unstarted()
         if self._known_actors not in (None, len(self.broker.actors)):
             self._add_late_queues()
-        if self._on_worn is not None and not self._stopping.is_set() and self._is_cut_off():
+        if self._on_replace is not None and not self._stopping.is_set() and self._is_cut_off():
             self.stop_fetching()
-            self._on_worn("it cannot reach the engine, which its supervisor can")
+            self._on_replace("it cannot reach the engine, which its supervisor can")
 
     def _add_late_queues(self) -> None:
         # A job has imported a module with actors. Nobody else may know them. (Not all that the
@@ -304,14 +304,14 @@ class Worker:
         """Tell the runs whose message is wanted to end."""
         for run in self._running():
             if wanted(run):
-                self._watch.tell(run, exception)
+                self._watch.interrupt(run, exception)
 
     def _running(self) -> list[Run]:
         runs = [one.current for one in (*self._runners, *self._async_runners)]
         return [run for run in runs if run is not None]
 
     def stop_fetching(self) -> None:
-        """Start nothing more, and give back what has not started."""
+        """Start nothing more, and release what has not started."""
         self._is_stopping = True
         self._stopping.set()
         self._hungry.set()
@@ -322,7 +322,7 @@ class Worker:
         """Stop fetching, let running jobs finish, give the others back, and end.
 
         :param grace: how long running jobs may go on, in milliseconds. Then ``Shutdown``
-            is raised in them and they are given back.
+            is raised in them and they are released.
         """
         self.stop_fetching()
         self.broker.emit_before("worker_shutdown", self)
@@ -388,7 +388,7 @@ class Worker:
         # settlement comes too late and is refused.
         for run in self._running():
             if all(run is not one for one in self._given_up.values()):
-                back = GivenBack(delivery=run.delivery)
+                back = Released(delivery=run.delivery)
                 notes = run.notes
                 self._settler.put(back if notes is None else add_news(back, notes))
 
@@ -479,7 +479,7 @@ class Worker:
 
     def _give_back_unstarted(self) -> None:
         for waiting in () if self._loop is None else self._loop.take_back():
-            self._settler.put(GivenBack(delivery=waiting))
+            self._settler.put(Released(delivery=waiting))
         ends = 0
         try:
             while True:
@@ -487,7 +487,7 @@ class Worker:
                 if delivery is None:
                     ends += 1
                 else:
-                    self._settler.put(GivenBack(delivery=delivery))
+                    self._settler.put(Released(delivery=delivery))
         except Empty:
             for _ in range(ends):
                 self._deliveries.put(None)
@@ -498,7 +498,7 @@ class Worker:
         try:
             self.broker.emit_after("worker_thread_boot", threading.current_thread())
             runner, slot = self._runners[number], self.slots.slots[number]
-            self._relay.serve_this_thread(runner.hear)
+            self._relay.serve_this_thread(runner.raise_interrupt)
             while (delivery := self._deliveries.get()) is not None:
                 self._settler.put(self._run(slot, runner, delivery))
             self.broker.emit_before("worker_thread_shutdown", threading.current_thread())
@@ -508,7 +508,7 @@ class Worker:
     def _run(self, slot: Slot, runner: Runner, delivery: Delivery) -> Settlement:
         now = self._clock.monotonic()
         if self._is_stopping or not self._lease.is_trusted(now):
-            return GivenBack(delivery=delivery)
+            return Released(delivery=delivery)
         try:
             slot.start(delivery.id, now)
             return runner.run(delivery, now)
@@ -521,7 +521,7 @@ class Worker:
         runner = self._async_runners[number]
         slot = self.slots.slots[self.worker_threads + number]
         self._prefetch.set_aside(1)
-        settlement: Settlement = GivenBack(delivery=delivery)
+        settlement: Settlement = Released(delivery=delivery)
         try:
             now = self._clock.monotonic()
             if not self._is_stopping and self._lease.is_trusted(now):
@@ -579,9 +579,9 @@ class Worker:
         with self._runners_ended:
             self._given_up[runner] = run
             self._runners_ended.notify_all()
-        if self._on_worn is not None:
+        if self._on_replace is not None:
             self.stop_fetching()
-            self._on_worn(reason)
+            self._on_replace(reason)
 
 
 def _settle_defect(delivery: Delivery, error: BaseException) -> Settlement:

@@ -361,7 +361,7 @@ def test_a_class_that_fails_when_it_is_read_is_the_jobs_misfit(line):
     job = actor.send(Picky(1))
     job_id = line.put(job.message.copy(message_id="a" * 32, args=({"it": -1},)))
     assert line.run(job).status is Status.SUCCEEDED
-    line.runner = Runner(line.broker, may_put_off=False)
+    line.runner = Runner(line.broker, may_release=False)
     line.run_next()
     error = line.record(job_id).error
     assert (error.code, error.type) == ("bad_arguments", "BadArguments")

@@ -187,7 +187,7 @@ def test_a_job_that_is_given_back_has_no_outcome(app, taskq, ear):
     line = Line(taskq.broker_for(app))
 
     def stop():
-        line.runner.current.tell(Shutdown, math.inf)
+        line.runner.current.interrupt(Shutdown, math.inf)
         raise Shutdown
 
     actor = taskq.actor(stop, actor_name="actor")

@@ -27,7 +27,9 @@ TRANSIENT = [
         "UNBLOCKED force unblock from blocking operation, instance state changed"
     ),
     exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
-    exceptions.MasterDownError("Link with MASTER is down and replica-serve-stale-data is no"),
+    exceptions.MasterDownError(
+        "RedisConnection with MASTER is down and replica-serve-stale-data is no"
+    ),
     exceptions.ClusterDownError("The cluster is down"),
     exceptions.MovedError("3999 127.0.0.1:6381"),
     exceptions.TryAgainError("Multiple keys request during rehashing of slot"),

@@ -34,7 +34,7 @@ from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
 from tests.support.bench import Bench
 from tests.support.bench import done
-from tests.support.bench import given_back
+from tests.support.bench import released
 from tests.support.machine_time import machine_seconds
 from tests.support.moment import Moment
 
@@ -659,7 +659,7 @@ def test_a_job_given_back_wakes_consumers_of_other_processes(bench: Bench, path:
     consumer = other.worker("w2")
     with ThreadPoolExecutor() as pool:
         fetching = pool.submit(consumer.fetch, 1, 60_000)
-        bench.settle(given_back(delivery))
+        bench.settle(released(delivery))
         assert [again.id for again in fetching.result(20)] == [delivery.id]
     other.close()
 

@@ -11,7 +11,7 @@ from flask_taskq.jobs.lifecycle import Change
 from flask_taskq.jobs.lifecycle import ISOLATION_DELAY
 from flask_taskq.jobs.lifecycle import lose
 from flask_taskq.jobs.lifecycle import MAX_SUSPECTS
-from flask_taskq.jobs.transitions import BURY
+from flask_taskq.jobs.transitions import FAIL_LOST
 from flask_taskq.jobs.transitions import ISOLATE
 from flask_taskq.jobs.transitions import RECLAIM
 from flask_taskq.jobs.transitions import STOP_LOST
@@ -44,7 +44,7 @@ def test_three_crashes_go_from_the_queue_over_isolation_to_the_end() -> None:
     """At once, alone after a while, never again."""
     first, second, third = (lost(crashes=n, crashed=True) for n in range(3))
 
-    assert [one.transition for one in (first, second, third)] == [RECLAIM, ISOLATE, BURY]
+    assert [one.transition for one in (first, second, third)] == [RECLAIM, ISOLATE, FAIL_LOST]
     assert second.scheduled_for == 1_000 + ISOLATION_DELAY
     assert third.error is not None and third.crashes == 3
     assert "3 times: killed by signal 9" in third.error.message
@@ -61,7 +61,7 @@ def test_the_last_suspicion_fails_the_job() -> None:
     assert lost(suspects=MAX_SUSPECTS - 2, vanished=True).transition is RECLAIM
     last = lost(suspects=MAX_SUSPECTS - 1, vanished=True)
 
-    assert (last.transition, last.suspects) == (BURY, MAX_SUSPECTS)
+    assert (last.transition, last.suspects) == (FAIL_LOST, MAX_SUSPECTS)
     assert last.error is not None and "perhaps because of it" in last.error.message
 
 
@@ -80,6 +80,6 @@ def test_what_becomes_of_a_lost_job_is_whole(
 
     assert change.crashes == crashes + crashed
     assert change.suspects == suspects + vanished
-    assert (change.error is not None) is (change.transition is BURY)
+    assert (change.error is not None) is (change.transition is FAIL_LOST)
     assert (change.scheduled_for is not None) is (change.transition is ISOLATE)
-    assert (change.otherwise is STOP_LOST) is (change.transition is not BURY)
+    assert (change.otherwise is STOP_LOST) is (change.transition is not FAIL_LOST)

@@ -21,7 +21,7 @@ from flask_taskq.errors import Shutdown
 from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.worker.interrupt import Gate
 from flask_taskq.worker.interrupt import keep_out_of_forks
-from flask_taskq.worker.interrupt import MOST
+from flask_taskq.worker.interrupt import MAX_INTERRUPTS
 
 # Many of these raise exceptions at any moment.
 pytestmark = pytest.mark.usefixtures("no_garbage")
@@ -165,14 +165,14 @@ def test_an_actor_that_swallows_all_is_left_alone() -> None:
     answers = []
 
     def swallow() -> None:
-        for _ in range(MOST + 2):
+        for _ in range(MAX_INTERRUPTS + 2):
             try:
                 answers.append(gate.raise_inside(KEY, Shutdown))
             except Interrupt:
                 answers.append("raised")
 
     call(gate, swallow)
-    assert answers.count("raised") == MOST
+    assert answers.count("raised") == MAX_INTERRUPTS
     assert answers[-1] is False
 
 
@@ -184,7 +184,7 @@ def test_an_exception_that_comes_when_the_function_has_returned_is_too_late() ->
 
         def _close(self) -> None:
             self.closings += 1
-            if self.closings <= MOST:
+            if self.closings <= MAX_INTERRUPTS:
                 raise Shutdown
             super()._close()
 

@@ -98,7 +98,7 @@ def test_a_closed_handler_has_written_everything_and_writes_what_still_comes(log
 
 def test_those_who_log_wait_when_too_many_lines_do(logger, stream, monkeypatch):
     """Nothing fills the memory while whoever reads the log stands still."""
-    monkeypatch.setattr("flask_taskq.worker.log._MOST_WAITING", 2)
+    monkeypatch.setattr("flask_taskq.worker.log._MAX_WAITING", 2)
     logger.info("a")
     assert stream.begun.acquire(timeout=NET)
     logged = [threading.Event() for _ in range(3)]

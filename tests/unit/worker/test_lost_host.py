@@ -13,7 +13,7 @@ from flask_taskq.engines import make_engine
 from flask_taskq.engines.base import Engine
 from flask_taskq.jobs.record import Status
 from flask_taskq.testing.clock import ManualClock
-from flask_taskq.worker.processes.housekeeping import LeaseKeeper
+from flask_taskq.worker.processes.housekeeping import Housekeeper
 from tests.support.bench import Bench
 from tests.support.engines import ENGINES
 
@@ -67,8 +67,8 @@ def test_a_lost_host_is_noticed_soon_after_its_lease(
     """Never before the lease's end, and within a fifth of it and a second, at whatever moment
     between two looks it was renewed last."""
     lost, other = Bench(engines[0]), engines[1]
-    keeper = LeaseKeeper(other, clock, ["default"], lambda: None, lambda *overdue: None)
-    keeper.start()
+    housekeeper = Housekeeper(other, clock, ["default"], lambda: None, lambda *overdue: None)
+    housekeeper.start()
     step = min(lease // 20, 1_000)
     took = []
     for steps in (40, 43, 46, 49, 52):
@@ -83,8 +83,8 @@ def test_a_lost_host_is_noticed_soon_after_its_lease(
             clock.go_on(step)
         took.append(clock.monotonic() - renewed_at)
         lost.engine.jobs.cancel(delivery.id)
-    keeper.end()
-    keeper.join(NET * 1_000)
+    housekeeper.end()
+    housekeeper.join(NET * 1_000)
 
     assert lease <= min(took)
     assert max(took) <= lease + lease / 5 + 1_000

@@ -16,7 +16,7 @@ from flask_taskq.worker.reports import add_news
 from flask_taskq.worker.reports import Reporter
 from tests.support.bench import Bench
 from tests.support.bench import done
-from tests.support.bench import given_back
+from tests.support.bench import released
 
 
 class Flaky:
@@ -100,7 +100,7 @@ def test_a_run_without_news_is_still_asked_for(bench, reporter, start) -> None:
     """Whether it was cancelled or lost is worth knowing in any case."""
     asked, lost, quiet = start(), start(), start()
     bench.engine.jobs.cancel(asked.delivery.id)
-    bench.settle(given_back(lost.delivery))
+    bench.settle(released(lost.delivery))
 
     assert reporter.report([asked, lost, quiet]) == ([lost.delivery], [asked.delivery])
 
@@ -198,7 +198,7 @@ def test_what_a_lost_run_could_not_report_is_not_told_of_the_next(
 def test_what_is_refused_is_dropped(bench, reporter, start) -> None:
     """There is no record that it belongs to."""
     run = start()
-    bench.settle(given_back(run.delivery))
+    bench.settle(released(run.delivery))
     run.log("late")
 
     assert reporter.report([run]).stale == [run.delivery]

@@ -22,10 +22,10 @@ from flask_taskq.errors import Retry as RetryError
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import SkipMessage
 from flask_taskq.errors import Snooze
-from flask_taskq.jobs.delivery import Done
 from flask_taskq.jobs.delivery import Failed
-from flask_taskq.jobs.delivery import GivenBack
-from flask_taskq.jobs.delivery import Retry
+from flask_taskq.jobs.delivery import Released
+from flask_taskq.jobs.delivery import Retried
+from flask_taskq.jobs.delivery import Succeeded
 from flask_taskq.jobs.encoding import encode_message
 from flask_taskq.jobs.message import generate_id
 from flask_taskq.worker.runner import Runner
@@ -67,7 +67,7 @@ def told(line, exception):
     """An actor's function that is told to end, and does so."""
 
     def end():
-        line.runner.current.tell(exception, math.inf)
+        line.runner.current.interrupt(exception, math.inf)
         line.runner.current.check_cancelled()
 
     return end
@@ -206,7 +206,7 @@ def test_shutdown_gives_the_job_back_uncharged(line, watcher):
     """It runs again elsewhere, and has as many runs left as before."""
     actor = declare(line.broker, told(line, Shutdown), actor_name="actor", **once())
     job = actor.send()
-    assert type(line.run_next()) is GivenBack
+    assert type(line.run_next()) is Released
     record = job.refresh().record
     assert (record.status, record.attempt, record.error) == (Status.QUEUED, 0, None)
     assert isinstance(watcher.given["after_process_message"][1]["exception"], Shutdown)
@@ -224,7 +224,7 @@ def test_an_actor_that_says_what_only_a_worker_may_say_is_retried(line):
     """As after any failure; that it was told something else makes no difference."""
 
     def fail():
-        line.runner.current.tell(LeaseLost, math.inf)
+        line.runner.current.interrupt(LeaseLost, math.inf)
         raise Shutdown
 
     record = run_one(line, fail)
@@ -430,7 +430,7 @@ def test_a_job_of_an_unknown_actor_is_put_off(line, clock, caplog):
     assert (record.status, record.status_reason) == (Status.SCHEDULED, "unknown_actor")
     assert (record.attempt, record.scheduled_for - clock.now()) == (0, 1_000)
     [text] = messages(caplog, logging.WARNING)
-    assert f"job {job_id} put off for 1000 ms: no actor is named 'unheard'" in text
+    assert f"job {job_id} waits 1000 ms for another worker: no actor is named 'unheard'" in text
 
 
 def test_a_job_of_an_unknown_actor_waits_longer_each_time(line, clock):
@@ -718,7 +718,7 @@ def test_a_job_is_one_line_at_info(line, clock, caplog):
         (lambda: None, logging.INFO, "succeeded"),
         (raising(SkipMessage()), logging.INFO, "succeeded"),
         (raising(ValueError("no")), logging.WARNING, "failed, runs again in 0 ms"),
-        (raising(Snooze(1)), logging.INFO, "put off: snoozed"),
+        (raising(Snooze(1)), logging.INFO, "snoozed"),
         (lambda: object(), logging.ERROR, "failed"),
     ],
 )
@@ -818,7 +818,7 @@ def test_the_settlement_keeps_no_frames_alive(clock, caplog):
     declare(line.broker, fail, actor_name="actor").send()
     settlement = line.run_next()
     gc.collect()
-    assert isinstance(settlement, Retry)
+    assert isinstance(settlement, Retried)
     assert kept[0]() is None
 
 
@@ -831,7 +831,7 @@ def test_every_settlement_is_of_its_delivery(line):
         settlement = line.run_next()
         assert settlement.delivery.worker == line.worker
         kinds.append(type(settlement))
-    assert kinds == [Done, Failed]
+    assert kinds == [Succeeded, Failed]
 
 
 def test_a_message_can_be_read_back_from_the_record(line):

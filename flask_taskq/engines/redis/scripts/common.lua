@@ -11,7 +11,7 @@
 --   ready:<q>:<p>      list of what is queued in a queue with a priority, in order: of each
 --                      job its place and its id. It counts only as long as the record has
 --                      that place
---   back:<q>:<p>       ids that were given back, by place: all of them go before that list
+--   back:<q>:<p>       ids that were released, by place: all of them go before that list
 --   levels:<q>         the priorities of a queue that have either
 --   alone:<q>          queued ids that must run alone, by priority and place
 --   due, due:alone     scheduled ids by time; a member is the job's number and its id

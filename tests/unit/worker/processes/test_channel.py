@@ -10,27 +10,27 @@ from flask_taskq.config import Settings
 from flask_taskq.worker.processes.channel import Checked
 from flask_taskq.worker.processes.channel import ChildSpec
 from flask_taskq.worker.processes.channel import Configured
+from flask_taskq.worker.processes.channel import ControlChannel
 from flask_taskq.worker.processes.channel import Died
 from flask_taskq.worker.processes.channel import Drain
-from flask_taskq.worker.processes.channel import GarbledError
-from flask_taskq.worker.processes.channel import Link
 from flask_taskq.worker.processes.channel import Quit
 from flask_taskq.worker.processes.channel import Ready
 from flask_taskq.worker.processes.channel import Refused
+from flask_taskq.worker.processes.channel import ReplaceRequest
 from flask_taskq.worker.processes.channel import Serves
-from flask_taskq.worker.processes.channel import Worn
+from flask_taskq.worker.processes.channel import UnreadableMessageError
 
 
 @pytest.fixture
 def ends():
     one, other = socket.socketpair()
-    yield Link(one), Link(other)
+    yield ControlChannel(one), ControlChannel(other)
     one.close()
     other.close()
 
 
 @pytest.mark.parametrize(
-    "word",
+    "message",
     [
         Configured(
             Settings(broker_url="memory://", max_retries=None),
@@ -41,18 +41,18 @@ def ends():
         Serves(["late"]),
         Ready(),
         Refused("usage", "no app\nat all: ü"),
-        Worn("it has run 7 jobs", soon=True),
+        ReplaceRequest("it has run 7 jobs", soon=True),
         Drain(25_000),
         Drain(None),
         Quit(),
         Died("w1", -9, ["0" * 32]),
     ],
 )
-def test_a_word_arrives_as_it_was_said(ends, word):
-    """Every word there is."""
+def test_a_word_arrives_as_it_was_said(ends, message):
+    """Every message there is."""
     one, other = ends
-    one.send(word)
-    assert other.receive() == [word]
+    one.send(message)
+    assert other.receive() == [message]
 
 
 def test_who_does_not_listen_is_noticed_before_it_is_waited_for(ends):
@@ -72,8 +72,8 @@ def test_who_does_not_listen_is_noticed_before_it_is_waited_for(ends):
 def test_words_arrive_in_order(ends):
     """Also when they arrive together."""
     one, other = ends
-    for word in (Ready(), Drain(1), Quit()):
-        one.send(word)
+    for message in (Ready(), Drain(1), Quit()):
+        one.send(message)
     assert other.receive() == [Ready(), Drain(1), Quit()]
 
 
@@ -126,7 +126,13 @@ def test_an_end_can_be_waited_on(ends):
 def test_a_spec_survives_the_command_line():
     """It is what a child is started with."""
     spec = ChildSpec(
-        worker_id="ab", link=3, slots=4, threads=8, queues=None, grace=None, connect_timeout=0
+        worker_id="ab",
+        channel=3,
+        slots=4,
+        threads=8,
+        queues=None,
+        grace=None,
+        connect_timeout=0,
     )
     text = msgspec.json.encode(spec).decode()
     assert msgspec.json.decode(text, type=ChildSpec) == spec
@@ -143,13 +149,14 @@ def test_half_a_surrogate_pair_arrives_escaped(ends):
 
 
 @pytest.mark.parametrize(
-    "data", [b"hello\n", b"\xff\xfe\n", b"{}\n", b"[" * 10_000 + b"\n", b'{"type":"Worn"}\n']
+    "data",
+    [b"hello\n", b"\xff\xfe\n", b"{}\n", b"[" * 10_000 + b"\n", b'{"type":"ReplaceRequest"}\n'],
 )
 def test_what_nobody_says_is_an_error_of_its_own(ends, data):
     """A job may write to any descriptor. What comes later can be heard."""
     one, other = ends
     one._socket.sendall(data)
-    with pytest.raises(GarbledError):
+    with pytest.raises(UnreadableMessageError):
         other.receive()
     one.send(Quit())
     assert other.receive() == [Quit()]
@@ -160,7 +167,7 @@ def test_what_has_no_end_is_not_kept(ends, monkeypatch):
     monkeypatch.setattr("flask_taskq.worker.processes.channel._LONGEST", 1_000)
     one, other = ends
     one._socket.sendall(b"x" * 1_001)
-    with pytest.raises(GarbledError):
+    with pytest.raises(UnreadableMessageError):
         other.receive()
 
 

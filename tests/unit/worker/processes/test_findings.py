@@ -20,8 +20,8 @@ def found(queues, **actors):
 def test_a_start_is_described_on_one_line():
     """Without the password of the engine."""
     engine = make_engine(SETTINGS, Clock())
-    word = found(["default", "mail"], add="default", send="mail")
-    line = describe_start(word, ["mail"], engine, describe_processes(1, 8, "--processes"))
+    message = found(["default", "mail"], add="default", send="mail")
+    line = describe_start(message, ["mail"], engine, describe_processes(1, 8, "--processes"))
     assert line == (
         "2 actors; queue mail; Redis, redis://shop:***@host:6379/0;"
         " 1 process of 8 threads (--processes)"

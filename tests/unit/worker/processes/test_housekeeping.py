@@ -8,7 +8,7 @@ from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from flask_taskq.errors import BrokerError
-from flask_taskq.worker.processes.housekeeping import LeaseKeeper
+from flask_taskq.worker.processes.housekeeping import Housekeeper
 
 
 @pytest.fixture
@@ -17,24 +17,26 @@ def engine():
 
 
 @pytest.fixture
-def keeper(engine):
-    keeper = LeaseKeeper(engine, Clock(), ["default"], lambda: None, lambda *overdue: None)
-    keeper.start()
-    yield keeper
-    keeper.end()
-    keeper.join(10_000)
+def housekeeper(engine):
+    housekeeper = Housekeeper(engine, Clock(), ["default"], lambda: None, lambda *overdue: None)
+    housekeeper.start()
+    yield housekeeper
+    housekeeper.end()
+    housekeeper.join(10_000)
 
 
-def test_it_closes_its_engine_at_its_end(engine, keeper, monkeypatch):
+def test_it_closes_its_engine_at_its_end(engine, housekeeper, monkeypatch):
     """In the thread that has used it."""
     closed = []
     monkeypatch.setattr(engine, "close", lambda: closed.append(threading.current_thread()))
-    keeper.end()
-    keeper.join(10_000)
+    housekeeper.end()
+    housekeeper.join(10_000)
     assert [thread.name for thread in closed] == ["taskq-leases"]
 
 
-def test_it_does_not_end_before_jobs_of_the_dead_are_handed_back(engine, keeper, monkeypatch):
+def test_it_does_not_end_before_jobs_of_the_dead_are_handed_back(
+    engine, housekeeper, monkeypatch
+):
     """Also when the engine cannot be reached just then."""
     tried = []
     closed = threading.Event()
@@ -47,7 +49,7 @@ def test_it_does_not_end_before_jobs_of_the_dead_are_handed_back(engine, keeper,
 
     monkeypatch.setattr(engine.workers, "hand_back", hand_back)
     monkeypatch.setattr(engine, "close", closed.set)
-    keeper.hand_back("w1", ["0" * 32], "killed by signal 9")
-    keeper.end()
+    housekeeper.hand_back("w1", ["0" * 32], "killed by signal 9")
+    housekeeper.end()
     assert closed.wait(10)
     assert tried == ["w1", "w1"]

@@ -6,7 +6,7 @@ import pytest
 
 from flask_taskq.testing import ManualClock
 from flask_taskq.worker.processes.recycling import measure_memory
-from flask_taskq.worker.processes.recycling import Wear
+from flask_taskq.worker.processes.recycling import RecyclePolicy
 
 MB = 1 << 20
 
@@ -24,7 +24,7 @@ def worker():
 
 def test_without_limits_nothing_is_ever_worn(worker, clock):
     """And nobody has to look."""
-    wear = Wear(worker, None, None, clock)
+    wear = RecyclePolicy(worker, None, None, clock)
     worker.finished = 10**9
     assert not wear.has_limits
     assert wear.look() is None
@@ -32,7 +32,7 @@ def test_without_limits_nothing_is_ever_worn(worker, clock):
 
 def test_it_is_said_once_that_enough_jobs_were_run(worker, clock):
     """With how many."""
-    wear = Wear(worker, 5, None, clock)
+    wear = RecyclePolicy(worker, 5, None, clock)
     assert wear.has_limits
     worker.finished = 4
     assert wear.look() is None
@@ -46,7 +46,7 @@ def test_processes_last_up_to_a_tenth_longer(worker, clock):
     """At random, so that they are not all replaced at the same time."""
     limits = set()
     for _ in range(300):
-        wear = Wear(worker, 100, None, clock)
+        wear = RecyclePolicy(worker, 100, None, clock)
         worker.finished = 0
         while wear.look() is None:
             worker.finished += 1
@@ -65,7 +65,7 @@ def test_memory_is_what_is_resident(worker, clock):
 
 def test_a_process_that_grows_is_worn(worker, clock):
     """The size is in the log."""
-    wear = Wear(worker, None, measure_memory() + 32 * MB, clock)
+    wear = RecyclePolicy(worker, None, measure_memory() + 32 * MB, clock)
     worker.finished = 1
     clock.advance(5_000)
     assert wear.look() is None
@@ -78,7 +78,7 @@ def test_a_process_that_grows_is_worn(worker, clock):
 
 def test_a_job_that_is_running_counts(worker, clock):
     """It may be the one that never ends."""
-    wear = Wear(worker, None, measure_memory() + 32 * MB, clock)
+    wear = RecyclePolicy(worker, None, measure_memory() + 32 * MB, clock)
     worker.is_idle = False
     held = b"x" * (64 * MB)
     worn = wear.look()
@@ -88,7 +88,7 @@ def test_a_job_that_is_running_counts(worker, clock):
 
 def test_an_app_that_is_larger_than_the_limit_is_told_so(worker, clock, caplog):
     """Another process would be as large: it is replaced late, and not before it has worked."""
-    wear = Wear(worker, None, 1 * MB, clock)
+    wear = RecyclePolicy(worker, None, 1 * MB, clock)
     assert "the app alone takes" in caplog.text
     clock.advance(3_600_000)
     assert wear.look() is None

@@ -64,7 +64,7 @@ def test_what_is_about_to_be_settled_counts_no_more(prefetch):
 
 
 def test_what_is_given_back_is_not_asked_for_again(prefetch):
-    """As if it had been finished: it was given back because it had to wait."""
+    """As if it had been finished: it was released because it had to wait."""
     prefetch.take_in([delivery(n) for n in range(48)])
     assert prefetch.ask_along(0, 40) == 0
 

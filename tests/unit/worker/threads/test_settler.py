@@ -13,7 +13,7 @@ from flask_taskq.worker.threads.watch import Watch
 from tests.support.apps import declare
 from tests.support.apps import make_broker
 from tests.support.bench import done
-from tests.support.bench import given_back
+from tests.support.bench import released
 
 PATIENCE = 10
 
@@ -80,7 +80,7 @@ def test_of_two_settlements_of_a_delivery_the_first_is_stored_and_told(
     deliveries = {one.id: one for one in consumer.fetch(2, 0)}
     settle(
         done(deliveries[twice.id]),
-        given_back(deliveries[twice.id]),
+        released(deliveries[twice.id]),
         done(deliveries[once.id]),
     )
     assert noting.acknowledged == [twice.id, once.id]

@@ -59,9 +59,9 @@ class Swallowing:
 
 def test_what_a_run_is_told_while_it_is_interrupted_is_raised_as_well(run):
     """Its worker stops in the moment in which its time limit is over."""
-    runner = Swallowing(run, lambda: watch.tell(run, Shutdown))
+    runner = Swallowing(run, lambda: watch.interrupt(run, Shutdown))
     watch = Watch([runner], Clock(), lambda *stuck: None)
-    watch.tell(run, TimeLimitExceeded)
+    watch.interrupt(run, TimeLimitExceeded)
     watch.start()
     try:
         assert runner.twice.wait(PATIENCE)
@@ -73,17 +73,17 @@ def test_what_a_run_is_told_while_it_is_interrupted_is_raised_as_well(run):
 def test_a_run_is_told_each_reason_once(run, clock):
     """Whoever tells it finds the reason again and again; the first patience counts."""
     watch = Watch([], clock, lambda *stuck: None)
-    watch.tell(run, JobCancelled, patience=1_000)
+    watch.interrupt(run, JobCancelled, patience=1_000)
     raise_at = run.raise_at
     clock.advance(500)
-    watch.tell(run, JobCancelled, patience=1_000)
+    watch.interrupt(run, JobCancelled, patience=1_000)
     assert run.raise_at == raise_at
 
 
 def test_a_run_that_was_told_two_reasons_remembers_both(run, clock):
     """It was cancelled, though the latest is that its worker stops."""
     watch = Watch([], clock, lambda *stuck: None)
-    watch.tell(run, JobCancelled)
-    watch.tell(run, Shutdown)
-    assert run.told is Shutdown
+    watch.interrupt(run, JobCancelled)
+    watch.interrupt(run, Shutdown)
+    assert run.interrupted_by is Shutdown
     assert is_cancelled(run)

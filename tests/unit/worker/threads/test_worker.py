@@ -19,8 +19,8 @@ from flask_taskq.errors import ConnectionClosed
 from flask_taskq.errors import MiddlewareError
 from flask_taskq.errors import Shutdown
 from flask_taskq.jobs.delivery import Delivery
-from flask_taskq.jobs.delivery import Done
-from flask_taskq.jobs.delivery import GivenBack
+from flask_taskq.jobs.delivery import Released
+from flask_taskq.jobs.delivery import Succeeded
 from flask_taskq.worker.threads.worker import Worker
 from tests.support.apps import declare
 from tests.support.apps import Line
@@ -292,7 +292,7 @@ def delivery(n=0):
 
 
 def done(n=0):
-    return Done(delivery=delivery(n), result=b"1")
+    return Succeeded(delivery=delivery(n), result=b"1")
 
 
 def test_settlements_form_batches_by_themselves(still):
@@ -391,7 +391,9 @@ def test_a_settlement_that_can_never_be_stored_holds_up_no_other(start, broker, 
         settle = consumer.settle_if_held
 
         def picky(settlements, *args):
-            if any(isinstance(s, Done) and s.delivery.id == culprit.id for s in settlements):
+            if any(
+                isinstance(s, Succeeded) and s.delivery.id == culprit.id for s in settlements
+            ):
                 raise ValueError("not this one")
             return settle(settlements, *args)
 
@@ -495,10 +497,10 @@ def test_a_lease_that_was_renewed_is_left_alone(start, broker, monkeypatch):
 
 
 def test_no_job_is_begun_under_a_lease_that_may_be_over(still, clock):
-    """It is given back: somebody else may hold it."""
+    """It is released: somebody else may hold it."""
     still._lease.begin()
     clock.advance(still.broker.settings.lease * 5 // 6)
-    assert still._run(0, still._runners[0], delivery()) == GivenBack(delivery=delivery())
+    assert still._run(0, still._runners[0], delivery()) == Released(delivery=delivery())
 
 
 def test_nothing_is_fetched_under_a_lease_that_may_be_over(start, broker, add):
@@ -559,7 +561,7 @@ def test_stopping_gives_back_what_has_not_started(start, broker, hold):
 
 
 def test_stopping_interrupts_jobs_after_the_grace_time(start, broker):
-    """They see Shutdown, clean up, and are given back uncharged."""
+    """They see Shutdown, clean up, and are released uncharged."""
     begun, seen = threading.Event(), []
 
     @declare(broker)
@@ -950,7 +952,7 @@ def test_a_process_that_alone_cannot_reach_the_engine_asks_to_be_replaced(
     monkeypatch.setattr("flask_taskq.worker.threads.worker._CUT_OFF", 100)
     worn = []
     is_gone = threading.Event()
-    worker = start(on_worn=worn.append)
+    worker = start(on_replace=worn.append)
 
     def gone(*args):
         is_gone.set()
@@ -974,7 +976,7 @@ def test_a_process_that_reaches_the_engine_again_is_left_alone(start, broker, ad
     """However long nobody could: whoever comes back first may not be this one."""
     monkeypatch.setattr("flask_taskq.worker.threads.worker._CUT_OFF", 100)
     worn = []
-    worker = start(on_worn=worn.append)
+    worker = start(on_replace=worn.append)
     settle = worker._consumer.settle_if_held
     failures = iter(range(4))
 
