@@ -70,7 +70,7 @@ def test_a_program_runs_its_jobs_and_loads_new_code(
     # Of another length: what Python keeps of a module is told by its size and its second.
     write(package / "manage.py", 20)
     worker.signal(signal.SIGHUP)
-    worker.wait_for_log("reloaded: no process is left")
+    worker.wait_for_log("reloaded: all processes")
     version, *_, pid = ask(taskq)
     assert (version, pid in children) == (20, False)
     worker.signal(signal.SIGTERM)

@@ -30,7 +30,7 @@ from .test_killed_child import send_work
 
 START = Callable[..., WorkerCommand]
 
-RELOADED = "reloaded: no process is left"
+RELOADED = "reloaded: all processes"
 GIVEN_UP = "the reload is given up"
 
 #: An app that tests change on the disk. While there is a "gate", it can only be built by
