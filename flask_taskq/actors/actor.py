@@ -188,6 +188,24 @@ class Actor(Generic[P, R]):
             )
         return tuple(args), dict(kwargs)
 
+    def using(
+        self,
+        *,
+        delay: int | timedelta | None = None,
+        eta: int | datetime | None = None,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        **options: Any,
+    ) -> ConfiguredActor[P, R]:
+        """The same actor with options for the messages that are sent through the result:
+        ``actor.using(delay=1_000).send(3)``.
+
+        The options are those of :meth:`message_with_options`, with its errors. The result can
+        be kept and used again; a delay counts from each ``send()``.
+        """
+        given = {"delay": delay, "eta": eta, "priority": priority, "queue_name": queue_name}
+        return ConfiguredActor(self, {**given, **options})
+
     def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Send the function with these arguments to a worker.
 
@@ -197,7 +215,10 @@ class Actor(Generic[P, R]):
         :raises PayloadTooLarge: they are over ``TASKQ_MAX_MESSAGE_SIZE``.
         :raises BrokerError: the job could not be stored.
         """
-        return self._resolver().enqueue(self.message(*args, **kwargs))
+        return self._enqueue(self.message(*args, **kwargs))
+
+    def _enqueue(self, message: Message) -> Job[R]:
+        return self._resolver().enqueue(message)
 
     def send_with_options(
         self,
@@ -225,7 +246,7 @@ class Actor(Generic[P, R]):
             queue_name=queue_name,
             **options,
         )
-        return self._resolver().enqueue(message)
+        return self._enqueue(message)
 
     def check_result(self, value: Any) -> None:
         """:raises BadResult: the value does not fit the function's annotation, or something
@@ -255,6 +276,42 @@ class Actor(Generic[P, R]):
             f"Actor({self.fn!r}, queue_name={self.queue_name!r},"
             f" actor_name={self.actor_name!r})"
         )
+
+
+class ConfiguredActor(Generic[P, R]):
+    """An actor with options for its messages: what :meth:`Actor.using` returns.
+
+    :param actor: the actor.
+    :param options: those of :meth:`Actor.message_with_options`.
+    :raises TypeError, ValueError: as that method.
+    """
+
+    def __init__(self, actor: Actor[P, R], options: Mapping[str, Any]) -> None:
+        self._actor = actor
+        self._given = options
+        message = actor.message_with_options(**options)
+        self._queue_name = message.queue_name
+        self._options = message.options
+
+    def using(self, **options: Any) -> ConfiguredActor[P, R]:
+        """The same with more options, or with others in their place."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return ConfiguredActor(self._actor, {**self._given, **given})
+
+    def message(self, /, *args: P.args, **kwargs: P.kwargs) -> Message:
+        """As :meth:`Actor.message`."""
+        name = self._actor.actor_name
+        return Message(self._queue_name, name, args, kwargs, dict(self._options))
+
+    def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """As :meth:`Actor.send`.
+
+        :raises ValueError: no middleware knows an option.
+        """
+        return self._actor._enqueue(self.message(*args, **kwargs))
+
+    def __repr__(self) -> str:
+        return f"{self._actor!r}.using(**{self._options!r})"
 
 
 class AsyncActor(Actor[P, R]):

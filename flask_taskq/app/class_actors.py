@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from typing import TypeVar
 
 from ..actors.actor import Actor
+from ..actors.actor import ConfiguredActor
 from ..actors.job import Job
 from ..jobs.message import Message
 from .extension import TaskQ
@@ -115,6 +116,35 @@ class GenericActor(metaclass=_ReadThrough):
     ) -> Message:
         """As :meth:`Actor.message_with_options`."""
         return _actor(cls).message_with_options(args=args, kwargs=kwargs, **options)
+
+    @overload
+    @classmethod
+    def using(
+        cls: type[PerformsAsync[P, R]],
+        *,
+        delay: int | timedelta | None = None,
+        eta: int | datetime | None = None,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        **options: Any,
+    ) -> ConfiguredActor[P, R]: ...
+
+    @overload
+    @classmethod
+    def using(
+        cls: type[Performs[P, R]],
+        *,
+        delay: int | timedelta | None = None,
+        eta: int | datetime | None = None,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        **options: Any,
+    ) -> ConfiguredActor[P, R]: ...
+
+    @classmethod
+    def using(cls, **options: Any) -> Any:
+        """As :meth:`Actor.using`."""
+        return _actor(cls).using(**options)
 
     @overload
     @classmethod

@@ -130,3 +130,14 @@ def check_options() -> None:
     )
     assert_type(job, Job[dict[str, int]])
     called.message_with_options(eta="noon")  # type: ignore[arg-type]
+
+
+def check_using() -> None:
+    """With options for the message, arguments and results are checked as without."""
+    soon = called.using(delay=timedelta(seconds=1), priority=-1, queue_name="fast")
+    assert_type(soon.send(1, draft=True), Job[dict[str, int]])
+    assert_type(bare_async.using(eta=datetime.now(UTC), max_retries=0).send("a"), Job[int])
+    assert_type(soon.message(1), Message)
+    soon.send("x")  # type: ignore[arg-type]
+    soon.using(max_age=1_000).send()  # type: ignore[call-arg]
+    called.using(eta="noon")  # type: ignore[arg-type]

@@ -170,3 +170,15 @@ def test_arguments_of_perform_are_checked_and_converted(taskq, app):
         job = Tell.send({1, 2})
         drain(app)
         assert job.get_result() == {1, 2}
+
+
+def test_a_class_sends_with_options_as_an_actor_does(taskq, app):
+    """Its perform() takes the arguments."""
+
+    class Build(GenericActor, taskq=taskq):
+        def perform(self, month: int) -> int:
+            return month
+
+    with app.app_context():
+        record = Build.using(priority=-1, queue_name="fast").send(3).refresh().record
+    assert (record.actor, record.priority, record.queue) == ("Build", -1, "fast")
