@@ -133,7 +133,7 @@ def stop(children: list[Child]) -> None:
     for _, process in children:
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, until - time.monotonic()))
-        # Whoever is left of the group: a job that does not end will run again.
+        # What is left of the group: a job that does not end will run again.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -22,7 +22,7 @@ def find_path(url: str, own_url: str) -> str:
     :param own_url: where the app is reached.
     :raises ValueError: the page is another server's; the text is for the user.
     """
-    # Not the host that a request names, which is the choice of whoever sends it. And all of
+    # Not the host that a request names, which the client chooses. And all of
     # it, with the port: behind another one may be a database.
     own, page = urlsplit(own_url), urlsplit(url)
     if (page.scheme, page.netloc) != (own.scheme, own.netloc):

@@ -43,7 +43,7 @@ def add(x: int, y: int) -> int:
 
 # No retries: a file that cannot be read now cannot be read later. (A job whose worker
 # dies runs again all the same; that is no failure of the job's.)
-# Whoever uploads a file may read what is wrong with it; of other errors a client is told
+# The client that uploads a file may read what is wrong with it; of other errors it learns
 # only that the job failed.
 @taskq.actor(max_retries=0, public_errors=ValueError)
 def summarise_csv(upload: str, title: str, slowly: bool = False) -> Summary:
@@ -112,7 +112,7 @@ def _deliver(to: str) -> None:
     mail = EmailMessage()
     mail["From"], mail["To"] = "example@localhost", to
     mail["Subject"] = "Hello from a job"
-    # The same for each attempt, so that whoever gets the mail twice can tell.
+    # The same for each attempt, so that a recipient of both can recognize it.
     mail["Message-ID"] = f"<{current_job.id}@localhost>"
     mail.set_content("A worker sent this, and the web server did not have to wait for it.")
     server = current_app.config["SMTP_SERVER"]

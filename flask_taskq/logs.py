@@ -16,7 +16,7 @@ request_id: Final[ContextVar[str | None]] = ContextVar("flask_taskq.request_id",
 
 
 class JobFilter(logging.Filter):
-    """Puts the job on each record that is logged inside one, whoever logs it.
+    """Adds the job to each log record that is made inside one, by any logger.
 
     Records get the attributes ``job_id``, ``actor``, ``attempt`` and ``request_id``, each of
     them None where there is none. What a record has already, by ``extra=``, stays.

@@ -18,7 +18,7 @@ from blinker import Namespace
 _signals: Final = Namespace()
 
 job_enqueued: Final = _signals.signal("job-enqueued")
-"""A job was stored. Sent by whoever called ``send()``, after the engine has confirmed it.
+"""A job was stored. Sent in the thread that called ``send()``, after the engine confirmed it.
 
 :param message: the :class:`~flask_taskq.Message`.
 :param delay: milliseconds before which it must not run, or None.
@@ -63,9 +63,9 @@ is damaged.
 
 job_cancelled: Final = _signals.signal("job-cancelled")
 """A job that was waiting was cancelled, or a run gave its job up: by ``Cancel``, or by an
-exception of ``discard_on``. Sent by whoever called ``cancel()``, or before the outcome of the
-run is stored. For a job that would have run again, had nobody cancelled it while it ran, it is
-sent by the worker when that is stored, outside of the job's context.
+exception of ``discard_on``. Sent in the thread that called ``cancel()``, or before the outcome
+of the run is stored. For a job that would have run again, had nobody cancelled it while it ran,
+it is sent by the worker when that is stored, outside of the job's context.
 
 :param message: the :class:`~flask_taskq.Message`, of a run as for :data:`job_started`.
 """

@@ -17,7 +17,7 @@ from tests.support.browser import find_browser
 
 pytest.importorskip("gunicorn")
 
-#: Where the screenshots of these tests are, for whoever wants to look.
+#: Where the screenshots of these tests are, to be looked at.
 SCREENSHOTS = ROOT / "build" / "screenshots"
 
 #: By name of its screenshots: width and height in CSS pixels, and whether it is dark.
@@ -173,7 +173,7 @@ def test_the_list_of_jobs_stays_up_to_date(page: Browser, address: str) -> None:
 
 
 def test_a_form_of_another_site_is_refused(page: Browser) -> None:
-    """Such a page could otherwise send jobs in the name of whoever looks at it."""
+    """Such a page could otherwise send jobs in the name of its visitor."""
     action = page.run("location.origin + '/sums'")
     form = (
         f"<form method=post action={action}><input name=x value=1><input name=y value=2>"

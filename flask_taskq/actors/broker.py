@@ -125,11 +125,10 @@ class Broker:
         #: Likewise one that may take long, which a job that is told to end gives up; None for
         #: no difference.
         self.wait_in_engine: Callable[..., Any] | None = None
-        #: Runs jobs, by their ids, before whoever sent them goes on; None leaves them to
-        #: workers.
+        #: Runs jobs, by their ids, before ``send()`` returns; None leaves them to workers.
         self.run_at_once: Callable[[list[str]], None] | None = None
-        #: Runs a job for whoever waits for it, for so many milliseconds or for ever, where no
-        #: worker does; None leaves it to workers.
+        #: Runs a job while the caller waits for it, for so many milliseconds or without a
+        #: limit; None leaves it to workers.
         self.run_awaited: Callable[[str, int | None], None] | None = None
         #: How clients see a record. An app puts here what knows of its routes.
         self.describe: Callable[[JobRecord], dict[str, Any]] = _describe_to_nobody
@@ -360,7 +359,7 @@ class Broker:
         refused, or the job runs again.
 
         :param message: of the run.
-        :param actor_name: whom to send it to.
+        :param actor_name: the actor that the message is for.
         :raises ActorNotFound: this process does not know that actor.
         :raises BadArguments, PayloadTooLarge: as :meth:`enqueue`.
         """
@@ -528,7 +527,7 @@ class Broker:
         if self._serving is None or now - self._serving.at >= _SERVING_TIME:
             engine = self.engine
             served: set[str] | None = None
-            if engine.is_shared:  # jobs in memory are run by whoever asks for them
+            if engine.is_shared:  # jobs in memory run in the process that waits for them
                 infos = self.call_engine(engine.workers.all).values()
                 # One that says nothing of its queues may serve any.
                 if all(info.queues for info in infos):

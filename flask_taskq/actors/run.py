@@ -212,7 +212,7 @@ class Run(msgspec.Struct, eq=False):
     def interrupt(self, exception: type[Interrupt], raise_at: float) -> None:
         """Let :meth:`check_cancelled` raise this, and others do so later.
 
-        Once: whoever tells it may find the reason again and again.
+        Only once for each exception: the caller may find the reason repeatedly.
 
         :param raise_at: milliseconds of the monotonic clock.
         """

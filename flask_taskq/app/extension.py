@@ -212,7 +212,7 @@ class TaskQ:
         return response
 
     def _look_for_workers(self, broker: Broker, job: Job[Any]) -> None:
-        """Say, once, that no worker is there: whoever develops an app may not know of them."""
+        """Warn once that no worker is running: a new developer may not know that one is needed."""
         if current_app.testing or broker in self._watched:
             return
         if job.done or not broker.engine.is_shared:
@@ -311,7 +311,7 @@ class TaskQ:
             except ValueError as error:
                 if is_strict:
                     raise
-                # Whoever happens to use a broker next has nothing to do with it.
+                # Not raised here: the caller may be using another actor.
                 self._refused[actor] = str(error)
                 logger.error("a shared actor cannot be used: %s", error)
             self._adopted = number

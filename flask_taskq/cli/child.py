@@ -206,7 +206,7 @@ _UNPATCHED = ("threading", "thread", "_thread", "queue", "select", "socket", "ti
 
 def _refuse_patches() -> None:
     for name, (module, function) in _PATCHES.items():
-        # Not imported: whoever has patched anything has done that.
+        # Not imported here: code that patches it has imported it.
         is_patched = getattr(sys.modules.get(module), function, None)
         if is_patched is None:
             continue

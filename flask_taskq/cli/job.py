@@ -105,6 +105,6 @@ def _encode(record: JobRecord) -> bytes:
     # The path to a job is the same in every request, and outside of one there is none.
     with current_app.test_request_context():
         url = job_url(record.id)
-    # Whoever runs commands can read the storage, so there is nothing to keep back.
+    # A user who can run commands can read the storage, so all members are shown.
     resource = job_resource(record, get_args(Exposable), url, max_inline_result=None)
     return msgspec.json.encode(resource)

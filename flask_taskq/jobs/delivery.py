@@ -18,7 +18,7 @@ from .record import Status
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """An encoded message on its way into an engine, with what is needed to store it.
 
-    Whoever sends it may have a wrong clock: what time it is says the engine.
+    The sender's clock may be wrong, so the engine adds the time.
 
     :param delay: how many milliseconds it must wait, from when it is stored; None for none.
     :param due_at: a moment before which it must not run, in milliseconds since the epoch by
@@ -95,7 +95,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     :param follow_ups: new jobs, which are stored in the same step, if this outcome is.
     :param progress: how far the run has come, if that is not stored yet.
     :param logs: lines of the run that are not stored yet.
-    :param line: for the log of whoever settles it, once it is stored.
+    :param line: logged by the settler when the outcome is stored.
     """
 
     #: Whether the job would run again.

@@ -46,7 +46,7 @@ class JobError(msgspec.Struct, frozen=True):
         ``cancelled`` or ``discarded``; of one that was too old to run, ``expired``.
     :param traceback: the traceback as text, without the values of variables.
     :param is_public: whether clients may see ``message``. The worker decides that, which has
-        the exception; whoever shows it later has its name only.
+        the exception; later only the name of its class is known.
     """
 
     type: str

@@ -27,8 +27,8 @@ class Callbacks(Middleware):
     ``on_success`` gets the message as a dict, and the result; ``on_failure`` the message and
     ``{"type": ..., "message": ...}``, once, when the job has failed for good.
 
-    The callback is stored in one step with the outcome: whoever sees the one will see the
-    other, and a run whose outcome is refused calls nobody. Nobody is called where the actor
+    The callback is stored in one step with the outcome: both are visible at the same time, and
+    a run whose outcome is refused has no callback. Nobody is called where the actor
     did not run: after :exc:`SkipMessage`, and when a job fails because its message is damaged,
     its actor stays unknown, or its worker died too often. Nor when a job is cancelled or given
     up. A callback that cannot be sent, because its actor is unknown here or because message

@@ -129,7 +129,7 @@ class MovableClock(Clock):
 
 
 class ManualClock(MovableClock):
-    """Time of which nothing passes by itself, whoever waits.
+    """A clock that only moves when it is told to, also while a thread waits.
 
     For tests of the waiting itself. A ``get_result(block=True)`` of a job that nobody runs
     waits for ever.

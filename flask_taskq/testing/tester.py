@@ -416,7 +416,7 @@ class JobTester:
 
         :param duration: milliseconds or a timedelta.
         """
-        # In one step for whoever fetches: a worker must not see that its lease has run out.
+        # In one step: a worker that fetches must not see that its lease has run out.
         with self._engine.store.changed:
             self.clock.advance(duration)
             self._engine.workers.renew([*self._engine.store.leases])
@@ -504,7 +504,7 @@ class JobTester:
         self.advance(max(0, time - self.clock.now()))
 
     def _go_on(self) -> bool:
-        """Let something more happen to the jobs, whoever runs them; whether anything did."""
+        """Run what can run, here or in the threads. :return: whether anything has changed."""
         if self._threaded is None:
             return self._run_or_move(None) is not None
         was_idle = self._threaded.is_idle

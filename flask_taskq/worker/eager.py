@@ -31,7 +31,7 @@ logger = get_logger(__name__)
 def make_eager_broker(
     settings: Settings, clock: Clock, middleware: Iterable[Middleware]
 ) -> Broker:
-    """A broker that runs jobs before whoever sent them goes on."""
+    """A broker that runs jobs before ``send()`` returns."""
     engine = EagerEngine(settings, clock)
     broker = Broker(engine, settings, clock, middleware)
     worker = InlineWorker(broker, engine, pauses=False)

@@ -20,9 +20,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: How many forks lie between this process and the one that has imported this. Whoever calls
-#: code of a job compares it before and afterwards, which costs less than to ask for the
-#: process's id.
+#: How many forks lie between this process and the one that has imported this. Code that
+#: calls a job compares it before and afterwards, which costs less than reading the
+#: process id.
 generation = 0
 
 

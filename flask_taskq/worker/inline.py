@@ -39,7 +39,7 @@ from .proof import generate_worker_id
 from .runner import AsyncRunner
 from .runner import Runner
 
-#: How often a job runs at most for whoever waits for it, or has sent it.
+#: How many runs of a job the caller waits for at most.
 MAX_RUNS: Final = 100
 
 #: How many jobs may be inside of each other. Each takes some of the stack.

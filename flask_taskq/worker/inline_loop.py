@@ -144,7 +144,7 @@ class InlineLoop:
                     if future.done():
                         break
                     self._is_driven = True
-                # Whoever ran the loop has what it waited for.
+                # The thread that ran the loop has the result that it waited for.
                 self._drive(runner, _wait_for(future))
             return future.result()
         finally:

@@ -166,7 +166,7 @@ def _let_go_on() -> None:
     """Let the other threads go on for a moment, and stop them wherever they are then.
 
     Threads that hand a lock to each other let others run when they wait for it, and only
-    then: whoever looks at them when it is its turn never sees them anywhere else.
+    then: a thread that runs when they wait sees them at no other point.
     """
     with _taking_turns:
         interval = sys.getswitchinterval()
@@ -230,7 +230,7 @@ class Gate:
     def _close(self) -> None:
         self._call = None
         with self._lock:
-            # Whoever is raising one in here has done so; no other will.
+            # A thread that was raising an exception has done so; no other will.
             pass
         if self._sent:
             _withdraw_exception(self.thread_id)

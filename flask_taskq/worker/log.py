@@ -19,7 +19,7 @@ from .log_formats import TextFormatter
 #: How many lines may wait to be written before those who log wait for them.
 _MAX_WAITING: Final = 10_000
 
-#: How often whoever waits for a line looks whether its writer lives, in seconds.
+#: How often a thread that waits for a line checks that the writer is alive, in seconds.
 _LOOK: Final = 1.0
 
 
@@ -129,7 +129,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
     Each write lets another thread run and then waits for its turn again. Where every job has
     a line, this would take more of the time than the jobs do.
 
-    From ``WARNING`` on, whoever logs waits until the line is written: it may be the last.
+    From ``WARNING`` on, logging waits until the line is written: it may be the last one.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self._starting = threading.Lock()
         self._writing = threading.Lock()
         self._is_direct = False
-        #: Whether the thread has died. Lines are written all the same, by whoever logs.
+        #: Whether the thread has died. Lines are then written by the thread that logs.
         self.is_broken = False
         # Held meanwhile, so that no process is born with the stream in the midst of a write.
         os.register_at_fork(
@@ -183,7 +183,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
                 self._drain()
 
     def close(self) -> None:
-        """Write what is there. What comes later is written by whoever logs it."""
+        """Write the waiting lines. Later lines are written by the thread that logs them."""
         # In this order: a line that came in between would be left to a thread that may end
         # with the process at any moment.
         self._is_direct = True
@@ -194,8 +194,8 @@ class LineHandler(logging.StreamHandler[TextIO]):
         with self._starting:
             if self._thread is None:
                 thread = threading.Thread(target=self._work, name="taskq-log", daemon=True)
-                # In this order: an exception may be raised into whoever logs, and nobody must
-                # wait for a thread that was never started.
+                # In this order: an exception may be raised in the thread that logs, and no
+                # thread must wait for one that was never started.
                 thread.start()
                 self._thread = thread
 
@@ -238,8 +238,8 @@ class LineHandler(logging.StreamHandler[TextIO]):
         batch.clear()
 
     def _write(self, text: str) -> None:
-        # Whoever read it may be gone, and there is no other place to say so. Whatever it is,
-        # lines that come later need this thread.
+        # The reader of the stream may be gone, and there is no other place to report it.
+        # Whatever the error is, later lines need this thread.
         with self._writing, suppress(Exception):
             self.stream.write(text)
             self.stream.flush()

@@ -23,7 +23,7 @@ _SIZE: Final = 64
 _VERSION: Final = 1
 
 # Offsets within a slot. The flag is written last on the way in and first on the way out,
-# so that whoever reads it set can trust the rest.
+# so that a reader that finds it set can trust the rest.
 _FLAG: Final = 0
 _STARTED_AT: Final = 8
 _KILL_AT: Final = 16
@@ -73,7 +73,7 @@ class Slot:
         if not self._flag[0]:
             return None
         started_at, kill_at = self._numbers
-        # It may have been overwritten: whoever reads it must not fail for that.
+        # It may have been overwritten, and reading it must not fail for that.
         job_id = bytes(self._job_id).decode("ascii", "replace")
         return StartedJob(job_id, started_at, kill_at)
 
@@ -116,8 +116,8 @@ class SlotTable:
         """
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("taskq-slots", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            # A job that makes a file smaller which is not its own would otherwise kill whoever
-            # reads this one.
+            # Without the seal, a job that shrinks this file by mistake would kill the process
+            # that reads it.
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         else:
             with tempfile.TemporaryFile() as file:

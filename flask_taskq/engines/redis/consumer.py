@@ -43,8 +43,8 @@ from .script import SETTLE
 from .store import read_renewal
 from .store import Store
 
-#: How long one wait for a wake-up lasts, in milliseconds. What could not wake anybody, since
-#: whoever was woken died, is found after that.
+#: How long one wait for a wake-up lasts, in milliseconds. A job whose
+#: wake-up went to a consumer that died is found after that.
 LOOK_AGAIN: Final = 2_000
 
 #: How many jobs one call settles, or claims, so that the server is not held up for long.
@@ -233,8 +233,8 @@ class RedisConsumer(Consumer):
     ) -> list[Delivery]:
         if not ids:
             return []
-        # Whoever came first now comes last, so that a full queue starves no other. The list
-        # itself stays as it is: who fetches, who settles, and who adds a queue are threads
+        # The first queue is the last one next time, so that a full queue starves no other. The
+        # list itself stays as it is: who fetches, who settles, and who adds a queue are threads
         # of their own.
         self._turn += 1
         job_ids = ids.decode().split("\n")

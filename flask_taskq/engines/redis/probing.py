@@ -106,7 +106,7 @@ def warn_of_exposure(address: Address, location: Location) -> None:
         logger.warning("%s: %s to %s unencrypted; use rediss://", where, what, address)
     if not has_password and not location.options.ssl_certfile:
         logger.warning(
-            "%s: whoever reaches %s can read jobs and send others; set a password there, and"
+            "%s: anybody who reaches %s can read and send jobs; set a password there, and"
             " in the URL",
             where,
             address,

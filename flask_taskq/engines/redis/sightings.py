@@ -12,7 +12,7 @@ class Sightings:
     """Since when this process has seen somebody say the same.
 
     A worker writes another word with each renewal of its lease, and its lease is over for
-    whoever has seen the same word for as long as the lease is. Only the reader's monotonic
+    a reader that has seen the same value for one lease. Only the reader's monotonic
     clock counts: the server's may be set, as the worker's may. A reader that is new waits as
     if each worker had renewed its lease when it was first seen.
     """

@@ -31,7 +31,7 @@ T = TypeVar("T")
 #: of a web server would soon wait for a server that is not there.
 _DOWN: Final = 1.0
 
-#: How often whoever waits for a connection looks whether there is room for one, in seconds.
+#: How often a thread that waits for a connection tries to open one, in seconds.
 _LOOK_AGAIN: Final = 0.05
 
 

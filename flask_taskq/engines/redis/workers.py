@@ -30,7 +30,7 @@ logger = get_logger(__name__)
 #: How many jobs are taken from who is gone in one step of the server.
 _AT_ONCE: Final = 100
 
-#: How long whoever began to take them is left to it, in milliseconds.
+#: How long an unfinished reclaim is left to the process that began it, in milliseconds.
 _PATIENCE: Final = 10_000
 
 _info_decoder = msgspec.json.Decoder(WorkerInfo)

@@ -137,7 +137,8 @@ class Changes:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        #: Of a row of the table, by whoever does not need the token, or has read all before.
+        #: Of a row of the table, by callers that need no token, or have read the row in the
+        #: same step.
         self.plain = self._make_all(lambda row: PLAIN.format(source=row.source))
         #: By the holder of the token, for a job that will not run again, whatever was asked.
         self.fenced = self._make_all(lambda row: FENCED)

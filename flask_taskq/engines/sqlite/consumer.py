@@ -316,7 +316,7 @@ class SQLiteConsumer(Consumer):
                 rows += connection.execute(statements.claim_next, given).fetchall()
                 if len(rows) >= limit:
                     break
-        # Whoever came first now comes last, so that a full queue starves no other.
+        # The first queue is the last one next time, so that a full queue starves no other.
         self._queues.extend([self._queues.pop(0)] if self._queues else ())
         # The statement returns them in any order.
         with suppress(TypeError):  # a row is damaged: its turn may be any

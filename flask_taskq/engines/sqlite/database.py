@@ -230,8 +230,8 @@ class Database:
             # All still lock the same index, and by that nobody can write to a log which is
             # not the one that it speaks of.
             return found.log in (None, opened.log) or log_size(self.path) == 0
-        # Whoever came since has made files, and has changed the time of the folder, even if
-        # it has removed them again.
+        # A process that has opened the database since has made files, and so changed the time
+        # of the folder, even if it has removed them again.
         is_empty = found.log is None and found.shared is None
         return is_empty and folder_time(self.path) <= guard.taken_away_at(opened)
 
@@ -390,7 +390,7 @@ class Handle:
 
     def _connected(self) -> tuple[sqlite3.Connection, Watch]:
         if self._connection is not None:
-            # An exception from outside has hit whoever used it last while it was recovering, or
+            # An exception from outside has hit its last user while it was recovering, or
             # while it was closing it.
             try:
                 if self._connection.in_transaction:
@@ -500,7 +500,7 @@ class Handle:
             guard.release(watch.opened, leave_log=is_lost)
             with suppress(sqlite3.Error):
                 connection.close()
-        # Not before it is closed: whoever opens another one counts on that.
+        # Not before it is closed: opening another one depends on that.
         self._connection = self._watch = None
 
     def _save(self, connection: sqlite3.Connection, watch: Watch) -> None:
@@ -511,8 +511,8 @@ class Handle:
             if found is None or found.database != watch.opened.database:
                 return  # there is nothing to store it in
             if found.shared != watch.opened.shared:
-                # Whoever was in the midst of a transaction when its index was taken away may
-                # still write to the log. Nobody after it does, and so nobody is to write by
+                # A process that was in a transaction when its index was removed may
+                # still write to the log. No later one does, and so none may write by
                 # a new index before.
                 connection.execute("PRAGMA query_only = off")
                 self._patiently(_begin, connection)

@@ -77,7 +77,7 @@ class _Call:
         self.done = False
         self.stored: list[Enqueued] = []
         self.error: Exception | None = None
-        #: Whom this caller wakes when it is woken itself.
+        #: The call that this one wakes when it is woken itself.
         self.successor: _Call | None = None
         #: Rings when it is done, or is this caller's turn to do it.
         self.turn = _Bell()
@@ -101,8 +101,8 @@ class Sender(Handle):
         call = _Call(envelopes, now)
         self._waiting.append(call)
         while not call.done:
-            # Whoever holds the lock looks for waiting calls after its release, and this
-            # one was put there before it was looked at: it cannot be forgotten. Should
+            # The holder of the lock looks for waiting calls after it has released it, and this
+            # one was added before that: it cannot be missed. Should
             # somebody else take the lock in between, this caller waits for that commit,
             # which has its jobs too.
             if not self._lock.locked():
@@ -132,7 +132,7 @@ class Sender(Handle):
             pass
 
     def _gather(self) -> None:
-        # Without this, whoever is first back after a commit begins the next one alone, and
+        # Without this, the first thread to return after a commit begins the next one alone, and
         # the others wait for two. A thread that sends alone does not wait here.
         if len(self._waiting) < self._led:
             self._gathered.forget()

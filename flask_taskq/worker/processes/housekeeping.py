@@ -186,8 +186,8 @@ class Housekeeper:
                     self._watched[worker].renewed_at = began
         now = self._clock.monotonic()
         if now - self._renewed_at > self._lease / 2:
-            # The engine was out of reach, perhaps for everybody. Whoever lives gets the time
-            # to renew before anybody is taken for dead.
+            # The engine was out of reach, perhaps for all workers. They get time to renew
+            # their leases before any is taken for dead.
             self._reaps_from = now + _LOOK_AROUND
         self._renewed_at = now
         return self._lease / 5

@@ -15,7 +15,7 @@ ORDERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: The supervisor blocks these until a child has said what they mean to it.
 LEFT_TO_THE_SUPERVISOR: Final = (*ORDERS, signal.SIGUSR1)
 
-#: SIGCHLD says nothing by itself: it wakes whoever waits.
+#: SIGCHLD is not handled itself: it ends a wait.
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 

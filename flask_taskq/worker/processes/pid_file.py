@@ -63,7 +63,7 @@ def _open_locked(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it locked may have removed it meanwhile.
+            # The process that had it locked may have removed it meanwhile.
             if _is_at(path, descriptor):
                 return descriptor
         except BaseException:

@@ -77,7 +77,7 @@ class Lease:
         return now - self._slots.renewed_at < self._trust
 
     def is_neglected(self) -> bool:
-        """Whether whoever should have renewed it did not."""
+        """Whether the supervisor did not renew it in time."""
         return self._unrenewed() > self._duration * _NEGLECT
 
     def _unrenewed(self) -> float:

@@ -1,8 +1,8 @@
 """Engine calls of jobs, made in other threads than theirs.
 
 An exception that is raised into a job must not hit a connection in the middle of something:
-whoever used it next would read the answer to another's question. And it must not have to wait
-for the engine: a job may ask it to wait for another one for a long time.
+its next user would read the reply to another call. And the job must not block in
+the engine: it may wait there for another job for a long time.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class _Call:
         self._args = args
         self.value: Any = None
         self.error: BaseException | None = None
-        # Released by whoever makes the call. A lock alone is left in order by an exception
-        # that comes at any moment, which a condition is not.
+        # Released by the thread that makes the call. A lock alone is left in order by an
+        # exception that comes at any moment, which a condition is not.
         self.is_made = threading.Lock()
         self.is_made.acquire()
 
@@ -72,7 +72,9 @@ class EngineRelay:
         return self._relay(function, args, may_end=False)
 
     def wait(self, function: Callable[..., Any], *args: Any) -> Any:
-        """As :meth:`call`, but give it up when whoever waits hears that it should end."""
+        """As :meth:`call`, but give up when an exception is to be raised in the thread that
+        waits.
+        """
         return self._relay(function, args, may_end=True)
 
     def _relay(

@@ -162,7 +162,7 @@ local function take_out(id, r, is_thorough)
     local key = r.queue .. ':' .. r.priority
     call('ZREM', P .. 'back:' .. key, id)
     -- From within the list it is removed only by an operator, since that takes the longer the
-    -- longer the list is: whoever comes upon the id there passes over it.
+    -- longer the list is: a claim that finds the id there skips it.
     if is_thorough then
       call('LREM', P .. 'ready:' .. key, 0, entry_of(r.place, id))
     end

@@ -176,9 +176,9 @@ local function claim_fetched(to, limit, out)
   local some_paused = call('EXISTS', P .. 'paused') == 1
   for _, queue in ipairs(to.queues) do
     if some_paused and call('SISMEMBER', P .. 'paused', queue) == 1 then
-      -- Whoever resumes it wakes somebody.
+      -- resume.lua wakes a consumer.
     elseif #out.ids >= limit then
-      -- Not looked at: whoever is woken may find nothing.
+      -- Not checked further: the consumer that is woken may find nothing.
       if call('EXISTS', P .. (to.alone and 'alone:' or 'levels:') .. queue) == 1 then
         wake(queue, to.alone)
       end

@@ -204,7 +204,7 @@ local function schedule(id, r)
   local key, name = due_key(r.flags), member(r, id)
   call('ZADD', key, r.due, name)
   if call('ZRANGE', key, 0, 0)[1] == name then
-    -- Whoever waits knows of a later one only.
+    -- Consumers that wait know of a later one only.
     wake(r.queue, has(r.flags, ALONE))
   end
 end

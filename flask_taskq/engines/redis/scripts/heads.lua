@@ -9,7 +9,7 @@ local function place_of(entry)
   return (struct.unpack('<d', entry))
 end
 
--- Whether what stands in a list still counts. Whoever gets the ids reads the rest.
+-- Whether an entry of a list is still valid. The caller reads the records.
 local function counts(entry)
   local head = redis.pcall('GETRANGE', P .. 'j:' .. id_of(entry), 0, STATUS_AT - 1)
   return type(head) == 'string' and #head == STATUS_AT
