@@ -1,4 +1,6 @@
-"""One delivery in, one settlement out: what happens to a job in a worker."""
+"""Runs one delivery and returns its settlement: decode, find the actor, open the contexts,
+before hooks, call, after hooks, outcome.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,8 @@ from .reports import add_news
 
 logger = get_logger("flask_taskq.jobs")
 
-#: How long a job waits for a worker that knows its actor, in milliseconds; it doubles from
-#: the first to the second.
+#: How long a job waits for a worker that knows its actor, in milliseconds. The time doubles
+#: from the minimum to the maximum.
 _MIN_RELEASE: Final = 1_000
 _MAX_RELEASE: Final = 60_000
 
@@ -62,11 +64,11 @@ _MAX_RELEASE: Final = 60_000
 class Runner:
     """Runs deliveries, one at a time, in the thread that calls it.
 
-    :param broker: of the app whose actors run.
-    :param catches: which exceptions of an actor become the job's; others are raised.
+    :param broker: the broker of the app whose actors run.
+    :param catches: exceptions of an actor that become the job's error; others are raised.
     :param on_start: called when an actor is about to run.
-    :param may_release: whether a job may wait for a worker that knows its actor, or another
-        version of it. Where there is no other worker it fails at once.
+    :param may_release: whether a job may wait for a worker that knows its actor, or knows
+        another version of it. Otherwise the job fails.
     """
 
     def __init__(
@@ -76,9 +78,9 @@ class Runner:
         on_start: Callable[[Run], None] | None = None,
         may_release: bool = True,
     ) -> None:
-        #: The run that is under way. Other threads read it, and it may have ended by then.
+        #: The current run. Other threads read it; it may have ended when they use it.
         self.current: Run | None = None
-        # Where exceptions from other threads may enter: the actor's own code.
+        # Exceptions from other threads are raised only in the actor's own code.
         self._gate = Gate()
         self._catches = catches
         self._on_start = on_start
@@ -89,41 +91,45 @@ class Runner:
         self._settings = broker.settings
         self._clock = broker.clock
         self._generation = forked.generation
-        # For what is stored. It is the same on all machines, which a wall clock is not.
+        # For times that are stored. The engine's clock is the same on all machines.
         self._now = broker.engine.now
 
     def run(self, delivery: Delivery, now: float | None = None) -> Settlement:
-        """Run one job. Whatever happens in it, this returns its settlement.
+        """Run one job and return its settlement, also when it fails.
 
-        :param now: milliseconds of the monotonic clock, if that was just asked.
+        :param now: milliseconds of the monotonic clock, if the caller has just read it.
         """
         if now is None:
             now = self._clock.monotonic()
-        # In a copy, so that no context variable that a job sets is seen by the next one.
+        # In a copy of the context: a context variable that one job sets is not seen by the
+        # next.
         return copy_context().run(self._run, delivery, now)
 
     def interrupt(self, run: Run, exception: type[Interrupt]) -> bool:
-        """Raise an exception in a run, if its actor's code is being run at this moment."""
+        """Raise an exception in a run, if its actor's code is running at this moment.
+
+        :return: whether it was raised.
+        """
         return self._gate.raise_inside(run, exception)
 
     def raise_interrupt(self) -> None:
-        """Raise what the run that is under way was told, if that is still to be raised.
+        """Raise the pending interrupt of the current run, if there is one.
 
-        For the run's own thread, while it waits for something in its actor's code.
+        Called in the run's own thread, while the actor's code waits for something.
         """
         run = self.current
         if run is not None and self._gate.is_open_for(run):
             run.raise_interrupt()
 
     def abandon(self, run: Run) -> Settlement:
-        """Settle, from another thread, a run that does not end when its time is over.
+        """Settle, from another thread, a run that has not ended after its time limit.
 
-        Should it end after all, its own settlement comes too late and is refused.
+        If it ends later, its own settlement has a stale token and is refused.
         """
         return copy_context().run(self._abandon, run)
 
     def _abandon(self, run: Run) -> Settlement:
-        # Not the run itself, which its own thread may go on with at any moment.
+        # A copy: the thread of the run may continue at any moment.
         given_up = Run(
             run.message,
             run.delivery,
@@ -141,13 +147,13 @@ class Runner:
         running.set(given_up)
         try:
             with self._chain.contexts(hooks, given_up):
-                self._tell(given_up, hooks)
+                self._run_after_hooks(given_up, hooks)
         except self._catches as error:
             self._check_context(given_up, hooks, error)
         return self._settle(given_up)
 
     def _stack(self, run: Run) -> str:
-        """Where a run is at this moment."""
+        """The stack of a run at this moment."""
         return format_stack(find_frame(self._gate.thread_id))
 
     def _run(self, delivery: Delivery, now: float) -> Settlement:
@@ -160,10 +166,10 @@ class Runner:
         try:
             with self._chain.contexts(hooks, run):
                 self._call(run, hooks)
-                self._tell(run, hooks)
+                self._run_after_hooks(run, hooks)
                 if run.exception is not None:
-                    # The contexts see it on their way out: one that holds a database
-                    # transaction must know whether to commit.
+                    # The contexts get it when they close: one with a database transaction
+                    # must know whether to commit.
                     raise run.exception
         except self._catches as error:
             self._check_context(run, hooks, error)
@@ -183,7 +189,7 @@ class Runner:
             name = message.actor_name
             actor = broker.actors.get(name) or broker.get_actor(name)
         except DecodeError as error:
-            return _bury(delivery, error)
+            return _fail_malformed(delivery, error)
         except ActorNotFound as error:
             return self._release_later(delivery, "unknown_actor", error) or Failed(
                 delivery=delivery,
@@ -191,7 +197,7 @@ class Runner:
                     type="ActorNotFound", message=cut(str(error)), code="unknown_actor"
                 ),
             )
-        # Of one run at a time.
+        # A runner has one run at a time.
         self._hooks = self._find_hooks(message)
         run = Run(
             message, delivery, actor, self._now, self._now(), now, message.args, message.kwargs
@@ -222,7 +228,7 @@ class Runner:
         return (self._broker.plans.get(name) or self._broker.plan(name)).hooks
 
     def _call(self, run: Run, hooks: RunHooks) -> None:
-        """Before hooks, the actor, and its value as JSON."""
+        """Before hooks, the actor, and its result as JSON."""
         try:
             actor = self._prepare(run, hooks)
             value = self._gate.call(run, actor.fn, run.call_args, run.call_kwargs)
@@ -235,14 +241,14 @@ class Runner:
             if forked.generation != self._generation:
                 forked.end(run.exception or sys.exception())
         if run.exception is None:
-            self._keep(run, actor)
+            self._store_result(run, actor)
 
     def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        # In a worker: of an actor that was declared when it had started without a loop.
+        # In a worker without an event loop: the actor was declared after the worker's start.
         return asyncio.run(coroutine)
 
     def _prepare(self, run: Run, hooks: RunHooks) -> Actor[..., Any]:
-        """Before hooks, and what must be known when the actor begins.
+        """Before hooks and time limits.
 
         :return: the actor.
         """
@@ -257,19 +263,19 @@ class Runner:
         if self._on_start is not None:
             self._on_start(run)
         if run.misfit is not None:
-            # They will not fit the next time either.
+            # Another run would fail, too.
             run.fail()
             run.code = "bad_arguments"
             raise run.misfit
         return actor
 
-    def _keep(self, run: Run, actor: Actor[..., Any]) -> None:
+    def _store_result(self, run: Run, actor: Actor[..., Any]) -> None:
         try:
             actor.check_result(run.value)
             if run.value is not None:
                 run.result = self._encode(actor, run.value)
         except (BadResult, PayloadTooLarge) as error:
-            # Running the actor again would not make it smaller.
+            # Another run would return the same.
             run.fail()
             run.exception, run.code = error, "bad_result"
 
@@ -292,14 +298,14 @@ class Runner:
         if forked.generation != self._generation:
             forked.end(error)
         if error is not run.exception:
-            # A context failed on its way in or out, and the run with it. After hooks hear
-            # of it, a second time where the actor itself had ended well.
+            # A context failed when it opened or closed, and so did the run. After hooks are
+            # called, for the second time if the actor had succeeded.
             run.exception, run.follow_ups = error, ()
             if run.decision is Decision.DISCARD:
                 run.decision = None
-            self._tell(run, hooks)
+            self._run_after_hooks(run, hooks)
 
-    def _tell(self, run: Run, hooks: RunHooks) -> None:
+    def _run_after_hooks(self, run: Run, hooks: RunHooks) -> None:
         """After hooks: they decide whether a failed job runs again."""
         error = run.exception
         if error is None:
@@ -319,16 +325,16 @@ class Runner:
 
     def _settle(self, run: Run) -> Settlement:
         if forked.generation != self._generation:
-            forked.end()  # a hook has forked it, or a context
+            forked.end()  # a hook or a context has forked this process
         settlement = classify(run, self._now)
         if logger.isEnabledFor(OUTCOMES[type(settlement)][0]):
             try:
                 line = OutcomeLine(run, settlement, self._clock.monotonic() - run.began)
             except self._catches:
-                pass  # what an app's logging raises does not change how the job has ended
+                pass  # an error in an app's logging does not change the outcome
             else:
                 settlement = msgspec.structs.replace(settlement, line=line)
-        # The traceback refers to frames that refer to the run.
+        # Its traceback has frames that refer to the run: a reference cycle.
         run.exception = None
         notes = run.notes
         return settlement if notes is None else add_news(settlement, notes)
@@ -336,12 +342,12 @@ class Runner:
     def _release_later(
         self, delivery: Delivery, reason: str, error: TaskQError
     ) -> Settlement | None:
-        """Let a job wait that another version of the app would know how to run.
+        """Let a job wait for a worker with another version of the app.
 
         :return: None if it has waited long enough.
         """
-        # A deploy may have brought the job before the worker that knows its actor, or knows
-        # its arguments. It waits for one, and is kept as failed if none comes.
+        # During a deployment, a job may come before the workers that know its actor or its
+        # arguments. It fails if none has come within ``TASKQ_UNKNOWN_ACTOR_TTL``.
         now, limit = self._now(), self._settings.unknown_actor_ttl
         since = now if delivery.released_since is None else delivery.released_since
         if not self._may_release or now - since >= limit:
@@ -371,7 +377,7 @@ class AsyncRunner(Runner):
     _thread_id = 0
 
     async def run_async(self, delivery: Delivery, now: float | None = None) -> Settlement:
-        """Run one job, in the task that awaits this, which has a context of its own.
+        """Run one job in the current task, which has its own context.
 
         :param now: as for :meth:`run`.
         """
@@ -386,7 +392,7 @@ class AsyncRunner(Runner):
         try:
             with self._chain.contexts(hooks, run):
                 await self._await(run, hooks)
-                self._tell(run, hooks)
+                self._run_after_hooks(run, hooks)
                 if run.exception is not None:
                     raise run.exception
         except self._catches as error:
@@ -408,10 +414,13 @@ class AsyncRunner(Runner):
             if forked.generation != self._generation:
                 forked.end(run.exception or sys.exception())
         if run.exception is None:
-            self._keep(run, actor)
+            self._store_result(run, actor)
 
     def interrupt(self, run: Run, exception: type[Interrupt]) -> bool:
-        """Cancel the task of a run, soon; its coroutine sees no other exception."""
+        """Cancel the task of a run from its event loop.
+
+        The coroutine gets :exc:`asyncio.CancelledError`, and the run this exception.
+        """
         task = self._task
         if self.current is not run or task is None:
             return False
@@ -424,26 +433,26 @@ class AsyncRunner(Runner):
         while (frame := getattr(awaited, "cr_frame", None)) is not None:
             frames.append(frame)
             if awaited.cr_running:
-                # Whatever it calls holds up the loop.
+                # It blocks the event loop: the stack of the thread shows where.
                 return format_stack(find_frame(self._thread_id))
             awaited = awaited.cr_await
         return "".join(line for frame in frames for line in format_stack(frame, 1))
 
     def _cancel(self, run: Run) -> None:
-        # In the loop's own thread, where no run begins or ends meanwhile.
+        # In the thread of the loop, where no run begins or ends meanwhile.
         if self.current is run and self._task is not None:
             self._task.cancel()
 
 
 def _was_checked(message: Message, actor: Actor[..., Any]) -> bool:
-    """Whether ``send()`` has let arguments pass that do not fit the actor here: then it knew
-    another version of it."""
+    """Whether ``send()`` has checked the arguments: it then knew another version of the actor
+    than this worker, where they do not fit."""
     if UNCHECKED in message.options:
         return False
     return actor.arguments.are_typed or not actor.arguments.fit(message.args, message.kwargs)
 
 
-def _bury(delivery: Delivery, error: DecodeError) -> Settlement:
+def _fail_malformed(delivery: Delivery, error: DecodeError) -> Settlement:
     logger.error(
         "job %s failed: its stored message is damaged: %s",
         delivery.id,

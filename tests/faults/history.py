@@ -21,7 +21,7 @@ from .event_log import Event
 
 #: Settlements that end a job, with the status that they give it.
 FINAL = {
-    "Done": Status.SUCCEEDED,
+    "Succeeded": Status.SUCCEEDED,
     "Failed": Status.FAILED,
     "Cancelled": Status.CANCELLED,
     "Expired": Status.EXPIRED,
@@ -206,7 +206,7 @@ def find_doubles(history: History) -> list[str]:
             wrong.append(f"job {job} ran, and nobody has sent it")
         for run, again in zip(runs, runs[1:], strict=False):
             was_hit = any(fault.hit(run) for fault in history.faults)
-            if not was_hit and run.settled_as != "Retry":
+            if not was_hit and run.settled_as != "Retried":
                 wrong.append(
                     f"job {job} is doubled: it ran in process {run.pid} and, though no fault"
                     f" had hit it there, again in process {again.pid}"
@@ -233,7 +233,7 @@ def find_changed(history: History) -> list[str]:
                 ends[one["job"]] = one
     for job, end in ends.items():
         record = history.records.get(job)
-        # A retry or a give-back of a job whose cancelling was asked for cancels it.
+        # A retry or a release of a job whose cancelling was asked for cancels it.
         if record is not None and record.status is not FINAL[end["outcome"]]:
             wrong.append(f"job {job} was settled as {end['outcome']} and is {record.status}")
     for job, before in history.earlier.items():

@@ -50,5 +50,5 @@ def test_an_engine_that_does_not_fence_settles_jobs_twice(rig: Rig) -> None:
     history = rig.finish()
     rig.note_figures(history)
     wrong = find_changed(history)
-    assert [text for text in wrong if "is doubled: it was settled as Done" in text]
+    assert [text for text in wrong if "is doubled: it was settled as Succeeded" in text]
     assert [text for text in wrong if "changed after the job had ended" in text]

@@ -69,7 +69,7 @@ class Story:
     def end(self, pid: int, job: str = "j", outcome: str = "ok") -> Story:
         return self.tell("end", pid, job=job, run=self._runs[job, pid], outcome=outcome)
 
-    def settle(self, pid: int, outcome: str = "Done", job: str = "j") -> Story:
+    def settle(self, pid: int, outcome: str = "Succeeded", job: str = "j") -> Story:
         return self.tell("settled", pid, job=job, outcome=outcome)
 
     def fault(self, kind: str, *pids: int, **details: Any) -> Story:
@@ -101,7 +101,7 @@ def test_a_job_of_a_killed_process_that_ran_again_is_right() -> None:
 
 def test_a_failed_run_that_was_to_be_retried_is_right() -> None:
     """Another run after it needs no fault."""
-    told = story().start(A).end(A, outcome="ValueError").settle(A, "Retry")
+    told = story().start(A).end(A, outcome="ValueError").settle(A, "Retried")
     told.start(A).end(A).settle(A)
     assert find_violations(told.history(), threads=1, recovery=1, lost=7) == []
 
