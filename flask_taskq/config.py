@@ -115,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def redact_url(url: str) -> str:
     """A broker URL that can be shown: without its password and what is in its query.
 
-    It is for URLs in errors, too, which nobody can take apart. Where it is not clear what a
+    It is for URLs in errors, too, which cannot be parsed. Where it is not clear what a
     part is, more is hidden than need be.
     """
     start = re.match(r"(?:[^:]*:)?/+|", url)
@@ -131,7 +131,7 @@ def redact_url(url: str) -> str:
 
 
 def _cut_place(text: str) -> str:
-    # By its name one cannot tell what in a query is secret: that may be misspelled. And what
+    # The name of a parameter does not show that it is secret: it may be misspelled. And what
     # stands in the place of a port and is no number may be a password.
     pattern = r"([?#]|\A[^:/?#\[]*:(?!\d+(?:[,/?#]|\Z))).+"
     return re.sub(pattern, rf"\1{_HIDDEN}", text, count=1, flags=re.DOTALL)

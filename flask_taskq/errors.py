@@ -11,7 +11,7 @@
     ├── JobNotFound             no record has this id, or it is past its retention
     ├── BrokerError
     │   ├── ActorNotFound       no actor of this name is declared
-    │   ├── BrokerFull          the engine has no room left to store anything
+    │   ├── BrokerFull          the engine is full and stores nothing
     │   └── BrokerConnectionError
     │       ├── ConnectionFailed    the engine cannot be reached or opened
     │       └── ConnectionClosed    it was reached, and is gone or locked now
@@ -28,7 +28,7 @@
     Interrupt (BaseException)   raised into a running actor from outside
     ├── Shutdown                the worker stops and the grace time is over
     ├── TimeLimitExceeded       the run has taken longer than its time limit
-    ├── JobCancelled            somebody has cancelled the job
+    ├── JobCancelled            the job was cancelled
     └── LeaseLost               the worker no longer owns what it fetched
 
 ``Interrupt`` is no :exc:`Exception`, so that an actor's ``except Exception`` does not
@@ -91,7 +91,7 @@ class ActorNotFound(BrokerError):
 
 
 class BrokerFull(BrokerError):
-    """The engine has no room left; nothing was stored."""
+    """The engine is full; nothing was stored."""
 
 
 class BrokerConnectionError(BrokerError):
@@ -197,13 +197,13 @@ class TimeLimitExceeded(Interrupt):
 
 
 class JobCancelled(Interrupt):
-    """Somebody has cancelled the job while it ran."""
+    """The job was cancelled while it ran."""
 
 
 class LeaseLost(Interrupt):
     """A worker's lease ran out: what it had fetched may run elsewhere by now.
 
-    A run that is told so has lost its job: whatever its outcome is, it is refused.
+    The run has lost its job, and its outcome will be refused.
     """
 
 

@@ -86,7 +86,7 @@ def get_logger(name: str) -> logging.Logger:
 def keep_enabled() -> None:
     """From now on, no configuration of the app disables the loggers of this package.
 
-    For a process that runs jobs: nobody would be told that they fail.
+    For a process that runs jobs: their failures would not be logged.
     """
     GuardedLogger.stays_enabled = True
 

@@ -1,7 +1,7 @@
 """What an app can listen to, without a middleware: blinker's signals.
 
-The sender is the app whose job or worker it is; connect with ``sender=app`` to hear of no
-other. An exception in a receiver is logged and changes nothing for the job. Receivers run in
+The sender is the app whose job or worker it is; connect with ``sender=app`` to receive those of
+no other. An exception in a receiver is logged and changes nothing for the job. Receivers run in
 the thread that sends the signal, and what they do takes its time from the job, or from the
 request. New arguments may be added: take ``**extra`` to be ready for them.
 
@@ -64,8 +64,8 @@ is damaged.
 job_cancelled: Final = _signals.signal("job-cancelled")
 """A job that was waiting was cancelled, or a run gave its job up: by ``Cancel``, or by an
 exception of ``discard_on``. Sent in the thread that called ``cancel()``, or before the outcome
-of the run is stored. For a job that would have run again, had nobody cancelled it while it ran,
-it is sent by the worker when that is stored, outside of the job's context.
+of the run is stored. For a job that would have run again, had it not been cancelled while it
+ran, it is sent by the worker when that is stored, outside of the job's context.
 
 :param message: the :class:`~flask_taskq.Message`, of a run as for :data:`job_started`.
 """
@@ -91,9 +91,9 @@ worker_stopping: Final = _signals.signal("worker-stopping")
 """
 
 child_died: Final = _signals.signal("child-died")
-"""A worker process has died without having been told to end. Sent in a thread of its own, in
+"""A worker process has died without an order to end. Sent in a thread of its own, in
 another process of the same ``flask taskq worker``: one that was ready then, or else the next
-that is. Should that one die, too, before it has heard of it, nobody does.
+that is. If that one dies, too, before it has received this, the signal is lost.
 
 :param worker_id: the name of the worker that it had.
 :param exit_code: negative for the number of the signal that killed it.

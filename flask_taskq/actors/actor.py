@@ -62,7 +62,7 @@ class ActorDecorator(Protocol):
 
 
 class Actor(Generic[P, R]):
-    """A function that can run as a job. Calling it runs it here and now.
+    """A function that can run as a job. A plain call runs the function.
 
     Actors belong to the extension and are made at import time; which broker a message goes
     to is resolved when it is sent.
@@ -321,7 +321,7 @@ class AsyncActor(Actor[P, R]):
     def __call__(  # type: ignore[override]
         self, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, R]:
-        """Make the coroutine of the function, to be awaited here and now."""
+        """Make the coroutine of the function, as a plain call does."""
         coroutine: Coroutine[Any, Any, R] = self.fn(*args, **kwargs)  # type: ignore[assignment]
         return coroutine
 

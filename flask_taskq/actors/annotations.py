@@ -1,7 +1,7 @@
 """What an annotation says of a value: of an argument, or of a result.
 
 Types that JSON has no word for travel as text or as objects: a ``datetime``, a ``UUID``, a
-dataclass. The annotation tells what they were.
+dataclass. The annotation says which type they had.
 
 An annotation that is missing, that cannot be resolved, or that msgspec cannot read values of
 says nothing: its value is what JSON has, and stays as it is.
@@ -77,7 +77,7 @@ _FROM_TEXT: Final[dict[type, str]] = {
 }
 
 _PLACE: Final = re.compile(r" - at (.*)`\$(.*)`$")
-#: What msgspec tells of a value itself, which may be a secret.
+#: Where an error of msgspec quotes the value, which may be a secret.
 _VALUE: Final = re.compile(r"^(Invalid (?:enum )?value) (?:(['\"]).*\2|-?\d+)", re.DOTALL)
 
 
@@ -284,7 +284,7 @@ def _inspect(type_: Any) -> tuple[types.Type, str]:
     """What msgspec knows of a type, or that it is any, and why nothing is known."""
     try:
         info = types.type_info(type_)
-    except Exception as error:  # "datetime | str": no one can tell which of them a text was
+    except Exception as error:  # "datetime | str": a text may have been either
         return types.AnyType(), str(error).replace("\n", " ").replace("`", "")
     if any(isinstance(part, _OPAQUE) for part in _parts(info)):
         return types.AnyType(), f"no value of {_name(type_)} can be made of JSON"

@@ -122,7 +122,7 @@ class Broker:
         #: How a call of the engine is made. A worker routes it through threads of its own,
         #: because an exception that is raised into a job must not hit a connection.
         self.call_engine: Callable[..., Any] = _call
-        #: Likewise one that may take long, which a job that is told to end gives up; None for
+        #: Likewise one that may take long, which an interrupted job gives up; None for
         #: no difference.
         self.wait_in_engine: Callable[..., Any] | None = None
         #: Runs jobs, by their ids, before ``send()`` returns; None leaves them to workers.
@@ -412,7 +412,7 @@ class Broker:
         )
 
     def _note_queue(self, queue_name: str, actor_name: str) -> None:
-        """The first message to a queue that nobody has declared. From now on it is known."""
+        """Declare a queue that gets its first message."""
         # A message for an actor that is not here goes to another app, on purpose.
         if actor_name in self.actors:
             near = difflib.get_close_matches(queue_name, self.queues, n=1)
@@ -482,7 +482,7 @@ class Broker:
         :return: the record afterwards.
         :raises JobNotFound: no record has this id.
         """
-        # Afterwards nobody could tell whether the job had not been cancelled long before.
+        # After the call it is unknown whether the job had been cancelled long before.
         earlier = self.get_record(job_id)
         record = _known(job_id, self.call_engine(self.engine.jobs.cancel, job_id))
         if record.status is Status.CANCELLED and not earlier.status.is_final:
@@ -507,7 +507,8 @@ class Broker:
         return _known(job_id, self.call_engine(self.engine.jobs.delete, job_id))
 
     def find_reason(self, record: JobRecord) -> str | None:
-        """Why a job waits, as a word for programs; None if it does not, or nobody knows.
+        """Why a job waits, as a word for programs; None if it does not wait, or the reason is
+        unknown.
 
         :return: the record's own ``status_reason``, or ``paused`` for a job whose queue is
             paused, or ``no_worker`` for one whose queue no worker serves. What holds for

@@ -37,7 +37,7 @@ class RunHooks(NamedTuple):
 
 
 class Chain:
-    """Calls the hooks of middleware. Those that nobody overrode cost nothing.
+    """Calls the hooks of middleware. Hooks that no middleware overrides cost nothing.
 
     :param broker: the first argument of each hook.
     """

@@ -95,7 +95,7 @@ class Job(Generic[R_co]):
 
     @property
     def id(self) -> str:
-        """32 lower-case hex digits. Over HTTP, anybody who knows them may see the job."""
+        """32 lower-case hex digits. Over HTTP, every client that knows them may see the job."""
         return self.record.id
 
     @property

@@ -18,7 +18,7 @@ from ..clock import END_OF_TIME
 from ..clock import LONGEST
 from ..config import milliseconds
 
-#: The largest count: more need not be told from any number, and would not fit everywhere.
+#: The largest count: more has no use, and some engines could not store it.
 MAX_COUNT: Final = 1_000_000_000
 
 #: The range of priorities; lower runs first.

@@ -35,7 +35,7 @@ SCALARS: Final[frozenset[type]] = frozenset({str, int, float, bool, NoneType})
 
 _TEXT: Final[frozenset[type]] = frozenset({str})
 
-#: What is read back only where an annotation tells what it was.
+#: Types that are read back only where an annotation names them.
 _NEEDS_ANNOTATION: Final[frozenset[type]] = frozenset(
     {bytes, datetime, date, time, timedelta, uuid.UUID, decimal.Decimal, set, frozenset}
 )
@@ -88,7 +88,7 @@ _ALIKE: Final = ({list, tuple}, {int, float})
 def explain_change(value: Any, is_annotated: bool) -> str | None:
     """Why a value would not be read back as it is.
 
-    :param is_annotated: whether an annotation tells how to read it, so that more than the
+    :param is_annotated: whether an annotation says how to read it, so that more than the
         types of JSON come back.
     :return: None if it comes back as it is; what has no JSON form for another reason is left
         to the encoder.

@@ -29,7 +29,7 @@ from .actor import Actor
 from .notes import Notes
 
 #: Exceptions of a run that say themselves what becomes of the job: it is no failure. Of a
-#: worker's own the word counts only in a run that it has told so: see :func:`is_decided`.
+#: worker's own they count only in a run that the worker interrupted: see :func:`is_decided`.
 DECIDED: Final = (Cancel, JobCancelled, LeaseLost, Shutdown, Snooze)
 
 
@@ -59,14 +59,14 @@ class Run(msgspec.Struct, eq=False):
     :param message: what was sent.
     :param delivery: how the job came to its worker.
     :param actor: what runs.
-    :param now: tells the time of its log lines, in milliseconds since the epoch.
+    :param now: returns the time of its log lines, in milliseconds since the epoch.
     :param started_at: likewise, when it began.
     :param began: the same by the monotonic clock.
     :param misfit: why the actor cannot be called with the message's arguments.
     :param call_args: what the actor is called with.
     :param code: what kind of error ``exception`` is.
     :param stack: where it was when it was given up, in place of a traceback.
-    :param interrupts: what it was told to end for, and when that is raised in it.
+    :param interrupts: exceptions that are to be raised in it, and when.
     :param limit_at: when its time limit is over.
     :param kill_at: when it must have ended: its process is replaced otherwise.
     """
@@ -79,14 +79,14 @@ class Run(msgspec.Struct, eq=False):
     began: float = 0.0
     call_args: Sequence[Any] = ()
     call_kwargs: Mapping[str, Any] = {}
-    #: What hooks have decided last; None as long as nobody has.
+    #: The last decision of a hook; None if there was none.
     decision: Decision | None = None
     #: Milliseconds until the job runs again, if that was decided.
     retry_delay: int | None = None
-    #: How long this run may take, in milliseconds; None for no limit. It is heeded if it
+    #: How long this run may take, in milliseconds; None for no limit. It counts if it
     #: is set before the actor runs.
     time_limit: int | None = None
-    #: What this run was told to end for last, if it was.
+    #: The last exception that it is to end with, if there is one.
     interrupted_by: type[Interrupt] | None = None
     #: Jobs that are stored together with the job's outcome. See ``Broker.follow_up()``.
     follow_ups: tuple[Envelope, ...] = ()
@@ -127,10 +127,10 @@ class Run(msgspec.Struct, eq=False):
     def progress(
         self, current: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """Tell how far the run has come. The record shows it within a second.
+        """Report how far the run has come. The record shows it within a second.
 
-        It costs next to nothing and may be called for each of a million rows: what was told
-        last is stored from time to time, and with the outcome.
+        A call is cheap enough for each of a million rows: the last report is stored from time
+        to time, and with the outcome.
 
         :param current: in units of the actor's choice.
         :param total: what ``current`` will be at the end, if that is known.
@@ -193,15 +193,15 @@ class Run(msgspec.Struct, eq=False):
             raise ValueError(f"retry() got {delay!r} ms; it is at most 6,000 years")
         self.decision, self.retry_delay = Decision.RETRY, delay
 
-    # What it is told to end for
+    # Interrupts
 
     def check_cancelled(self) -> None:
-        """End the run here if it was told to end: a good place for a long job to ask.
+        """End the run here if it is to end. Long jobs call it from time to time.
 
         Where nothing is raised from outside, because the actor is ``cooperative``, this is
-        the only way to hear of it.
+        the only way to learn of it.
 
-        :raises JobCancelled: somebody has cancelled the job.
+        :raises JobCancelled: the job was cancelled.
         :raises TimeLimitExceeded: its time limit is over.
         :raises Shutdown: its worker is stopping, and the job will run again.
         :raises LeaseLost: its worker has lost the job, which may run elsewhere by now.
@@ -216,14 +216,16 @@ class Run(msgspec.Struct, eq=False):
 
         :param raise_at: milliseconds of the monotonic clock.
         """
-        # Several threads tell, and the watch raises meanwhile: each step here is a single one
-        # of the interpreter, and nobody overwrites what somebody else has noted.
+        # Several threads call this while the watch raises. Each step is one operation of
+        # the interpreter, so that no thread overwrites what another one has added.
         if exception not in self.interrupts:
             self.interrupts[exception] = math.inf if self.is_cooperative else raise_at
             self.interrupted_by = exception
 
     def raise_interrupt(self) -> None:
-        """Raise what it was told last here and now, unless it is only told, or has heard it."""
+        """Raise the last interrupt here, unless the actor is cooperative or it was raised
+        before.
+        """
         interrupt = self.interrupted_by
         if interrupt is not None and self.interrupts[interrupt] != math.inf:
             self.interrupts[interrupt] = math.inf
@@ -231,12 +233,12 @@ class Run(msgspec.Struct, eq=False):
 
     @property
     def is_cooperative(self) -> bool:
-        """Whether it is only told, and nothing is raised in it."""
+        """Whether nothing is raised in it, and only :meth:`check_cancelled` raises."""
         return self.actor is not None and bool(self.actor.options.get("cooperative"))
 
     @property
     def raise_at(self) -> float:
-        """When what it was told last is raised in it."""
+        """When the last interrupt is raised in it."""
         interrupt = self.interrupted_by
         return math.inf if interrupt is None else self.interrupts[interrupt]
 
@@ -266,8 +268,9 @@ class Run(msgspec.Struct, eq=False):
 def is_decided(run: Run, exception: BaseException) -> bool:
     """Whether an exception of a run says itself what becomes of the job, and is no failure.
 
-    A job goes back to its queue, uncharged, if it was told :exc:`Shutdown` or
-    :exc:`LeaseLost`. One whose actor raises them itself would run again at once, for ever.
+    A job is released, uncharged, if its worker interrupted it by :exc:`Shutdown` or
+    :exc:`LeaseLost`. If an actor raises them itself, the run has failed: otherwise the job
+    would run again at once, without end.
     """
     if isinstance(exception, (LeaseLost, Shutdown)):
         return isinstance(exception, tuple(run.interrupts))

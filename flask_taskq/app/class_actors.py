@@ -79,7 +79,7 @@ class GenericActor(metaclass=_ReadThrough):
     shared, as with :func:`shared_actor`. (A base class that is an attribute of the
     ``TaskQ`` would say it as well, but no type checker takes an attribute of a variable for
     a base class.) The class stays a class, and called as one it makes an instance:
-    ``BuildReport().perform(3)`` runs it here and now.
+    ``BuildReport().perform(3)`` is a plain call.
     """
 
     #: What was declared. Whatever else the class is asked for and lacks is read from it.

@@ -1,4 +1,4 @@
-"""The middleware that tells an app's signals."""
+"""The middleware that sends the signals of an app."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _OF_RUNS = (
 class AppSignals(Middleware):
     """Sends the signals of :mod:`flask_taskq.signals` in the name of an app.
 
-    As long as nobody listens, as in most apps, its hooks around runs are not called: a run of
+    Without receivers, as in most apps, its hooks around runs are not called: a run of
     a job takes only some microseconds.
 
     :param app: the app. It is not kept alive.

@@ -1,4 +1,4 @@
-"""Tells a developer of a job that is sent before the rows that it needs are committed."""
+"""Warns a developer of a job that is sent before the rows that it needs are committed."""
 
 from __future__ import annotations
 

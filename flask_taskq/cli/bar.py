@@ -1,4 +1,4 @@
-"""How far a job is, while somebody waits for it at a terminal."""
+"""The progress of a job that a user waits for at a terminal."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class RichBar:
         )
         progress = "" if record.progress is None else show_progress(record.progress)
         row = Table.grid(padding=(0, 1))
-        # Text, and no string: in a string, brackets that a job tells would be markup.
+        # Text, and no string: in a string, brackets of a job's message would be markup.
         row.add_row(Text(shown_status(record)), bar, Text(progress))
         self._live.update(row)
 

@@ -51,7 +51,7 @@ _FLUSH = 0.5
 
 
 class CannotWork(Exception):
-    """What keeps this process from working, as the supervisor is told."""
+    """Why this process cannot work, for the supervisor."""
 
     def __init__(self, refused: Refused) -> None:
         self.refused = refused
@@ -98,8 +98,8 @@ def _work() -> int:
 def check(arguments: argparse.Namespace, spec: ChildSpec, channel: ControlChannel) -> None:
     """Build the app, reach the engine, and say what was found, as far as that goes."""
     modules: list[str] = []
-    heard: list[str] = []
-    warnings.showwarning = lambda message, *_, **__: heard.append(str(message))
+    raised: list[str] = []
+    warnings.showwarning = lambda message, *_, **__: raised.append(str(message))
     try:
         app = _load_app(arguments)
         broker = _find_broker(app)
@@ -111,7 +111,7 @@ def check(arguments: argparse.Namespace, spec: ChildSpec, channel: ControlChanne
         broker.engine.workers.hand_back(spec.worker_id, (), "checked")
     except CannotWork as error:
         channel.send(error.refused)
-    channel.send(Checked(modules, heard))
+    channel.send(Checked(modules, raised))
 
 
 def _describe(broker: Broker) -> Configured:

@@ -85,7 +85,7 @@ def _wait(broker: Broker, record: JobRecord, timeout: int | None) -> JobRecord:
             left = _LOOK if until is None else until - broker.clock.monotonic()
             if left <= 0:
                 break
-            # In slices, because the engine tells of the end only, and not of progress.
+            # In slices, because the engine reports the end only, and no progress.
             record = broker.wait_for_record(record.id, int(min(left, _LOOK)))
     return record
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: ``GET /jobs/<id>`` tells how a job is, ``DELETE`` cancels it."""
+"""Jobs over HTTP: ``GET /jobs/<id>`` shows a job, ``DELETE`` cancels it."""
 
 from .blueprint import answer_not_found
 from .blueprint import make_jobs_blueprint

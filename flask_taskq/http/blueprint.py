@@ -29,7 +29,7 @@ from .urls import JobsBlueprint
 
 logger = get_logger(__name__)
 
-#: What a client is told of an id that is unknown. It repeats nothing of the request.
+#: The answer to an unknown id. It repeats nothing of the request.
 NO_SUCH_JOB: Final = "No job has this id: it never existed, or it was kept long enough."
 
 

@@ -21,7 +21,7 @@ from ..clock import END_OF_TIME
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
 
-#: A result over this many bytes is not in the resource; ``result_url`` tells where it is.
+#: A result over this many bytes is not in the resource; ``result_url`` has its address.
 MAX_INLINE_RESULT: Final = 65_536
 
 #: The longest time that a client is asked to wait before it polls again, in seconds.
@@ -39,7 +39,7 @@ _PROBLEMS: Final = {
     Status.EXPIRED: ("job-expired", 410),
 }
 
-#: What clients are told of an error with each code. The first three are also for records
+#: The title of an error with each code, for clients. The first three are also for records
 #: without an error.
 ERROR_TITLES: Final = {
     "failed": "The job failed",
@@ -80,7 +80,7 @@ def job_response(
     :param reason: why the job waits.
     :param status: the HTTP status.
     """
-    # It may change without the record, and a client is to hear of it.
+    # It may change without the record, and then clients must get the resource anew.
     tag = (
         f"v{record.version}"
         if reason == record.status_reason

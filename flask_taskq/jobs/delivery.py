@@ -179,7 +179,7 @@ class Snoozed(Settlement, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run that goes on has to tell.
+    """Progress and log lines of a run that has not ended.
 
     :param progress: how far it has come; None if that is stored already.
     :param logs: lines that are not stored yet.

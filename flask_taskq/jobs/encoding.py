@@ -26,7 +26,7 @@ from .message import Message
 #: How deep lists and objects may be nested in a message or a result.
 MAX_DEPTH: Final = 100
 
-#: So few bytes have no room for so many brackets.
+#: Shorter messages cannot have more brackets than that.
 _LEAST_DEEP: Final = 2 * MAX_DEPTH
 
 QUEUE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")

@@ -148,8 +148,8 @@ def claim(worker: str, now: int) -> Change:
 def settle(settlement: Settlement, attempts: tuple[Attempt, ...], now: int) -> Change:
     """What the end of a run asks for.
 
-    :param attempts: those that the record has kept so far. The token holds only as long as
-        nobody has changed them.
+    :param attempts: those that the record has kept so far. The token is valid only as long as
+        they are unchanged.
     """
     started_at = settlement.started_at
     match settlement:
@@ -211,7 +211,7 @@ def lose(
     :param crashes: those that its record has so far.
     :param suspects: likewise.
     :param crashed: the job had started in a process that died.
-    :param vanished: nobody knows whether it had started.
+    :param vanished: it is unknown whether it had started.
     :param cause: how the holder ended, for the error's text.
     """
     crashes += crashed
@@ -297,14 +297,14 @@ def ask_to_cancel(record: JobRecord, now: int) -> JobRecord:
     )
 
 
-def note(record: JobRecord, told: Report | Settlement, now: int) -> JobRecord:
-    """The record with what a run tells of itself."""
-    if told.progress is None and not told.logs:
+def note(record: JobRecord, report: Report | Settlement, now: int) -> JobRecord:
+    """The record with the progress and the log lines that a run has reported."""
+    if report.progress is None and not report.logs:
         return record
     return msgspec.structs.replace(
         record,
-        progress=cut_progress(told.progress) if told.progress else record.progress,
-        logs=add_lines(record.logs, told.logs),
+        progress=cut_progress(report.progress) if report.progress else record.progress,
+        logs=add_lines(record.logs, report.logs),
         updated_at=now,
         version=record.version + 1,
     )

@@ -16,7 +16,7 @@ class Status(StrEnum):
     BLOCKED = "blocked"  #: waits for another job or for a slot
     RUNNING = "running"  #: a worker holds it under a lease
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  #: the dead letter: kept whole, with its last error
+    FAILED = "failed"  #: kept whole, with its last error, and can be requeued
     CANCELLED = "cancelled"
     EXPIRED = "expired"  #: was too old when its turn came
 
@@ -74,7 +74,7 @@ class Progress(msgspec.Struct, frozen=True):
     """How far a run has come, as its actor has said.
 
     :param current: in units of the actor's choice.
-    :param total: what ``current`` is at the end; None if nobody knows.
+    :param total: what ``current`` is at the end; None if that is unknown.
     :param message: a few words for people.
     :param updated_at: when it was noted, milliseconds since the epoch.
     """
@@ -86,7 +86,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def fraction(self) -> float | None:
-        """How much is done, from 0 to 1; None if that cannot be told."""
+        """How much is done, from 0 to 1; None if that is unknown."""
         if not self.total:
             return None
         return min(max(self.current / self.total, 0.0), 1.0)
@@ -130,7 +130,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     :param result: the encoded result of a job that succeeded.
     :param attempts: the last runs that ended with an error, the oldest first. One that
         succeeded is not among them: it is the record's own ``attempt`` and times.
-    :param progress: of the current or last run; None if it has told of none.
+    :param progress: of the current or last run; None if it has reported none.
     :param logs: the last lines of the job's own log, over all runs, the oldest first.
     :param lane: the line of its queue that it stands in.
     :param claim: how often it was handed over to a worker.

@@ -1,4 +1,4 @@
-"""How much a record keeps of what its runs have to tell: the same on every engine."""
+"""How much a record keeps of attempts, logs and progress: the same on every engine."""
 
 from __future__ import annotations
 

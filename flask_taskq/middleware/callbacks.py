@@ -28,7 +28,7 @@ class Callbacks(Middleware):
     ``{"type": ..., "message": ...}``, once, when the job has failed for good.
 
     The callback is stored in one step with the outcome: both are visible at the same time, and
-    a run whose outcome is refused has no callback. Nobody is called where the actor
+    a run whose outcome is refused has no callback. There is none where the actor
     did not run: after :exc:`SkipMessage`, and when a job fails because its message is damaged,
     its actor stays unknown, or its worker died too often. Nor when a job is cancelled or given
     up. A callback that cannot be sent, because its actor is unknown here or because message

@@ -40,7 +40,7 @@ class CurrentJob(Middleware):
     """``cooperative``, an option of an actor.
 
     An actor that is declared with ``cooperative=True`` is never interrupted by an exception
-    from outside: when it should end, it is told through ``current_job.check_cancelled()``.
+    from outside. It calls ``current_job.check_cancelled()``, which raises when it is to end.
     """
 
     @property

@@ -37,7 +37,7 @@ class JobLogs(Middleware):
     to its own log as by ``current_job.log()``. An option of an actor or of a message; where
     neither says it, ``TASKQ_KEEP_LOGS`` does.
 
-    Kept is what reaches the root logger, so the levels of loggers hold as ever, and what is
+    Kept is what reaches the root logger, so the levels of loggers apply, and what is
     logged in the job's own thread or in tasks of its event loop.
     """
 
@@ -68,7 +68,7 @@ def _keep(message: Run | None) -> Iterator[None]:
 
 
 def _listen() -> None:
-    """Hear of all records of this process, from the first job that keeps any.
+    """Receive all records of this process, from the first job that keeps any.
 
     Not by a handler on the root logger, which all threads would find there: with one,
     ``logging.basicConfig()`` does nothing, nor does Python show warnings of an app that has
@@ -117,10 +117,10 @@ def _text(record: logging.LogRecord) -> str:
     # Not as the record's exc_text: other handlers have formats of their own.
     traceback = _formatter.formatException(record.exc_info)
     text = text[: LINE_TEXT // 2]
-    room = LINE_TEXT - len(text) - 1
-    if len(traceback) > room:
+    left = LINE_TEXT - len(text) - 1
+    if len(traceback) > left:
         # The end says what happened, and the innermost frames stand before it.
-        traceback = "…" + traceback[1 - room :]
+        traceback = "…" + traceback[1 - left :]
     return f"{text}\n{traceback}"
 
 

@@ -47,7 +47,7 @@ class Retries(Middleware):
     -   ``throws``: a class of exceptions or a tuple of them. Such an error fails the job at
         once.
     -   ``discard_on``: likewise, but the job is given up without being a failure: it ends as
-        cancelled, with the error, and nothing that waits for failures hears of it. For jobs
+        cancelled, with the error, and no callback or signal for failures is sent. For jobs
         that have become pointless, such as one for an account that was deleted.
     -   ``retry_on``: a dict from a class of exceptions to ``max_retries``, ``min_backoff`` and
         ``max_backoff`` for these. The class that is nearest to the error's own counts, and

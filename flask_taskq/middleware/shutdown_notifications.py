@@ -1,4 +1,4 @@
-"""Runs that are told at once that their worker stops."""
+"""Interrupts runs as soon as their worker stops."""
 
 from __future__ import annotations
 

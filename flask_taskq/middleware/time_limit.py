@@ -27,7 +27,7 @@ class TimeLimit(Middleware):
     later, with the place where it was in the record, and the process is replaced. Either way
     the run has failed, and :class:`Retries` decides whether another one follows.
 
-    An actor that is ``cooperative`` hears of it from ``current_job.check_cancelled()`` alone.
+    In a ``cooperative`` actor only ``current_job.check_cancelled()`` raises it.
 
     :param time_limit: for all actors and messages that do not say it, in place of
         ``TASKQ_TIME_LIMIT``.

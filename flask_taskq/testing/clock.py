@@ -15,7 +15,7 @@ from ..config import milliseconds as in_milliseconds
 class MovableClock(Clock):
     """Time that begins as the machine's and then stands still until :meth:`advance`.
 
-    While somebody waits on it, it goes on: what waits for something that does not happen does
+    While a thread waits on it, it goes on: a wait for something that does not happen does
     not wait for ever. What waits wakes up when its time has come, so that a test of an hour's
     delay takes no longer than the code in it.
     """
@@ -51,7 +51,7 @@ class MovableClock(Clock):
             return read
 
     def server_time(self, time: int) -> int:
-        """What the clock would show if nobody had set it, whatever a server says."""
+        """What the clock would show if it had not been moved, whatever a server says."""
         with self._lock:
             return int(self._wall - self._stepped + self._passed())
 
@@ -129,9 +129,9 @@ class MovableClock(Clock):
 
 
 class ManualClock(MovableClock):
-    """A clock that only moves when it is told to, also while a thread waits.
+    """A clock that only moves when a test moves it, also while a thread waits.
 
-    For tests of the waiting itself. A ``get_result(block=True)`` of a job that nobody runs
+    For tests of the waiting itself. A ``get_result(block=True)`` of a job that does not run
     waits for ever.
 
     :param now: where the wall clock stands at first, milliseconds since the epoch.

@@ -1,4 +1,4 @@
-"""Run what is queued, here and now."""
+"""Runs queued jobs in the thread of a test."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class JobTester:
         self._restored: Clock = known
         self._inline = InlineWorker(self._broker, self._engine, move_to=self._move_to)
         self._threaded: ThreadedWorker | None = None
-        # Ids of the jobs of whose failure drain() or join() has told.
+        # Ids of the jobs whose failure drain() or join() has reported.
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -319,7 +319,7 @@ class JobTester:
         try:
             ran = self._inline.run_next(only=job.id)
         finally:
-            # Past the broker: no hook and no signal is to hear of it.
+            # Not by the broker: no hook and no signal is called.
             self._engine.jobs.cancel(job.id)
         if ran is not None and ran.error is not None:
             raise ran.error
@@ -364,7 +364,7 @@ class JobTester:
 
         :param timeout: how long that may take, in milliseconds of the machine's time.
         :param raise_failures: raise what has failed for good in this queue, unless a
-            :meth:`drain` or :meth:`join` has told of it before.
+            :meth:`drain` or :meth:`join` has reported it before.
         :raises JobFailed: a job has. The cause is what its actor raised, if it ran in this
             thread.
         :raises AssertionError: the queue is not done in time.
@@ -528,7 +528,7 @@ class JobTester:
                 changed.wait(max(0.0, until - time.monotonic()))
 
     def _untold(self, failed: Iterable[Job[Any]]) -> list[Job[Any]]:
-        """Those of the jobs that no test was told of, who is told now."""
+        """The failures among these jobs that were not reported before; they are now."""
         new = [job for job in failed if job.id not in self._told]
         self._told.update(job.id for job in new)
         return new

@@ -29,7 +29,7 @@ _TICK: Final = 1.0
 #: How long its threads may take to end when it has stopped, in seconds.
 _END: Final = 5.0
 
-#: How often join() looks whether all is done, in seconds: engines tell nobody.
+#: How often join() looks whether all is done, in seconds: engines do not report it.
 _LOOK: Final = 0.02
 
 #: How all threads of a worker are called, to begin with.
