@@ -212,7 +212,7 @@ class TaskQ:
         return response
 
     def _look_for_workers(self, broker: Broker, job: Job[Any]) -> None:
-        """Warn once that no worker is running: a new developer may not know that one is needed."""
+        """Warn once if no worker is running, since a new developer may not know of workers."""
         if current_app.testing or broker in self._watched:
             return
         if job.done or not broker.engine.is_shared:

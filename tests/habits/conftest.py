@@ -25,7 +25,15 @@ from tests.support.engines import ENGINES
 LONG = 20_000
 
 
-@pytest.fixture(params=ENGINES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Habits do not depend on the engine, so most tests run on memory. Those that are marked
+    ``every_engine`` show that nothing is missing between a habit and another engine."""
+    if "new_broker" in metafunc.fixturenames:
+        is_marked = metafunc.definition.get_closest_marker("every_engine") is not None
+        metafunc.parametrize("new_broker", ENGINES if is_marked else ["memory"], indirect=True)
+
+
+@pytest.fixture
 def new_broker(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Callable[..., Broker]]:

@@ -39,6 +39,7 @@ def at(milliseconds):
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
+@pytest.mark.every_engine
 @pytest.mark.parametrize(("age", "runs"), [(0, True), (1_000, True), (1_001, False)])
 @pytest.mark.parametrize("max_age", [1_000, timedelta(seconds=1)])
 def test_a_job_older_than_its_maximum_does_not_run(line, clock, ran, max_age, age, runs):
@@ -49,6 +50,7 @@ def test_a_job_older_than_its_maximum_does_not_run(line, clock, ran, max_age, ag
     assert (record.status is Status.SUCCEEDED) is (ran == [1]) is runs
 
 
+@pytest.mark.every_engine
 def test_an_expired_job_says_so(line, clock, ran, caplog):
     """No run is charged, and it is no error."""
     caplog.set_level(logging.INFO)

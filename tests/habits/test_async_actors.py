@@ -52,6 +52,7 @@ class Crowd:
         return n
 
 
+@pytest.mark.every_engine
 def test_more_coroutines_run_at_once_than_there_are_threads(broker, start, final):
     """All of them in one thread."""
     crowd = Crowd(broker, 20)
@@ -61,6 +62,7 @@ def test_more_coroutines_run_at_once_than_there_are_threads(broker, start, final
     assert crowd.threads == {"taskq-loop"}
 
 
+@pytest.mark.every_engine
 def test_no_more_run_at_once_than_the_setting_says(broker, start, final):
     """The others wait for their turn, and come to it."""
     crowd = Crowd(broker, 20)

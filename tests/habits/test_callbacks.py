@@ -63,6 +63,7 @@ def run_all(line, limit=20):
         line.run_next()
 
 
+@pytest.mark.every_engine
 def test_an_actor_is_called_when_a_job_has_succeeded(line, calls):
     """With the message as a dict, and the result."""
     job = acting(line, {"rows": 3}).send(7)
@@ -73,6 +74,7 @@ def test_an_actor_is_called_when_a_job_has_succeeded(line, calls):
     assert (message["args"], message["kwargs"]) == ([7], {})
 
 
+@pytest.mark.every_engine
 def test_a_result_whose_type_the_callback_does_not_name_is_passed_on_as_json(line, calls):
     """It is text that a client of the job would see; a callback is not lost for it."""
 
@@ -85,6 +87,7 @@ def test_a_result_whose_type_the_callback_does_not_name_is_passed_on_as_json(lin
     assert [outcome for _, _, outcome in calls] == ["2026-01-01"]
 
 
+@pytest.mark.every_engine
 @pytest.mark.needs("Retries")
 def test_an_actor_is_called_once_when_a_job_has_failed_for_good(line, calls):
     """Not for the failures that are followed by another run."""
@@ -96,6 +99,7 @@ def test_an_actor_is_called_once_when_a_job_has_failed_for_good(line, calls):
     assert error == {"type": "ValueError", "message": "no"}
 
 
+@pytest.mark.every_engine
 @pytest.mark.needs("Retries")
 def test_a_retry_that_succeeds_at_last_calls_for_the_success_alone(line, calls):
     """The job did not fail."""

@@ -85,6 +85,7 @@ def ask():
         current_job.check_cancelled()
 
 
+@pytest.mark.every_engine
 @pytest.mark.needs("CurrentJob")
 def test_a_running_job_is_told_where_it_asks(broker, start, final):
     """Before anything is raised in it: it ends where it finds it best."""
@@ -108,6 +109,7 @@ def test_a_running_job_is_told_where_it_asks(broker, start, final):
         job.get_result()
 
 
+@pytest.mark.every_engine
 def test_a_running_job_that_does_not_ask_is_interrupted(broker, start, final):
     """A moment later."""
     begun = Begun(broker, spin)
@@ -119,6 +121,7 @@ def test_a_running_job_that_does_not_ask_is_interrupted(broker, start, final):
     assert begun.runs == 1
 
 
+@pytest.mark.every_engine
 @pytest.mark.needs("CurrentJob")
 def test_a_running_coroutine_is_cancelled(broker, start, final):
     """It sees what a cancelled task sees."""

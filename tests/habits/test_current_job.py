@@ -17,6 +17,7 @@ def line(clock, new_broker):
     return Line(new_broker(clock))
 
 
+@pytest.mark.every_engine
 def test_an_actor_sees_its_job(line):
     """Its id, its run, and its message."""
 
@@ -34,6 +35,7 @@ def test_an_actor_sees_its_job(line):
     assert job.get_result() == [job.id, 1, [5], True]
 
 
+@pytest.mark.every_engine
 @pytest.mark.needs("Retries")
 def test_an_actor_sees_which_run_it_is(line, clock):
     """The second one has the number 2."""

@@ -75,6 +75,7 @@ def texts(record):
     return [item.text for item in record.logs]
 
 
+@pytest.mark.every_engine
 @pytest.mark.needs("CurrentJob")
 def test_what_a_job_logs_is_in_its_record(line, clock):
     """By whatever logger, beside what it notes itself."""
@@ -104,6 +105,7 @@ def test_what_a_job_logs_is_in_its_record(line, clock):
         (99, "critical"),
     ],
 )
+@pytest.mark.every_engine
 def test_a_level_of_the_apps_own_is_the_one_below_it(line, caplog, number, level):
     """Who shows the lines knows which there are."""
     caplog.set_level(1)

@@ -44,6 +44,7 @@ def delay_after(line, job):
 backoffs = st.integers(0, 30 * DAY)
 
 
+@pytest.mark.every_engine
 @given(retries=st.integers(0, 10_000), min_backoff=backoffs, max_backoff=backoffs)
 def test_a_backoff_is_never_over_the_maximum(retries, min_backoff, max_backoff):
     """However many retries there have been, nothing overflows."""
@@ -52,6 +53,7 @@ def test_a_backoff_is_never_over_the_maximum(retries, min_backoff, max_backoff):
     assert 0 <= backoff <= max_backoff
 
 
+@pytest.mark.every_engine
 @given(retries=st.integers(0, 10), min_backoff=st.integers(0, 100_000))
 def test_a_backoff_doubles_and_has_up_to_once_more_for_jitter(retries, min_backoff):
     """Below the maximum it is between the doubled minimum and twice that."""

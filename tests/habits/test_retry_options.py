@@ -64,6 +64,7 @@ def run_to_the_end(line, job):
 # throws
 
 
+@pytest.mark.every_engine
 @pytest.mark.parametrize("throws", [Timeout, (KeyError, Timeout)])
 @pytest.mark.parametrize("exception", [Timeout("no"), SlowTimeout("no")])
 def test_what_an_actor_throws_fails_the_job_at_once(line, throws, exception):
@@ -73,6 +74,7 @@ def test_what_an_actor_throws_fails_the_job_at_once(line, throws, exception):
     assert record.error.code == "exception"
 
 
+@pytest.mark.every_engine
 def test_what_an_actor_does_not_throw_is_retried(line):
     """As without the option."""
     record = line.run(raising(line, ValueError("no"), throws=Timeout).send())

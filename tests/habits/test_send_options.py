@@ -33,6 +33,7 @@ def at(clock, **time):
     return datetime.fromtimestamp(clock.now() / 1000, UTC) + timedelta(**time)
 
 
+@pytest.mark.every_engine
 def test_without_options_the_actors_own_hold(note):
     """Nothing of it travels."""
     record = note.send_with_options(args=(1,)).refresh().record
@@ -40,6 +41,7 @@ def test_without_options_the_actors_own_hold(note):
     assert note.message_with_options(args=(1,)).options == {}
 
 
+@pytest.mark.every_engine
 def test_a_priority_of_the_call_wins_over_the_actors(note, line):
     """Zero is one, too; order is by it."""
     jobs = [note.send_with_options(priority=priority) for priority in (9, 0, -9)]

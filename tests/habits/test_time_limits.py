@@ -57,6 +57,7 @@ def spin():
 # The soft limit
 
 
+@pytest.mark.every_engine
 def test_a_run_that_takes_too_long_is_interrupted(make, start, final):
     """It has failed like any other run, and the thread takes the next job."""
     broker = make(max_retries=0)
@@ -71,6 +72,7 @@ def test_a_run_that_takes_too_long_is_interrupted(make, start, final):
     assert quick_record.status is Status.SUCCEEDED
 
 
+@pytest.mark.every_engine
 @pytest.mark.needs("CurrentJob", "Retries")
 def test_a_run_over_its_limit_is_retried(make, start, final):
     """The limit holds for each run, not for the job."""

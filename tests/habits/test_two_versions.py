@@ -15,6 +15,8 @@ from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import messages
 
+pytestmark = pytest.mark.every_engine
+
 DAY = 24 * 3600 * 1000
 
 

@@ -16,6 +16,8 @@ from flask_taskq.testing.clock import ManualClock
 from tests.support.apps import declare
 from tests.support.apps import Line
 
+pytestmark = pytest.mark.every_engine
+
 pytestmark = pytest.mark.needs("Unique")
 
 

@@ -24,6 +24,7 @@ def add(broker):
     )
 
 
+@pytest.mark.every_engine
 def test_the_options_are_those_of_the_messages(add):
     """The arguments are given as in a plain send."""
     record = add.using(priority=-9, queue_name="fast", delay=500).send(1, b=2).refresh().record
