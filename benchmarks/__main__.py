@@ -1,6 +1,6 @@
 """What a job costs on an engine: sending, draining, latency, and doing nothing.
 
-Beside each figure stands that of the bare floor, where there is one: the same statements
+Beside each figure stands that of the bare baseline, where there is one: the same statements
 or commands through the driver, without us, in the same minute. Absolute figures of two
 machines, or of two hours, do not compare; ratios within one run do.
 """

@@ -63,7 +63,7 @@ class Bench:
         self._app = bench_app.create_app()
         self.broker = bench_app.taskq.broker_for(self._app)
         self.message = encode_message(bench_app.noop.message(PAYLOAD), 10**6)
-        #: Makes a connection to the floor, also in another process.
+        #: Makes a connection to the baseline, also in another process.
         self.bare = self.storage.bare(self.message)
 
     def __enter__(self) -> Self:

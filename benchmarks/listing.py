@@ -34,22 +34,22 @@ ERROR: Final = JobError(type="ValueError", message="no")
 
 def measure_lists(sizes: Sizes) -> Iterator[Row]:
     """A page and the counts beside as many jobs that wait, and as many that are over. The
-    floor is the same beside a hundredth of them."""
+    baseline is the same beside a hundredth of them."""
     ours: dict[str, list[float]] = {}
-    floor: dict[str, list[float]] = {}
+    baseline: dict[str, list[float]] = {}
     with Bench(sizes.url) as beside, Bench(sizes.url) as bench:
         for one, count in ((beside, sizes.waiting // 100), (bench, sizes.waiting)):
             _end(one, count)
             one.fill(count)
         for _ in range(sizes.rounds):
-            for one, found in ((beside, floor), (bench, ours)):
+            for one, found in ((beside, baseline), (bench, ours)):
                 for name, call in _calls(one):
                     began = time.perf_counter()
                     call()
                     took = 1000 * (time.perf_counter() - began)
                     found.setdefault(name, []).append(took)
     for name, values in ours.items():
-        yield Row("lists", f"{name}, {sizes.waiting:,} twice", "ms", values, floor[name])
+        yield Row("lists", f"{name}, {sizes.waiting:,} twice", "ms", values, baseline[name])
 
 
 def _end(bench: Bench, count: int) -> None:

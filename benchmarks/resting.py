@@ -121,7 +121,7 @@ def _bare_memory(driver: str) -> float:
 
 
 def measure_room(sizes: Sizes) -> Iterator[Row]:
-    """How much room a job takes while it waits. The floor is its message alone."""
+    """How much room a job takes while it waits. The baseline is its message alone."""
     found, bare = [], []
     for _ in range(sizes.rounds):
         with Bench(sizes.url) as bench:

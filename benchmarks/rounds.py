@@ -40,13 +40,13 @@ class Sizes(NamedTuple):
 
 @contextmanager
 def opened(bench: Bench, count: int) -> Iterator[list[Bare]]:
-    """Connections to the floor."""
-    floors = [bench.bare() for _ in range(count)]
+    """Connections to the baseline."""
+    baselines = [bench.bare() for _ in range(count)]
     try:
-        yield floors
+        yield baselines
     finally:
-        for floor in floors:
-            floor.close()
+        for baseline in baselines:
+            baseline.close()
 
 
 def rate(count: int, action: Callable[[], object]) -> float:

@@ -26,12 +26,12 @@ def measure_send(sizes: Sizes) -> Iterator[Row]:
     """One job at a time, each stored when ``send()`` returns."""
     ours, bare, eight, bare_eight = [], [], [], []
     each = max(sizes.sent // 2, 1)
-    with Bench(sizes.url) as bench, opened(bench, sizes.at_once) as floors:
+    with Bench(sizes.url) as bench, opened(bench, sizes.at_once) as baselines:
         sending = [partial(_send, bench, each)] * sizes.at_once
-        sending_bare = [partial(floor.send, each) for floor in floors]
+        sending_bare = [partial(baseline.send, each) for baseline in baselines]
         bench.send(50)
         for _ in range(sizes.rounds):
-            bare.append(rate(sizes.sent, lambda: floors[0].send(sizes.sent)))
+            bare.append(rate(sizes.sent, lambda: baselines[0].send(sizes.sent)))
             ours.append(rate(sizes.sent, lambda: bench.send(sizes.sent)))
             bare_eight.append(rate(sizes.at_once * each, lambda: at_once(sending_bare)))
             eight.append(rate(sizes.at_once * each, lambda: at_once(sending)))
@@ -42,11 +42,11 @@ def measure_send(sizes: Sizes) -> Iterator[Row]:
 def measure_many(sizes: Sizes) -> Iterator[Row]:
     """A thousand jobs in one step."""
     ours, bare = [], []
-    with Bench(sizes.url) as bench, opened(bench, 1) as [floor]:
+    with Bench(sizes.url) as bench, opened(bench, 1) as [baseline]:
         bench.send(50)
-        floor.send(50)
+        baseline.send(50)
         for _ in range(2 * sizes.rounds):
-            bare.append(rate(MANY, lambda: floor.send_many(MANY)))
+            bare.append(rate(MANY, lambda: baseline.send_many(MANY)))
             ours.append(rate(MANY, lambda: bench.send_many(MANY)))
     yield Row("many", f"send_many(), {MANY:,} at a time", "jobs/s", ours, bare)
 

@@ -1,6 +1,6 @@
-"""Where an engine keeps jobs, and the bare floor there.
+"""Where an engine keeps jobs, and the bare baseline there.
 
-The floor is the work of the engine without the engine: its statements or commands through
+The baseline is the work of the engine without the engine: its statements or commands through
 the driver, and nothing else of ours. A new engine adds a :class:`Storage` here and its line
 in :data:`STORAGES`.
 """
@@ -35,12 +35,12 @@ from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.jobs.message import generate_id
 from flask_taskq.jobs.transitions import SUCCEED
 
-#: How many jobs the floor claims and settles in one step: as many as a busy worker.
+#: How many jobs the baseline claims and settles in one step: as many as a busy worker.
 BATCH: Final = 256
 
 
 class Bare(abc.ABC):
-    """One connection, for one thread, to the floor of a storage."""
+    """One connection, for one thread, to the baseline of a storage."""
 
     @abc.abstractmethod
     def send(self, count: int) -> None:
@@ -98,7 +98,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def bare(self, message: bytes) -> Callable[[], Bare]:
-        """What makes a connection to the floor, also in another process.
+        """What makes a connection to the baseline, also in another process.
 
         :param message: the bytes of each job.
         """

@@ -1,4 +1,4 @@
-"""The figures: a median of several rounds, and the bare floor beside it."""
+"""The figures: a median of several rounds, and the bare baseline beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Row(NamedTuple):
     :param name: what was measured.
     :param unit: ``jobs/s``, ``ms``, ``%`` of a core, ``MiB``, or ``bytes``.
     :param values: one for each round.
-    :param bare: the same on the bare floor, round by round; empty if it has none.
+    :param bare: the same on the bare baseline, round by round; empty if it has none.
     """
 
     measure: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """What is measured to its floor. Both are of the same minute in each round, so
+        """What is measured to its baseline. Both are of the same minute in each round, so
         that this holds where a busy machine makes the figures themselves doubtful."""
         if not self.bare or not all(self.bare):
             return None

@@ -44,7 +44,7 @@ class _Drained(NamedTuple):
     """How a full queue was emptied.
 
     :param rate: jobs a second.
-    :param bare: likewise, on the floor.
+    :param bare: likewise, on the baseline.
     :param worker: CPU of the worker's processes, in microseconds for each job.
     :param server: likewise, of the server; None if there is none to be watched.
     """
@@ -74,10 +74,10 @@ def measure_drain(sizes: Sizes) -> Iterator[Row]:
 
 
 def _drain(sizes: Sizes, log_level: str) -> _Drained:
-    with Bench(sizes.url) as bench, opened(bench, 1) as [floor]:
+    with Bench(sizes.url) as bench, opened(bench, 1) as [baseline]:
         for _ in range(0, sizes.jobs, MANY):
-            floor.send_many(MANY)
-        bare = rate(-(-sizes.jobs // MANY) * MANY, floor.drain)
+            baseline.send_many(MANY)
+        bare = rate(-(-sizes.jobs // MANY) * MANY, baseline.drain)
         engine = bench.broker.engine
         # So that the start of the worker is no part of what is measured.
         engine.queues.pause("default")
@@ -120,7 +120,7 @@ class _Used:
 
 
 def measure_backlog(sizes: Sizes) -> Iterator[Row]:
-    """Whether a full queue makes a worker's step slower. The floor is a short queue."""
+    """Whether a full queue makes a worker's step slower. The baseline is a short queue."""
     full, short = [], []
     with Bench(sizes.url) as beside, Bench(sizes.url) as bench:
         beside.fill(SHORT)
@@ -201,35 +201,35 @@ def _take_sample() -> _Sample:
 
 @contextmanager
 def _listener(bench: Bench, count: int) -> Iterator[Callable[[], _Sample]]:
-    """A process that waits on the floor, and what sends a job there."""
+    """A process that waits on the baseline, and what sends a job there."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_listen, args=(bench.bare, count, theirs), daemon=True)
     process.start()
     theirs.close()
     ours.recv()
-    floor = bench.bare()
+    baseline = bench.bare()
 
     def take_sample() -> _Sample:
         time.sleep(PAUSE)
         called = time.monotonic_ns()
-        floor.send_and_wake()
+        baseline.send_and_wake()
         returned = time.monotonic_ns()
         return _Sample(called, returned, ours.recv())
 
     try:
         yield take_sample
     finally:
-        floor.close()
+        baseline.close()
         process.terminate()
         process.join()
         ours.close()
 
 
 def _listen(make: Callable[[], Bare], count: int, answers: Connection) -> None:
-    floor = make()
-    floor.listen()
+    baseline = make()
+    baseline.listen()
     answers.send(None)
     for _ in range(count):
-        answers.send(floor.wait_and_claim())
-    floor.close()
+        answers.send(baseline.wait_and_claim())
+    baseline.close()

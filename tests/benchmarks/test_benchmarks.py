@@ -32,7 +32,7 @@ def run(*arguments, folder):
 
 
 def test_every_measure_gives_its_rows(tmp_path):
-    """With a floor where there is one, and nothing is left behind."""
+    """With a baseline where there is one, and nothing is left behind."""
     done = run(*SMALL, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -119,7 +119,7 @@ def test_a_ratio_is_taken_within_each_round():
 
 
 def test_the_table_has_a_line_for_each_row():
-    """A row without a floor has dashes."""
+    """A row without a baseline has dashes."""
     assert as_table(ROWS).splitlines() == [
         "          unit  median    min    max   bare  ratio",
         "send()  jobs/s   2,000  1,000  3,000  3,000   0.50",

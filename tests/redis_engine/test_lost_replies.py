@@ -169,7 +169,7 @@ def test_lines_of_a_log_are_added_once(bench: Bench, line: LossyLine) -> None:
 def test_the_jobs_of_a_dead_worker_are_judged_once(bench: Bench, line: LossyLine) -> None:
     """It is forgotten in the first call, and its jobs are found in the second."""
     delivery = bench.running("w1")
-    line.lose(sha(script.CONDEMN))
+    line.lose(sha(script.BEGIN_RECLAIM))
 
     bench.engine.workers.hand_back("w1", [delivery.id], "killed by signal 9")
 
@@ -181,7 +181,7 @@ def test_the_jobs_of_a_dead_worker_are_judged_once(bench: Bench, line: LossyLine
 def test_a_verdict_that_was_stored_is_not_passed_twice(bench: Bench, line: LossyLine) -> None:
     """One death is one crash."""
     delivery = bench.running("w1")
-    line.lose(sha(script.TAKE))
+    line.lose(sha(script.RECLAIM))
 
     bench.engine.workers.hand_back("w1", [delivery.id], "killed by signal 9")
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flask_taskq.engines.listing import Filter
+from flask_taskq.engines.redis.script import RECLAIM
 from flask_taskq.engines.redis.script import Script
-from flask_taskq.engines.redis.script import TAKE
 from flask_taskq.engines.redis.store import Store
 from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.record import Status
@@ -89,7 +89,7 @@ def test_cancelling_it_while_it_is_taken_is_remembered(
     run = Store.run
 
     def cancel_first(store: Store, script: Script, *args: Any, **options: Any) -> Any:
-        if script is TAKE:
+        if script is RECLAIM:
             other.engine.jobs.cancel(delivery.id)
         return run(store, script, *args, **options)
 

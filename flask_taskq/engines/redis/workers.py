@@ -16,11 +16,11 @@ from ...loggers import get_logger
 from ..base import Workers
 from ..listing import WorkerInfo
 from .layout import to_counts
-from .script import CONDEMN
+from .script import BEGIN_RECLAIM
 from .script import INFOS
 from .script import INTRODUCE
+from .script import RECLAIM
 from .script import RENEW
-from .script import TAKE
 from .sightings import Sightings
 from .store import read_renewal
 from .store import Store
@@ -88,7 +88,7 @@ class RedisWorkers(Workers):
 
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         name = f"{secrets.token_hex(8)}:"
-        if not self._store.run(CONDEMN, self._store.now(), name, worker, b""):
+        if not self._store.run(BEGIN_RECLAIM, self._store.now(), name, worker, b""):
             return []
         running = frozenset(started or ())
         return self._take_all(name + worker, running, started is None, cause)
@@ -98,7 +98,7 @@ class RedisWorkers(Workers):
         over = self._find_lapsed()
         reaped = []
         if over:
-            reply = self._store.run(CONDEMN, self._store.now(), name, *over)
+            reply = self._store.run(BEGIN_RECLAIM, self._store.now(), name, *over)
             reaped = [worker.decode() for worker in reply]
         # What others began to take and did not, since they are gone themselves, is taken too.
         for lost in [*(name + worker for worker in reaped), *self._find_left()]:
@@ -175,7 +175,7 @@ class RedisWorkers(Workers):
                 now=now,
             )
             arguments += (job_id, token, store.packer.pack(change))
-        failed = store.run(TAKE, now, lost, *arguments)
+        failed = store.run(RECLAIM, now, lost, *arguments)
         return [job_id.decode() for job_id in failed]
 
 

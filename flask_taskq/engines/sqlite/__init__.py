@@ -2,11 +2,11 @@
 
 The tables and the statements are those of ``engines/sql/``. The modules, from the bottom up:
 ``files`` (where the file may be, and whether it is still there), ``guard`` (keeps its log from
-being removed), ``faults`` (sqlite3's errors in our words), ``forks`` (what to do around
-``os.fork``), ``tables`` (their names and versions), ``database`` (connections), ``doorbell``
+being removed), ``errors`` (translates errors of sqlite3), ``forks`` (what to do around
+``os.fork``), ``tables`` (their names and versions), ``database`` (connections), ``wakeup``
 (wake-ups), ``changing`` (changes of one job's rows), ``sender`` (group commit), ``store`` (what
-the parts share), ``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the
-contract), and ``engine``, their front.
+the modules share), ``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the
+contract), and ``engine``.
 """
 
 from __future__ import annotations

@@ -42,13 +42,13 @@ from .changing import store_report
 from .database import Handle
 from .database import LogLostError
 from .database import Version
-from .doorbell import Listener
 from .store import Store
 from .store import take_places
+from .wakeup import Listener
 from .workers import is_alive
 
-#: How often the file is looked at, in milliseconds, besides when the doorbell rings. It finds
-#: what was stored by somebody whose ring does not come through.
+#: How often the file is looked at, in milliseconds, besides when a wake-up arrives. It finds
+#: what was stored by a process whose wake-up does not arrive.
 SELDOM: Final = 100
 
 #: Until how long after such a find the file is looked at how often, in milliseconds.
@@ -96,11 +96,11 @@ class SQLiteConsumer(Consumer):
         self._worker = worker
         self._lane = lane
         self._handle = Handle(store.database, synchronous="normal")
-        self._listener = Listener(store.doorbell)
+        self._listener = Listener(store.wakeup)
         self._look_statement = ""
         self._looks_at = -1  # for how many queues that statement is
         self._interrupted = False
-        # When a job was last found without a ring; long ago when the doorbell is heard.
+        # When a job was last found without a wake-up; minus infinity while wake-ups arrive.
         self._unheard_at = float("-inf")
         # Claims of which it is not known whether they are stored.
         self._uncertain: list[Delivery] = []
@@ -179,7 +179,7 @@ class SQLiteConsumer(Consumer):
                 self._uncertain += error.result.deliveries
             raise
         if settled.ready or any(one.runs_again or one.follow_ups for one in settlements):
-            self._store.doorbell.ring()
+            self._store.wakeup.notify()
             self._listener.wake()
         return settled
 

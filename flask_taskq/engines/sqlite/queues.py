@@ -72,7 +72,7 @@ class SQLiteQueues(Queues):
     def resume(self, queue: str) -> None:
         statement = self._store.statements.resume
         self._store.write(lambda on: on.execute(statement, (queue,)))
-        self._store.doorbell.ring()
+        self._store.wakeup.notify()
 
     def has_due(self, queues: Sequence[str], lane: Lane) -> bool:
         statement = self._store.statements.has_due(len(queues))

@@ -107,7 +107,7 @@ class SQLiteJobs(Jobs):
 
         record = self._do(job_id, requeue)
         if record is not None and record.status is Status.QUEUED:
-            self._store.doorbell.ring()
+            self._store.wakeup.notify()
         return record
 
     def delete(self, job_id: str) -> JobRecord | None:

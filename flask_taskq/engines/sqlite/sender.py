@@ -27,7 +27,7 @@ from .changing import insert_new
 from .database import Database
 from .database import Handle
 from .database import LogLostError
-from .doorbell import Doorbell
+from .wakeup import WakeUp
 
 T = TypeVar("T")
 
@@ -86,9 +86,9 @@ class _Call:
 class Sender(Handle):
     """The connection of this process that writes what callers send."""
 
-    def __init__(self, database: Database, doorbell: Doorbell) -> None:
+    def __init__(self, database: Database, wakeup: WakeUp) -> None:
         super().__init__(database, synchronous=database.options.synchronous)
-        self._doorbell = doorbell
+        self._wakeup = wakeup
         self._waiting: deque[_Call] = deque()
         self._led = 1  # how many calls the last leader took along
         self._gathered = _Bell()
@@ -114,7 +114,7 @@ class Sender(Handle):
                 finally:
                     self._wake_next()
                 if leads:
-                    self._doorbell.ring()
+                    self._wakeup.notify()
             else:
                 if len(self._waiting) == self._led:
                     self._gathered.wake()

@@ -15,9 +15,9 @@ from .database import Database
 from .database import Handle
 from .database import Readers
 from .database import Version
-from .doorbell import Doorbell
 from .files import Location
 from .sender import Sender
+from .wakeup import WakeUp
 
 T = TypeVar("T")
 
@@ -32,8 +32,8 @@ class Store:
         self.statements = self.database.statements
         self.changes = Changes(self.database.tables)
         self.retention = Retention.from_settings(settings)
-        self.doorbell = Doorbell(self.database.path)
-        self.sender = Sender(self.database, self.doorbell)
+        self.wakeup = WakeUp(self.database.path)
+        self.sender = Sender(self.database, self.wakeup)
         self.readers = Readers(self.database)
         # Those who wait compare numbers that are only comparable on one connection. It
         # never writes, so that it sees every change.
@@ -56,7 +56,7 @@ class Store:
         self.sender.close()
         self._watch.close()
         self.readers.close()
-        self.doorbell.close()
+        self.wakeup.close()
 
 
 def take_places(connection: sqlite3.Connection, statements: Statements, count: int) -> int:

@@ -93,7 +93,7 @@ class SQLiteWorkers(Workers):
 
         failed = store.write(hand_back)
         if failed is not None:
-            store.doorbell.ring()
+            store.wakeup.notify()
         return failed or []
 
     def reap(self) -> list[str]:
@@ -109,7 +109,7 @@ class SQLiteWorkers(Workers):
 
         reaped = store.write(reap)
         if reaped:
-            store.doorbell.ring()
+            store.wakeup.notify()
         return reaped
 
     def _lapsed(self, connection: sqlite3.Connection) -> list[str]:

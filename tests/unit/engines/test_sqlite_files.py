@@ -73,7 +73,7 @@ def test_making_an_engine_touches_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("open_umask")
 def test_what_the_engine_creates_is_private(tmp_path: Path) -> None:
-    """The database, its side files, its folders and the doorbell's folder."""
+    """The database, its side files, its folders and the folder of the wake-up sockets."""
     path = tmp_path / "a" / "b" / "jobs"
     with opened(path) as bench:
         bench.send()
@@ -345,7 +345,7 @@ def test_what_a_deleted_database_left_behind_is_not_read(tmp_path: Path) -> None
         assert bench.engine.jobs.get(job_id) is not None
 
 
-def test_a_doorbell_in_a_deep_folder_rings(tmp_path: Path) -> None:
+def test_consumers_are_woken_in_a_deep_folder(tmp_path: Path) -> None:
     """Where the path is too long for the address of a socket."""
     path = tmp_path / ("deep" * 30) / "jobs"
     assert len(os.fsencode(path)) > 107
@@ -381,7 +381,7 @@ def test_a_consumer_that_is_closed_leaves_no_socket(tmp_path: Path) -> None:
     assert os.listdir(f"{path}.taskq") == []
 
 
-def test_a_folder_that_others_may_write_is_no_doorbell(
+def test_a_folder_that_others_may_write_has_no_sockets(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Jobs are found by looking, and one line says so."""

@@ -98,7 +98,7 @@ def send_from_elsewhere(path: Path, *, rings: bool) -> None:
     def send() -> None:
         other = SQLiteEngine(Settings(broker_url=f"sqlite:///{path}"), Clock())
         if not rings:
-            other._store.doorbell.ring = lambda: None  # type: ignore[method-assign]
+            other._store.wakeup.notify = lambda: None  # type: ignore[method-assign]
         bench = Bench(other)
         bench.send(id="f" * 32)
         bench.close()
@@ -137,7 +137,7 @@ def test_a_job_that_settling_brought_makes_nobody_look_more_often(
 def test_a_job_that_did_not_ring_is_found_by_the_next_look(
     bench: Bench, looks: Looks, path: Path
 ) -> None:
-    """As from another mount namespace, where the folder of the doorbell is another one."""
+    """As from another mount namespace, where the folder of the sockets is another one."""
     consumer = bench.worker()
     before = looks.count
 
@@ -159,7 +159,7 @@ def test_after_a_job_that_did_not_ring_the_file_is_looked_at_more_often(
     assert looks.during(lambda: consumer.fetch(1, A_WHILE)) > FEW
 
 
-def test_jobs_are_found_without_the_folder_of_the_doorbell(
+def test_jobs_are_found_without_the_folder_of_the_sockets(
     bench: Bench, looks: Looks, path: Path
 ) -> None:
     """Somebody has removed it, and the sender cannot know who listens."""

@@ -1,9 +1,9 @@
-"""Waking consumers in other processes without making them look all the time.
+"""Wakes consumers in other processes, so that they need not poll the file all the time.
 
-Each waiting consumer has a datagram socket in a folder beside the database, and whoever
-has stored something sends a byte to each. The byte says nothing; losing one does no harm,
-since consumers look at the file every 100 ms anyway. So nothing here raises: where the folder
-cannot be used, jobs start that much later.
+Each waiting consumer has a datagram socket in a folder beside the database. A process that has
+stored something sends one byte to each socket. A lost byte does no harm, since consumers look
+at the file every 100 ms anyway. So nothing here raises: where the folder cannot be used, jobs
+start that much later.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ LONGEST_ADDRESS: Final = 107
 NAME_LENGTH: Final = 8
 
 
-class Doorbell:
-    """The folder with the sockets of those who listen, for those who ring.
+class WakeUp:
+    """The sending end: the folder with the sockets of all waiting consumers.
 
-    :param path: the database's.
+    :param path: the path of the database.
     """
 
     def __init__(self, path: str) -> None:
@@ -47,8 +47,8 @@ class Doorbell:
         self._lock = threading.Lock()
         forks.watch(self)
 
-    def ring(self) -> None:
-        """Wake everybody who listens."""
+    def notify(self) -> None:
+        """Wake all waiting consumers."""
         try:
             names = self._list()
             if names:
@@ -57,10 +57,10 @@ class Doorbell:
                     for name in names:
                         self._send(ours, prefix + name)
         except OSError:
-            pass  # nobody has listened yet, or not to us
+            pass  # there is no consumer yet, or its folder cannot be used
 
     def close(self) -> None:
-        """Let go of what ringing has opened."""
+        """Close the socket."""
         with self._lock:
             ours, self._socket = self._socket, None
         if ours is not None:
@@ -90,11 +90,11 @@ class Doorbell:
         try:
             ours.sendto(b"\0", address)
         except ConnectionRefusedError:
-            # Its process died. Names are random, so this cannot be somebody's new one.
+            # Its process died. Names are random, so this is no newer socket.
             with suppress(OSError):
                 os.unlink(address)
         except OSError:
-            pass  # full: it has been rung already; or it has just gone
+            pass  # full: it is being woken already; or it was just closed
 
     def rest(self) -> Iterator[None]:
         return iter(())  # a socket that only sends can be shared with a child
@@ -104,28 +104,28 @@ class Doorbell:
 
 
 class Listener:
-    """Where one consumer waits: for the doorbell, and for a word from its own process.
+    """The receiving end of one consumer: it is also woken from its own process.
 
-    :param doorbell: the one to listen to.
+    :param wakeup: the sending end.
     """
 
-    def __init__(self, doorbell: Doorbell) -> None:
-        self._folder = doorbell.folder
+    def __init__(self, wakeup: WakeUp) -> None:
+        self._folder = wakeup.folder
         self._lock = threading.Lock()
-        self._ears: list[socket.socket] = []
-        self._mouth: socket.socket | None = None
+        self._receivers: list[socket.socket] = []
+        self._waker: socket.socket | None = None
         self._path: str | None = None
         self._poll = select.poll()
         forks.watch(self)
 
     def open(self) -> None:
-        """Listen from now on: what rings until :meth:`wait` is not missed."""
+        """Open the sockets: a wake-up between this and :meth:`wait` is not missed."""
         with self._lock:
-            if self._mouth is None:
-                ear, self._mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._mouth.setblocking(False)
-                self._listen_to(ear)
-                self._hang_up_bell()
+            if self._waker is None:
+                receiver, self._waker = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._waker.setblocking(False)
+                self._listen_to(receiver)
+                self._open_socket()
 
     def wait(self, timeout: float) -> bool:
         """Wait to be woken.
@@ -136,50 +136,50 @@ class Listener:
         with self._lock:
             woken = self._poll.poll(max(0, timeout)) != []
             if woken:
-                self._forget()
+                self._drain()
             return woken
 
     def wake(self) -> None:
         """End the present :meth:`wait`, or else the next one."""
-        mouth = self._mouth
-        if mouth is not None:
+        sender = self._waker
+        if sender is not None:
             with suppress(OSError):  # full: it is being woken already
-                mouth.send(b"\0")
+                sender.send(b"\0")
 
     def close(self) -> None:
         """Stop listening."""
         self.wake()
         with self._lock:
-            self._let_go(unlink=True)
+            self._close_sockets(unlink=True)
 
     def __del__(self) -> None:
-        if getattr(self, "_mouth", None) is not None:
-            self._let_go(unlink=True)
+        if getattr(self, "_waker", None) is not None:
+            self._close_sockets(unlink=True)
 
-    # What follows is called with the lock held.
+    # The following methods are called with the lock held.
 
-    def _listen_to(self, ear: socket.socket) -> None:
-        ear.setblocking(False)
-        self._ears.append(ear)
-        self._poll.register(ear, select.POLLIN)
+    def _listen_to(self, receiver: socket.socket) -> None:
+        receiver.setblocking(False)
+        self._receivers.append(receiver)
+        self._poll.register(receiver, select.POLLIN)
 
-    def _forget(self) -> None:
-        for ear in self._ears:
+    def _drain(self) -> None:
+        for receiver in self._receivers:
             with suppress(OSError):
-                while ear.recv(1):
+                while receiver.recv(1):
                     pass
 
-    def _hang_up_bell(self) -> None:
-        bell = _datagram_socket()
+    def _open_socket(self) -> None:
+        receiver = _datagram_socket()
         try:
             with suppress(FileExistsError):
                 os.mkdir(self._folder, 0o700)
             _check_private(self._folder)
             name = secrets.token_hex(NAME_LENGTH // 2)
             with reachable(self._folder) as prefix:
-                bell.bind(prefix + name)
+                receiver.bind(prefix + name)
         except OSError as error:
-            bell.close()
+            receiver.close()
             logger.warning(
                 "no wake-up calls through %s (%s): jobs from other processes are found by"
                 " looking, up to 100 ms later",
@@ -188,16 +188,16 @@ class Listener:
             )
         else:
             self._path = os.path.join(self._folder, name)
-            self._listen_to(bell)
+            self._listen_to(receiver)
 
-    def _let_go(self, *, unlink: bool) -> None:
-        for ear in self._ears:
-            self._poll.unregister(ear)
-            ear.close()
-        self._ears.clear()
-        if self._mouth is not None:
-            self._mouth.close()
-            self._mouth = None
+    def _close_sockets(self, *, unlink: bool) -> None:
+        for receiver in self._receivers:
+            self._poll.unregister(receiver)
+            receiver.close()
+        self._receivers.clear()
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
         if self._path is not None and unlink:
             with suppress(OSError):
                 os.unlink(self._path)
@@ -206,12 +206,12 @@ class Listener:
     # Around a fork; see the module ``forks``.
 
     def rest(self) -> Iterator[None]:
-        return iter(())  # the child lets go of its copies, and the parent may go on waiting
+        return iter(())  # the child closes its copies, and the parent may continue to wait
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
-        # While a copy of its socket were open here, a dead parent would not look dead.
-        self._let_go(unlink=False)
+        # As long as a copy of its socket is open here, a dead parent would not be noticed.
+        self._close_sockets(unlink=False)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
--- Change jobs whose holder is gone; the ids of those that failed.
--- now, name of what was lost; of each the id, its token as it was found, and the change
+-- Apply the changes of jobs whose worker is gone.
+-- Arguments: now, the name after lost:; of each job its id, its token as it was read, and the
+-- change.
+-- Returns the ids of jobs that failed.
 
 local now, name = tonumber(ARGV[1]), ARGV[2]
 local lost = P .. 'lost:' .. name
