@@ -137,7 +137,7 @@ class Consumer(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Let go of what the consumer holds open. Deliveries stay claimed."""
+        """Close connections and files. Deliveries stay claimed."""
 
 
 class Jobs(abc.ABC):
@@ -265,10 +265,10 @@ class Workers(abc.ABC):
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         """Take a dead worker's jobs from it, and forget the worker.
 
-        What becomes of them says :func:`~flask_taskq.jobs.lifecycle.judge`.
+        :func:`~flask_taskq.jobs.lifecycle.lose` says what becomes of each.
 
-        :param started: ids of the jobs that were running when it died; None if nobody
-            knows which of them were.
+        :param started: ids of the jobs that were running when it died; None if that
+            is unknown.
         :param cause: how it died, such as ``killed by signal 9``.
         :return: ids of the jobs that were failed for good.
         """
@@ -335,7 +335,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Let go of connections and files. The engine connects again when it is used."""
+        """Close connections and files. The engine connects again when it is used."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""What hooks, and the log, are told of the outcomes of jobs when they are stored."""
+"""Calls hooks and writes the log when outcomes are stored."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def announce_stored(
     settled: Settled,
     catches: tuple[type[BaseException], ...] = (Exception,),
 ) -> None:
-    """Tell everybody who wants to know what was stored, and not what was asked for.
+    """Log the outcomes that were stored and run the ``after_ack`` and ``after_nack`` hooks.
 
     :param settled: what has become of the settlements.
     :param catches: what hooks and the app's logging raise that is ignored. Nothing may keep
@@ -104,7 +104,7 @@ def _emit_outcome(
 def _tell_cancelled(
     broker: Broker, job_id: str, catches: tuple[type[BaseException], ...]
 ) -> None:
-    # Somebody cancelled it while it ran, and was told that it would end as it ends.
+    # It was cancelled while it ran. The hook is called now that the status is stored.
     if broker.chain.has("after_cancel"):
         try:
             record = broker.engine.jobs.get(job_id)

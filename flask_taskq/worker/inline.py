@@ -77,7 +77,7 @@ class InlineWorker:
     :param broker: of the app whose actors run.
     :param engine: the broker's.
     :param move_to: moves the time to this moment, in milliseconds since the epoch; None if
-        nobody can.
+        time passes by itself.
     :param pauses: whether a job that failed waits for its next run.
     """
 
@@ -119,7 +119,7 @@ class InlineWorker:
             return self._store(consumer, settlement, runner.error)
 
     async def run_beside(self, job_id: str) -> Ran | None:
-        """Run a job of an async actor in a task of the loop: nobody need wait for it."""
+        """Run a job of an async actor in a task of the loop, without waiting for it."""
         with self._claim(job_id, None) as claimed:
             if claimed is None:
                 return None
@@ -187,7 +187,7 @@ class InlineWorker:
     # Waiting
 
     def run_awaited(self, job_id: str, timeout: int | None) -> None:
-        """Run a job that the calling code waits for, unless somebody else runs it.
+        """Run a job that the calling code waits for, unless another thread runs it.
 
         No real time passes: what would not end in time is known at once.
 

@@ -88,7 +88,7 @@ class InlineLoop:
             pool.shutdown()
 
     def close(self) -> None:
-        """Cancel what is left, and let go of the loop. A new one is made when one is needed."""
+        """Cancel what is left and close the loop. A new one is made when one is needed."""
         self.clear()
         with self._changed:
             if self._runner is None or self._is_driven or self._pid != os.getpid():

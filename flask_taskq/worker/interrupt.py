@@ -26,12 +26,12 @@ from typing import Final
 from ..errors import Interrupt
 
 #: How many exceptions come in during one call. :meth:`Gate.call` has one more level than
-#: that, and an actor that has swallowed so many will not heed another.
+#: that, and an actor that has swallowed so many will swallow another.
 MAX_INTERRUPTS: Final = 2
 
-#: Functions that take something or let go of it, in modules of the standard library where
-#: they are Python code. An exception in the midst of one leaves a lock behind that nobody
-#: will ever release, such as that of a logging handler, for which the whole process waits.
+#: Functions that acquire or release something, in modules of the standard library where
+#: they are Python code. An exception in the middle of one leaves a lock behind that is
+#: never released, such as that of a logging handler, for which the whole process waits.
 _HANDLING: Final = frozenset(
     {"acquire", "release", "_acquireLock", "_releaseLock", "__enter__", "__exit__"}
 )

@@ -214,7 +214,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
                 batch.append(self._lines.get())
                 self._write_batch(batch)
         finally:
-            # Only an exception that somebody raises in this thread ends it.
+            # Only an exception that is raised in this thread from outside ends it.
             self._is_direct = self.is_broken = True
             self._write_batch(batch)
 

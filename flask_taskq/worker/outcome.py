@@ -55,7 +55,7 @@ def is_cancelled(run: Run) -> bool:
 def classify(run: Run, now: Callable[[], int]) -> Settlement:
     """What becomes of the job.
 
-    :param now: tells what time it is for the engine.
+    :param now: returns the time of the engine's clock.
     """
     delivery, started_at = run.delivery, run.started_at
     after, exception = run.follow_ups, run.exception
@@ -126,7 +126,7 @@ class OutcomeLine:
         """Log it. :param outcome: the status that was stored."""
         level, text = self._level, self._outcome
         if outcome is Status.CANCELLED and self._runs_again:
-            level, text = logging.INFO, "cancelled, as somebody asked while it ran"
+            level, text = logging.INFO, "cancelled, as was asked while it ran"
         if logger.isEnabledFor(level):
             # Not by log(), which looks through the stack for where it was called: here, always.
             # Arguments and results may be secrets: no line here has any.
@@ -149,7 +149,7 @@ class OutcomeLine:
 
 
 def _is_expected(run: Run) -> bool:
-    # What the actor says that it throws is an answer, and nobody needs to be told.
+    # An exception in ``throws`` is an expected result, and no error in the log.
     throws = _options(run).get("throws") or ()
     return run.code == "exception" and isinstance(run.exception, throws)
 

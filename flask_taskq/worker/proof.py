@@ -1,6 +1,6 @@
 """Whether it can be proven that a worker is dead, before its lease is over.
 
-That needs the machine's own word for it: the same machine, not started anew since, the same
+The proof needs the machine itself: the same machine, not restarted since, the same
 namespace of process ids, and no process with that id that began at that time. Where anything
 of this cannot be read, as in another container or on a system without ``/proc``, nothing is
 proven, and the lease decides. A worker lives as long as one of the processes that renew its
@@ -39,7 +39,7 @@ def find_host() -> str | None:
         return None
     times = ""
     with suppress(OSError):  # older kernels have none
-        # When a process has started is told by the clock of who asks.
+        # The start time of a process is in the clock of the reader's time namespace.
         times = os.readlink(_PROC / "self/ns/time")
     # The number of a namespace that has ended may be that of one which came after it.
     first = read_process(1)
@@ -73,7 +73,7 @@ def _has_ended(pid: int, started: int) -> bool:
     found = read_process(pid)
     if found is None:
         return False
-    # Nobody has waited for it yet. While other threads of it end, it is not gone.
+    # Its parent has not waited for it yet. While other threads of it end, it is not dead.
     is_zombie = found.state in "ZX" and found.threads <= 1
     return is_zombie or found.started != started
 

@@ -1,4 +1,4 @@
-"""What jobs tell while they run, and the way of it into the engine."""
+"""Stores the progress and the log lines of jobs while they run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..jobs.delivery import Report
 from ..jobs.delivery import Settlement
 from ..jobs.record_limits import KEPT_LOG_LINES
 
-Told = TypeVar("Told", bound=Report | Settlement)
+News = TypeVar("News", bound=Report | Settlement)
 
 
 class Running(Protocol):
@@ -30,7 +30,7 @@ class Running(Protocol):
 
 
 class Reporter:
-    """Reports what runs have to tell.
+    """Reports progress and log lines of runs.
 
     It belongs to the thread that settles. What is taken from a run for a report is not in
     its settlement any more: another thread could store the settlement while the report is
@@ -70,13 +70,13 @@ class Reporter:
             return settlements
         return [self._complete(settlement) for settlement in settlements]
 
-    def _complete(self, told: Told) -> Told:
-        unsent = self._take_unsent(told.delivery)
+    def _complete(self, news: News) -> News:
+        unsent = self._take_unsent(news.delivery)
         if unsent is None:
-            return told
-        logs = (*unsent.logs, *told.logs)[-KEPT_LOG_LINES:]
+            return news
+        logs = (*unsent.logs, *news.logs)[-KEPT_LOG_LINES:]
         return msgspec.structs.replace(
-            told, progress=told.progress or unsent.progress, logs=logs
+            news, progress=news.progress or unsent.progress, logs=logs
         )
 
     def _take_unsent(self, delivery: Delivery) -> Report | None:
@@ -87,7 +87,7 @@ class Reporter:
 
 
 def add_news(settlement: Settlement, notes: Notes) -> Settlement:
-    """The settlement of a run, with what the run has told and nobody has reported yet."""
+    """The settlement of a run, with the progress and log lines that were not reported yet."""
     news = notes.take()
     if news is None:
         return settlement

@@ -140,7 +140,9 @@ class SlotTable:
         return self._version[0] in (0, _VERSION)
 
     def started(self) -> list[StartedJob]:
-        """The jobs that are running, or were when the process died; none if nobody can tell."""
+        """The jobs that are running, or were when the process died; none if the table is
+        unreadable.
+        """
         if not self.is_known:
             return []
         jobs = (slot.read() for slot in self.slots)

@@ -358,7 +358,7 @@ def test_a_rerun_that_became_a_cancellation_is_told_as_one(clock, new_broker, ca
 
     assert told == [(job.id, Status.CANCELLED)]
     [text] = messages(caplog, logging.INFO)
-    assert f"job {job.id} cancelled, as somebody asked while it ran" in text
+    assert f"job {job.id} cancelled, as was asked while it ran" in text
     assert "again" not in text
 
 

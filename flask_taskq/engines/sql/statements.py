@@ -94,8 +94,8 @@ class Statements:
         # seq, worker, claim
         self.is_asked = f"SELECT cancel_requested FROM {live} {fence}"
         # progress, now; seq, worker, claim
-        self.tell = f"""UPDATE {live} SET progress = coalesce(?, progress), updated_at = ?,
-            version = version + 1 {fence}"""
+        self.store_report = f"""UPDATE {live} SET progress = coalesce(?, progress),
+            updated_at = ?, version = version + 1 {fence}"""
         # seq
         self.logs = f"SELECT logs FROM {job} WHERE seq = ?"
         # logs, seq

@@ -117,7 +117,7 @@ def store_report(
     progress = None
     if report.progress is not None:
         progress = msgspec.json.encode(cut_progress(report.progress))
-    if connection.execute(statements.tell, (progress, now, *token)).rowcount != 1:
+    if connection.execute(statements.store_report, (progress, now, *token)).rowcount != 1:
         return
     if report.logs:
         # They are read here and not when the job is claimed: reports have added to them.

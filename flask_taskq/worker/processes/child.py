@@ -61,7 +61,7 @@ def ignore_signals() -> None:
         # What nohup has set is for those programs, too.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
-    # A process that a job forks inherits it all the same, and must end when it is told to,
+    # A process that a job forks inherits it all the same, and must end when it is ordered to,
     # even if that is before it could change the handlers.
     os.register_at_fork(
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS),
@@ -92,13 +92,13 @@ def serve(broker: Broker, channel: ControlChannel, spec: ChildSpec, log: Log) ->
         on_replace=lambda reason: channel.send(ReplaceRequest(reason, urgent=True)),
         on_queues=lambda queues: channel.send(Serves(queues)),
     )
-    wear = RecyclePolicy(worker, spec.max_jobs, spec.max_memory, broker.clock)
+    policy = RecyclePolicy(worker, spec.max_jobs, spec.max_memory, broker.clock)
     grace = broker.settings.grace if spec.grace is None else spec.grace
     # From the first job on, the supervisor must know that there is something to wait for.
     worker.start(announce=lambda: channel.send(Ready()))
     # In a thread of its own, as it may have to wait for the engine and orders must not.
     threading.Thread(target=_look_after, args=(worker, channel, log), daemon=True).start()
-    order = _wait_for_order(worker, channel, spec.lane is Lane.ALONE, wear)
+    order = _wait_for_order(worker, channel, spec.lane is Lane.ALONE, policy)
     threading.Thread(target=_keep_listening, args=(worker, channel), daemon=True).start()
     if isinstance(order, Quit):
         worker.hurry()
@@ -140,15 +140,15 @@ def _end_cut_off(worker: Worker) -> NoReturn:
 
 
 def _wait_for_order(
-    worker: Worker, channel: ControlChannel, is_alone: bool, wear: RecyclePolicy
+    worker: Worker, channel: ControlChannel, is_alone: bool, policy: RecyclePolicy
 ) -> Drain | Quit:
-    """Wait until it is time to end, because of an order or because nobody is left to give one.
+    """Wait until it is time to end, because of an order or because the supervisor is gone.
 
     An order without haste is followed here until no job is left, or until a stricter one.
     """
     is_leaving = False
     while channel.is_open:
-        order = _listen(worker, channel, _look_again_in(is_leaving, is_alone, wear))
+        order = _listen(worker, channel, _look_again_in(is_leaving, is_alone, policy))
         if order == Drain(None):
             is_leaving = True
             worker.stop_fetching()
@@ -156,19 +156,19 @@ def _wait_for_order(
             return order
         if (is_leaving or is_alone) and worker.is_idle:
             return Drain(None)
-        if not is_leaving and (worn := wear.look()) is not None:
-            channel.send(worn)
+        if not is_leaving and (request := policy.look()) is not None:
+            channel.send(request)
     worker.stop_fetching()
     logger.warning("the supervisor is gone: worker %s finishes its jobs and ends", worker.id)
     return Drain(None)
 
 
-def _look_again_in(is_leaving: bool, is_alone: bool, wear: RecyclePolicy) -> float | None:
+def _look_again_in(is_leaving: bool, is_alone: bool, policy: RecyclePolicy) -> float | None:
     if is_leaving:
         return _PATIENCE
     if is_alone:
         return _IDLE_TIME
-    return _TICK if wear.has_limits else None
+    return _TICK if policy.has_limits else None
 
 
 def _keep_listening(worker: Worker, channel: ControlChannel) -> None:
@@ -193,7 +193,7 @@ def _listen(
         _end_cut_off(worker)
     for message in messages:
         if isinstance(message, Died):
-            _tell_app(worker.broker, message)
+            _announce_death(worker.broker, message)
     orders = [message for message in messages if isinstance(message, (Drain, Quit))]
     return min(orders, key=_time_left, default=None)
 
@@ -204,14 +204,18 @@ def _time_left(order: Drain | Quit) -> float:
     return math.inf if order.grace is None else order.grace
 
 
-def _tell_app(broker: Broker, message: Died) -> None:
+def _announce_death(broker: Broker, message: Died) -> None:
     # In a thread apart: what an app does with it must not hold up orders.
-    told = {
+    details = {
         "worker_id": message.worker_id,
         "exit_code": message.exit_code,
         "job_ids": message.jobs,
     }
     arguments = ("process_death",)
     threading.Thread(
-        target=broker.emit_after, args=arguments, kwargs=told, name="taskq-death", daemon=True
+        target=broker.emit_after,
+        args=arguments,
+        kwargs=details,
+        name="taskq-death",
+        daemon=True,
     ).start()

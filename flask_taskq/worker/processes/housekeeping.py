@@ -1,4 +1,6 @@
-"""The supervisor's side of leases: renewing them, and taking jobs from the dead."""
+"""The housekeeping thread of a supervisor: renews leases, frees the jobs of dead workers,
+starts isolated jobs, checks hard time limits, and prunes.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,7 @@ class Housekeeper:
         self._thread = threading.Thread(target=self._keep, name="taskq-leases", daemon=True)
         self._lease = engine.settings.lease
         now = clock.monotonic()
-        # When leases were last renewed, and from when on others' are judged.
+        # When leases were last renewed, and when other workers may be reaped.
         self._renewed_at = now
         self._reaps_from = now + _LOOK_AROUND
         # Each duty, and when it is next due. It returns in how many milliseconds again.
@@ -90,7 +92,7 @@ class Housekeeper:
         self._thread.start()
 
     def watch(self, worker: str, slots: SlotTable) -> None:
-        """Renew this worker's lease from now on, and tell it so through its slot table."""
+        """Renew this worker's lease from now on, and write the time to its slot table."""
         with self._lock:
             self._watched[worker] = slots
 
@@ -102,7 +104,7 @@ class Housekeeper:
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> None:
         """Take a dead worker's jobs from it, as soon as the engine can be reached.
 
-        :param started: ids of the jobs that it was running; None if nobody knows.
+        :param started: ids of the jobs that it was running; None if that is unknown.
         :param cause: how it died.
         """
         self._put(lambda: self._hand_back(worker, started, cause))
@@ -200,7 +202,7 @@ class Housekeeper:
                     "worker %s is gone: its lease ran out, its jobs are free", worker
                 )
         # A lease can end right after one look, having been renewed right after another: jobs of
-        # the dead wait for up to two intervals.
+        # dead workers wait for up to two intervals.
         return min(_LOOK_AROUND, self._lease / 10)
 
     def _look_for_alone(self) -> float:

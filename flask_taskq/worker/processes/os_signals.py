@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-#: What tells a worker to end, or to load its code anew.
+#: Signals that order a worker to end, or to load its code again.
 ORDERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: The supervisor blocks these until a child has said what they mean to it.

@@ -1,4 +1,4 @@
-"""A file with a process id in it, for those who manage the process."""
+"""The file with the process id of the supervisor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PidFileError(Exception):
 def write_pid_file(path: Path | None) -> Iterator[None]:
     """Hold the file while the block runs.
 
-    Whether a worker holds it is told by a lock, which the system lets go when the process
+    A lock shows whether a worker holds it. The system releases the lock when the process
     is gone, and not by the number in the file: after a crash, or in a container that was
     started again, another process may have that number.
 

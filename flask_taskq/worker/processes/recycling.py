@@ -25,7 +25,7 @@ _SOON: Final = 5_000
 
 
 class RecyclePolicy:
-    """Looks whether a worker's process is worn, and says so once.
+    """Decides whether a worker's process asks to be replaced. It asks once.
 
     Make it when the app is built and nothing has run yet.
 
@@ -42,7 +42,7 @@ class RecyclePolicy:
         self._max_memory = max_memory
         self._clock = clock
         self._began = clock.monotonic()
-        self._was_said = False
+        self._has_asked = False
         #: Whether there is anything to look for.
         self.has_limits = not (max_jobs is None and max_memory is None)
         self._is_too_large_at_first = self._is_too_large()
@@ -56,11 +56,11 @@ class RecyclePolicy:
 
     def look(self) -> ReplaceRequest | None:
         """What is to be said to the supervisor, if it is to be said now."""
-        worn = None if self._was_said else self._judge()
-        self._was_said = self._was_said or worn is not None
-        return worn
+        request = None if self._has_asked else self._check()
+        self._has_asked = self._has_asked or request is not None
+        return request
 
-    def _judge(self) -> ReplaceRequest | None:
+    def _check(self) -> ReplaceRequest | None:
         finished = self._worker.finished
         if self._max_jobs is not None and finished >= self._max_jobs:
             return ReplaceRequest(f"it has run {finished} jobs")

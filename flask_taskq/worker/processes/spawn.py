@@ -31,13 +31,13 @@ class Child:
     :param reload: the number of the reload that it came with, or after.
     :param ready_at: since when it fetches jobs.
     :param wants_replacement: whether it has asked to be replaced.
-    :param was_told: whether it was told to end.
-    :param kill_at: when it is killed, if it was told to end by a certain time.
+    :param was_ordered: whether it was ordered to end.
+    :param kill_at: when it is killed, if it was ordered to end by a certain time.
     :param was_killed: whether it was killed for not ending.
     :param overdue: jobs over their hard time limit, for which it is killed.
     :param cut_off_at: when it is killed unless it has ended, since it has closed its channel.
-    :param is_cut_off: whether it cannot be told anything, and nothing that it says makes
-        sense, for which it is killed.
+    :param is_cut_off: whether orders do not reach it, or its messages cannot be read, for
+        which it is killed.
     """
 
     worker_id: str
@@ -48,7 +48,7 @@ class Child:
     reload: int = 0
     ready_at: float | None = None
     wants_replacement: bool = False
-    was_told: bool = False
+    was_ordered: bool = False
     kill_at: float | None = None
     was_killed: bool = False
     overdue: Sequence[str] = ()
@@ -56,8 +56,8 @@ class Child:
     is_cut_off: bool = False
 
     def order(self, order: Drain | Quit, kill_at: float | None) -> None:
-        """Tell it to end, at the latest then; an earlier time that was set stays."""
-        self.was_told = True
+        """Order it to end by ``kill_at``; an earlier time that was set stays."""
+        self.was_ordered = True
         times = [at for at in (self.kill_at, kill_at) if at is not None]
         self.kill_at = min(times, default=None)
         self.channel.send(order)
@@ -79,7 +79,7 @@ class Child:
         self.process.kill()
 
     def unread_messages(self) -> list[ControlMessage]:
-        """What it has said and nobody has heard yet. Never waits."""
+        """Messages that have arrived and were not read yet. Never waits."""
         if not self.channel.is_open or not select.select([self.channel], [], [], 0)[0]:
             return []
         try:
@@ -104,7 +104,7 @@ def spawn(command: Sequence[str], spec: ChildSpec) -> Child:
     """Start a child.
 
     :param command: what starts it; the spec is added.
-    :param spec: what it is told; the descriptors are filled in here.
+    :param spec: its arguments; the descriptors are added here.
     :raises OSError: the system has no room for another process, or its descriptors.
     """
     with ExitStack() as stack:
@@ -133,12 +133,12 @@ def _start(command: Sequence[str], spec: ChildSpec) -> subprocess.Popen[bytes]:
 
 
 def reap_orphan(ours: Container[int]) -> bool:
-    """Take the exit status of a process that nobody else waits for, if one has ended.
+    """Take the exit status of an orphan process, if one has ended.
 
     The first process of a container inherits those whose parents have ended, such as what a
-    job has left behind, and they fill the table of processes until somebody does this.
+    job has left behind, and they fill the process table until this is done.
 
-    :param ours: ids of the processes that somebody waits for; theirs stays.
+    :param ours: ids of child processes, whose exit status is not taken.
     :return: whether there may be more. One of ours that has ended may hide others.
     """
     try:

@@ -57,7 +57,7 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 #: How much longer than the grace time a child may take to end, in milliseconds.
 _OVERTIME: Final = 3_000
-#: How long a child may take to end after it was told to end at once, in milliseconds.
+#: How long a child may take to end after it was ordered to end at once, in milliseconds.
 _QUIT_TIME: Final = 1_500
 #: How long a child has to log its stacks before it is killed, in milliseconds.
 _DUMP_TIME: Final = 300
@@ -374,7 +374,7 @@ class Supervisor:
         for child in self._pool.children:
             lives = child.ready_at is not None and child.process.poll() is None
             # A stopped child does not read, and the supervisor must not wait for it.
-            while lives and self._deaths and not child.was_told and child.channel.is_read():
+            while lives and self._deaths and not child.was_ordered and child.channel.is_read():
                 child.channel.send(self._deaths[0])
                 if not child.channel.is_open:
                     break
@@ -386,7 +386,7 @@ class Supervisor:
         if child.is_cut_off and code == -signal.SIGKILL:
             cause = f"{cause}, for it had closed the connection to its supervisor"
         # Jobs of a child that was ordered to end, or was killed for not ending, get no crash.
-        did_wrong = not child.was_killed and (code or not child.was_told)
+        did_wrong = not child.was_killed and (code or not child.was_ordered)
         started = [job.job_id for job in child.slots.started()] if did_wrong else []
         if child.overdue:
             # The other jobs that it was running get no crash.
@@ -457,7 +457,7 @@ class Supervisor:
         logger.info("SIGHUP: replacing all processes, one after the other")
         self._pool.begin_reload()
         for child in self._pool.children:
-            if child.was_told:
+            if child.was_ordered:
                 # It was given unlimited time. Now its code is old.
                 self._dismiss(child, self._grace())
 

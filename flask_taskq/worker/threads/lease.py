@@ -28,7 +28,7 @@ class Lease:
 
     :param worker: the name under which the worker registers.
     :param duration: how long a lease is, in milliseconds.
-    :param describe: says who the worker is.
+    :param describe: returns what the worker registers about itself.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Lease:
         return not lost
 
     def is_trusted(self, now: float) -> bool:
-        """Whether jobs may be started: nobody can have taken them away.
+        """Whether jobs may be started: no reaper can have freed them.
 
         :param now: milliseconds of the monotonic clock.
         """

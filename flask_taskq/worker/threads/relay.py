@@ -60,12 +60,12 @@ class EngineRelay:
         self._is_closed = False
         self._pool = ThreadPoolExecutor(_SPARE * threads, thread_name_prefix="taskq-relay")
 
-    def serve_this_thread(self, hear: Callable[[], None] = lambda: None) -> None:
+    def serve_this_thread(self, raise_interrupt: Callable[[], None] = lambda: None) -> None:
         """Make the calls of the thread that calls this.
 
-        :param hear: called again and again in a :meth:`wait`; raises what ends it.
+        :param raise_interrupt: called repeatedly in a :meth:`wait`; an exception ends it.
         """
-        self._served.hear = hear
+        self._served.raise_interrupt = raise_interrupt
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function of the engine, and wait for what it returns or raises."""
@@ -80,8 +80,8 @@ class EngineRelay:
     def _relay(
         self, function: Callable[..., Any], args: tuple[Any, ...], *, may_end: bool
     ) -> Any:
-        hear = getattr(self._served, "hear", None)
-        if hear is None:
+        raise_interrupt = getattr(self._served, "raise_interrupt", None)
+        if raise_interrupt is None:
             return self._call(function, *args)
         if os.getpid() != self._pid:
             # A job has forked: the pool believes in threads that this process has not.
@@ -90,7 +90,7 @@ class EngineRelay:
         self._pool.submit(call.make)
         while not call.is_made.acquire(timeout=_HEAR):
             if may_end:
-                hear()
+                raise_interrupt()
             if self._is_closed:
                 raise ConnectionClosed("the worker that ran this job has stopped")
         if call.error is not None:

@@ -45,7 +45,7 @@ _MAX_ODDITIES: Final = 3
 _CANCEL_PATIENCE: Final = 1_000
 
 
-class _Errand(Enum):
+class _Request(Enum):
     """What the settler does besides settling."""
 
     REPORT = "report"
@@ -55,7 +55,7 @@ class _Errand(Enum):
 class Settler:
     """Settles in batches, and asks for more jobs with the same call.
 
-    It also reports what runs tell while they go on: whatever was taken from a run must reach
+    It also reports progress and log lines of runs: what was taken from a run must reach
     the engine before the run's settlement does, and so one thread sends both.
 
     :param consumer: of the worker that holds the jobs.
@@ -92,7 +92,7 @@ class Settler:
         self._on_settled = on_settled
         self._hurrying = hurrying
         self._reporter = Reporter(consumer)
-        self._queue: SimpleQueue[Settlement | _Errand] = SimpleQueue()
+        self._queue: SimpleQueue[Settlement | _Request] = SimpleQueue()
         #: Store a settlement, soon.
         self.put: Callable[[Settlement], None] = self._queue.put
         # How often a settlement could not be stored though the engine works.
@@ -106,12 +106,12 @@ class Settler:
         self._thread.start()
 
     def report(self) -> None:
-        """Report what the runs tell, soon, and tell them what the engine answers."""
-        self._queue.put(_Errand.REPORT)
+        """Report the runs soon, and interrupt those that are cancelled or lost."""
+        self._queue.put(_Request.REPORT)
 
     def end(self) -> None:
         """End, when everything that came before this is stored."""
-        self._queue.put(_Errand.END)
+        self._queue.put(_Request.END)
 
     def is_alive(self) -> bool:
         """Whether the thread runs."""
@@ -124,23 +124,23 @@ class Settler:
     def _work(self) -> None:
         backoff = self.backoff
         while True:
-            batch, errand = self._collect()
+            batch, request = self._collect()
             batch = self._reporter.complete(batch)
             while batch:
                 batch = self._settle(batch, backoff)
                 if self._hurrying.is_set():
                     break
-            if errand is _Errand.END:
+            if request is _Request.END:
                 return
-            if errand is _Errand.REPORT:
+            if request is _Request.REPORT:
                 self._report()
 
-    def _collect(self) -> tuple[list[Settlement], _Errand | None]:
+    def _collect(self) -> tuple[list[Settlement], _Request | None]:
         # While one call of the engine is in flight the next batch forms by itself.
         batch: list[Settlement] = []
         one = self._queue.get()
         try:
-            while not isinstance(one, _Errand):
+            while not isinstance(one, _Request):
                 batch.append(one)
                 if len(batch) == _MAX_BATCH:
                     return batch, None

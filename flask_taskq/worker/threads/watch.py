@@ -1,4 +1,4 @@
-"""A worker's watch over its runs: what they are told, and when they have to end."""
+"""Raises exceptions in runs: time limits, cancelling, shutdown, and lost leases."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AGAIN: Final = 20
 
 
 class Watch:
-    """Raises in runs what they were told, and gives up those that do not end.
+    """Raises pending interrupts in runs, and gives up runs that do not end.
 
     :param runners: whose runs.
     :param on_stuck: called when a run should have ended long ago, once.
@@ -67,7 +67,7 @@ class Watch:
                 self._changed.notify_all()
 
     def interrupt(self, run: Run, exception: type[Interrupt], patience: int = 0) -> None:
-        """Tell a run to end.
+        """Let a run end with an exception.
 
         :param patience: raise the exception in it after so many milliseconds, unless it has
             ended by then or is cooperative.

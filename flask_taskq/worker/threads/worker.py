@@ -75,7 +75,7 @@ _HURRY: Final = 0.3
 #: How long a fetcher waits, in seconds, before it looks again whether the lease is renewed.
 _MISTRUST: Final = 0.1
 
-#: How often somebody looks, in seconds, who waits for the fetcher's answer.
+#: How often a thread that waits for the fetcher's reply looks for it, in seconds.
 _GLANCE: Final = 0.005
 
 
@@ -157,7 +157,7 @@ class Worker:
         self._prefetch = Prefetch(worker_threads, broker.clock)
         self._hungry = threading.Event()
         self._stopping = threading.Event()
-        # Whether that is set, for who asks before each job.
+        # Whether that is set, as a plain attribute: it is read before each job.
         self._is_stopping = False
         # Patience with fetching, and when the lease was first renewed while it was needed.
         self._backoff = Backoff(self._stopping, broker.clock)
@@ -254,8 +254,9 @@ class Worker:
     def tick(self) -> None:
         """Keep what no single event keeps; call it about once a second.
 
-        Renews a lease that nobody else renewed, gives jobs back that wait here for threads
-        which are busy with long ones, and serves the queues of actors that were declared late.
+        Renews a lease that the supervisor did not renew, releases jobs that wait here for
+        threads which are busy with long ones, and serves the queues of actors that were
+        declared late.
         """
         if self._lease.is_neglected() and not self._lease.renew():
             self._recover_lease()
@@ -270,8 +271,8 @@ class Worker:
             self._on_replace("it cannot reach the engine, which its supervisor can")
 
     def _add_late_queues(self) -> None:
-        # A job has imported a module with actors. Nobody else may know them. (Not all that the
-        # broker knows: it also has the queues of others, to which this app only sends.)
+        # A job has imported a module with actors. No other process may know them. (Not all that
+        # the broker knows: it also has the queues of others, to which this app only sends.)
         actors = list(self.broker.actors.values())
         self._known_actors = len(actors)
         late = sorted({actor.queue_name for actor in actors}.difference(self.queues))
@@ -301,7 +302,7 @@ class Worker:
         )
 
     def interrupt(self, exception: type[Interrupt], wanted: Callable[[Run], bool]) -> None:
-        """Tell the runs whose message is wanted to end."""
+        """Interrupt the runs for which ``wanted`` is true."""
         for run in self._running():
             if wanted(run):
                 self._watch.interrupt(run, exception)
@@ -401,7 +402,7 @@ class Worker:
     # Lease
 
     def _recover_lease(self) -> None:
-        # What this worker held may be somebody else's by now. Jobs that have started end as
+        # Another worker may have the jobs of this one by now. Jobs that have started end as
         # they end, and if so, their settlements will be refused.
         logger.warning(
             "worker %s lost its lease: the %d jobs that it held may run elsewhere",
@@ -464,7 +465,7 @@ class Worker:
         """Settling has made room, and has brought these."""
         self._accept(deliveries)
         if self._prefetch.is_short():
-            # Nothing more was ready: from here on the fetcher waits for it. Asked anew after
+            # Nothing more was ready: from here on the fetcher waits for it. Asked again after
             # each settlement: a fetch that came back empty while one was in flight counted
             # jobs that were still held, and the fetcher may have gone to sleep over it.
             self._hungry.set()
