@@ -46,7 +46,7 @@ class RedisConnection:
         self._is_asked = False
         self._timeout = server.options.timeout / 1000
 
-    def run(self, script: Script, args: Sequence[Word], is_durable: bool = False) -> Any:
+    def run(self, script: Script, args: Sequence[Argument], is_durable: bool = False) -> Any:
         """Run a script, and return its reply.
 
         :param is_durable: return when its writes are on the disk, where that was asked for.
@@ -56,9 +56,9 @@ class RedisConnection:
         call = pack(b"EVALSHA", script.sha, b"1", self._prefix, *args)
         return self._repeat(self._run, script, call, args, is_durable)
 
-    def command(self, *words: Word) -> Any:
+    def command(self, *arguments: Argument) -> Any:
         """Run a command, as :meth:`run` does a script."""
-        call = pack(*words)
+        call = pack(*arguments)
         return self._repeat(self._ask, call)
 
     def connect(self) -> None:
@@ -174,7 +174,7 @@ class RedisConnection:
         self,
         script: Script,
         call: bytes,
-        args: Sequence[Word],
+        args: Sequence[Argument],
         is_durable: bool,
     ) -> Any:
         try:
@@ -209,7 +209,7 @@ class RedisConnection:
 
 
 class Packed(NamedTuple):
-    """Words as the server reads them.
+    """Arguments of a command, encoded for the server.
 
     :param number: how many.
     """
@@ -219,20 +219,20 @@ class Packed(NamedTuple):
 
 
 #: What a command consists of.
-Word = bytes | str | int | Packed
+Argument = bytes | str | int | Packed
 
 
-def pack(*words: Word) -> bytes:
+def pack(*arguments: Argument) -> bytes:
     """A command as the server reads it."""
-    count = len(words)
+    count = len(arguments)
     parts = [b""]
-    for word in words:
-        if isinstance(word, Packed):
-            count += word.number - 1
-            parts.append(word.data)
+    for argument in arguments:
+        if isinstance(argument, Packed):
+            count += argument.number - 1
+            parts.append(argument.data)
             continue
-        if not isinstance(word, bytes):
-            word = str(word).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(word), word))
+        if not isinstance(argument, bytes):
+            argument = str(argument).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
     parts[0] = b"*%d\r\n" % count
     return b"".join(parts)

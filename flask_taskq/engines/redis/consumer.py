@@ -64,8 +64,8 @@ _NO_TOKEN: Final = "-"
 class _Channel:
     """A connection whose calls are numbered, so that a lost reply can be asked for again."""
 
-    def __init__(self, link: RedisConnection) -> None:
-        self.link = link
+    def __init__(self, connection: RedisConnection) -> None:
+        self.connection = connection
         self.name = secrets.token_hex(4)
         self.lock = threading.Lock()
         self.number = 0
@@ -110,11 +110,11 @@ class RedisConsumer(Consumer):
     def claim(self, job_ids: Sequence[str]) -> list[Delivery]:
         with self._fetching.lock:
             channel = self._fetching
-            channel.link.measure_time()
+            channel.connection.measure_time()
             deliveries: list[Delivery] = []
             for at in range(0, len(job_ids), _AT_ONCE):
                 some = job_ids[at : at + _AT_ONCE]
-                reply = channel.link.run(CLAIM, [*self._call(channel, len(some)), *some])
+                reply = channel.connection.run(CLAIM, [*self._call(channel, len(some)), *some])
                 deliveries += self._read_claims(channel, reply)
             return deliveries
 
@@ -147,7 +147,7 @@ class RedisConsumer(Consumer):
 
     def close(self) -> None:
         for channel in (self._fetching, self._settling, self._reporting):
-            channel.link.close()
+            channel.connection.close()
         with self._bell_lock:
             if self._bell is not None:
                 for fd in self._bell:
@@ -169,7 +169,7 @@ class RedisConsumer(Consumer):
             bell = self._bell[0]
         kind = "wake:alone:" if self._lane is Lane.ALONE else "wake:"
         keys = [f"{self._store.prefix}{kind}{queue}" for queue in self._queues]
-        self._fetching.link.wait(keys, min(left, LOOK_AGAIN), bell)
+        self._fetching.connection.wait(keys, min(left, LOOK_AGAIN), bell)
 
     def _stop_ringing(self) -> None:
         with self._bell_lock:
@@ -181,12 +181,12 @@ class RedisConsumer(Consumer):
 
     def _fetch_now(self, limit: int) -> tuple[list[Delivery], int | None, bool]:
         channel = self._fetching
-        channel.link.measure_time()
+        channel.connection.measure_time()
         deliveries: list[Delivery] = []
         while True:
             wanted = min(limit - len(deliveries), _AT_ONCE)
             arguments = [*self._call(channel, wanted), *self._in_turn()]
-            reply = channel.link.run(FETCH, arguments)
+            reply = channel.connection.run(FETCH, arguments)
             fetched = self._read_claims(channel, reply)
             deliveries += fetched
             if len(fetched) < _AT_ONCE or len(deliveries) >= limit:
@@ -249,7 +249,7 @@ class RedisConsumer(Consumer):
         self, settlements: Sequence[Settlement], then_fetch: int, settled: Settled
     ) -> None:
         channel = self._settling
-        channel.link.measure_time()
+        channel.connection.measure_time()
         queues = self._in_turn()
         head = self._call(channel, min(then_fetch, _AT_ONCE))
         head += (len(queues), *queues)
@@ -281,7 +281,7 @@ class RedisConsumer(Consumer):
         kept = min(expires_at - now, END_OF_TIME) + SLACK
         head += (kept, self._store.packer.success, len(places[0]))
         packed = Packed(3 * len(succeeded), b"".join(succeeded))
-        reply = channel.link.run(SETTLE, [*head, packed, *others])
+        reply = channel.connection.run(SETTLE, [*head, packed, *others])
         renewal, _, _, codes, ready, *claims = reply
         outcomes: list[Status | None] = [None] * len(settlements)
         for place, code in zip((*places[0], *places[1]), codes, strict=True):
@@ -314,7 +314,7 @@ class RedisConsumer(Consumer):
     def _report(
         self, channel: _Channel, reports: Sequence[Report]
     ) -> tuple[list[Delivery], list[Delivery]]:
-        channel.link.measure_time()
+        channel.connection.measure_time()
         channel.number += 1
         tells = any(report.progress is not None or report.logs for report in reports)
         now = self._store.server.now()
@@ -329,7 +329,7 @@ class RedisConsumer(Consumer):
             arguments += _lines(report)
         stale, cancelled = (
             [reports[int(index)].delivery for index in indexes.split()]
-            for indexes in channel.link.run(REPORT, arguments)
+            for indexes in channel.connection.run(REPORT, arguments)
         )
         return stale, cancelled
 

@@ -1,4 +1,4 @@
-"""The server's and the driver's errors in the package's words."""
+"""Translates errors of the server and of redis-py into those of this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...errors import ConnectionFailed
 
 #: What a server says that is about to become, or to find, another one, or that is busy. To
 #: reconnect, which asks again where the server is, and to repeat the call is all there is
-#: to do. A script passes on what a command in it said, in the midst of its own words.
+#: to do. A script passes on what a command in it said, within its own text.
 _TRANSIENT: Final = re.compile(
     r"\b(READONLY|LOADING|UNBLOCKED|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY"
     r"|NOREPLICAS)\b"

@@ -156,10 +156,10 @@ class Lists:
         self, key: str, start: str | int, end: str | int, limit: int | None
     ) -> list[tuple[bytes, int]]:
         """Members of a sorted set with their scores."""
-        words: list[str | int] = ["ZRANGEBYSCORE", key, start, end, "WITHSCORES"]
+        arguments: list[str | int] = ["ZRANGEBYSCORE", key, start, end, "WITHSCORES"]
         if limit is not None:
-            words += ("LIMIT", 0, limit)
-        reply = self._store.command(*words)
+            arguments += ("LIMIT", 0, limit)
+        reply = self._store.command(*arguments)
         scores = (int(float(score)) for score in reply[1::2])
         return list(zip(reply[::2], scores, strict=True))
 

@@ -11,7 +11,7 @@ from ...clock import Clock
 class Sightings:
     """Since when this process has seen somebody say the same.
 
-    A worker writes another word with each renewal of its lease, and its lease is over for
+    A worker writes another value with each renewal of its lease, and its lease is over for
     a reader that has seen the same value for one lease. Only the reader's monotonic
     clock counts: the server's may be set, as the worker's may. A reader that is new waits as
     if each worker had renewed its lease when it was first seen.
@@ -22,7 +22,7 @@ class Sightings:
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[bytes, float]] = {}
 
-    def note(self, name: str, word: bytes) -> float:
+    def note(self, name: str, value: bytes) -> float:
         """Somebody has said this last.
 
         :return: for how many milliseconds it has been the same.
@@ -30,19 +30,19 @@ class Sightings:
         now = self._clock.monotonic()
         with self._lock:
             known, since = self._seen.get(name, (b"", now))
-            if known != word:
+            if known != value:
                 since = now
-                self._seen[name] = (word, since)
+                self._seen[name] = (value, since)
         return now - since
 
     def last(self, name: str) -> tuple[bytes, float]:
         """What somebody has said last, and for how many milliseconds it has been the same.
 
-        :return: an empty word if nothing was seen.
+        :return: an empty value if nothing was seen.
         """
         now = self._clock.monotonic()
-        word, since = self._seen.get(name, (b"", now))
-        return word, now - since
+        value, since = self._seen.get(name, (b"", now))
+        return value, now - since
 
     def forget_others(self, names: Collection[str]) -> None:
         """Forget all but these."""

@@ -55,11 +55,11 @@ class Store:
         self._free: list[RedisConnection] = []
         # All that there are. One that an exception from outside has torn out of the hands of
         # its user is in nobody's then, is gone from here too, and makes room for another.
-        self._links: weakref.WeakSet[RedisConnection] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[RedisConnection] = weakref.WeakSet()
         # Taken by "with" alone, which is C code and cannot be left half done, unlike the
         # methods of a condition.
         self._lock = threading.Lock()
-        # Locked while somebody waits for a link to be given back, who unlocks it.
+        # Held by a thread that waits for a connection. _release() unlocks it.
         self._bell = threading.Lock()
         self._down_until = 0.0
         self._trouble: BrokerConnectionError | None = None
@@ -90,15 +90,15 @@ class Store:
         """Do ``work`` with one of the shared connections, its first argument."""
         if self._trouble is not None:
             self._check_trouble(self._trouble)
-        link = self._try_to_take() or self._take()
+        connection = self._try_to_take() or self._take()
         try:
-            done = work(link, *args)
+            done = work(connection, *args)
         except BrokerConnectionError as error:
             self._trouble = error
             self._down_until = time.monotonic() + _DOWN
             raise
         finally:
-            self._give_back(link)
+            self._release(connection)
         self._trouble = None
         return done
 
@@ -112,16 +112,16 @@ class Store:
     @property
     def _count(self) -> int:
         """How many shared connections there are, in use or free."""
-        return len(self._links)
+        return len(self._connections)
 
     def _take(self) -> RedisConnection:
         until = time.monotonic() + self._timeout
         while (left := until - time.monotonic()) > 0:
             self._bell.acquire(blocking=False)
-            link = self._try_to_take()
-            if link is not None:
-                return link
-            # In slices: nobody tells of a link that is gone.
+            connection = self._try_to_take()
+            if connection is not None:
+                return connection
+            # In slices: nothing reports a connection that is gone.
             self._bell.acquire(timeout=min(left, _LOOK_AGAIN))
         raise ConnectionFailed(
             f"{self.server.location.where}: all {self._limit} connections of"
@@ -134,12 +134,12 @@ class Store:
                 return self._free.pop()
             if self._count >= self._limit:
                 return None
-            link = self.new_connection()
-            self._links.add(link)
-            return link
+            connection = self.new_connection()
+            self._connections.add(connection)
+            return connection
 
-    def _give_back(self, link: RedisConnection) -> None:
-        self._free.append(link)
+    def _release(self, connection: RedisConnection) -> None:
+        self._free.append(connection)
         if self._bell.locked():
             with suppress(RuntimeError):  # another one has been faster
                 self._bell.release()
@@ -148,15 +148,15 @@ class Store:
         """Close the shared connections that are not in use."""
         with self._lock:
             free, self._free = self._free, []
-            for link in free:
-                self._links.discard(link)
-        for link in free:
-            link.close()
+            for connection in free:
+                self._connections.discard(connection)
+        for connection in free:
+            connection.close()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: the connections are the parent's."""
-        for link in list(self._links):
-            link.abandon()
+        for connection in list(self._connections):
+            connection.abandon()
         self._begin()
         self.server.after_fork_in_child()
 

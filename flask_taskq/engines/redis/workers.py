@@ -37,7 +37,7 @@ _info_decoder = msgspec.json.Decoder(WorkerInfo)
 
 
 class RedisWorkers(Workers):
-    """A hash of workers, with the word that each wrote when it renewed its lease last."""
+    """A hash of workers, with the renewal that each wrote when it renewed its lease last."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -56,10 +56,10 @@ class RedisWorkers(Workers):
         lease = self._store.settings.lease
         until = self._store.now() + lease
         reply = self._store.run(RENEW, lease, until, int(begins), *workers)
-        word, unknown = reply[0], [worker.decode() for worker in reply[1:]]
+        renewal, unknown = reply[0], [worker.decode() for worker in reply[1:]]
         for worker in workers:
             if worker not in unknown:
-                self._store.renewals.note(worker, word)
+                self._store.renewals.note(worker, renewal)
         return unknown
 
     def count(self) -> int:
@@ -69,8 +69,8 @@ class RedisWorkers(Workers):
         # By the server's clock: who only wants to know has not watched them for so long.
         now = self._store.now()
         reply = self._store.command("HGETALL", f"{self._store.prefix}leases")
-        words = zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True)
-        return {worker for worker, word in words if read_renewal(word).until > now}
+        renewals = zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True)
+        return {worker for worker, renewal in renewals if read_renewal(renewal).until > now}
 
     def all(self) -> dict[str, WorkerInfo]:
         infos = self._read_infos(b"")
@@ -112,14 +112,14 @@ class RedisWorkers(Workers):
         return sorted(reaped)
 
     def _find_lapsed(self) -> list[str | bytes]:
-        """Worker and word of each whose lease is over."""
+        """Worker and renewal of each whose lease is over."""
         store = self._store
         reply = store.command("HGETALL", f"{store.prefix}leases")
         known = dict(zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True))
         over: list[str | bytes] = []
-        for worker, word in known.items():
-            if store.renewals.note(worker, word) >= read_renewal(word).lease:
-                over += (worker, word)
+        for worker, renewal in known.items():
+            if store.renewals.note(worker, renewal) >= read_renewal(renewal).lease:
+                over += (worker, renewal)
         store.renewals.forget_others(known)
         return over
 

@@ -263,7 +263,7 @@ class Worker:
         if self._running():
             self._settler.report()
         if self._is_hoarding():
-            self._give_back_unstarted()
+            self._release_unstarted()
         if self._known_actors not in (None, len(self.broker.actors)):
             self._add_late_queues()
         if self._on_replace is not None and not self._stopping.is_set() and self._is_cut_off():
@@ -317,7 +317,7 @@ class Worker:
         self._stopping.set()
         self._hungry.set()
         self._consumer.interrupt()
-        self._give_back_unstarted()
+        self._release_unstarted()
 
     def stop(self, grace: int) -> None:
         """Stop fetching, let running jobs finish, give the others back, and end.
@@ -332,8 +332,8 @@ class Worker:
         if not self._wait_for_runners(grace):
             self._interrupt_runners()
         self._join(self._fetcher)
-        self._give_back_unstarted()
-        self._give_back_stuck()
+        self._release_unstarted()
+        self._release_stuck()
         if self._loop is not None:
             self._loop.stop(_HURRY)
         self._watch.stop()
@@ -384,7 +384,7 @@ class Worker:
         self.interrupt(Shutdown, lambda message: True)
         self._wait_for_runners(_INTERRUPT_TIME)
 
-    def _give_back_stuck(self) -> None:
+    def _release_stuck(self) -> None:
         # Jobs that cannot be interrupted. Should one end well after all, its own
         # settlement comes too late and is refused.
         for run in self._running():
@@ -409,7 +409,7 @@ class Worker:
             self.id,
             len(self._prefetch),
         )
-        self._give_back_unstarted()
+        self._release_unstarted()
         self.interrupt(LeaseLost, lambda message: True)
         self._lease.begin()
 
@@ -478,7 +478,7 @@ class Worker:
         started = {job.job_id for job in self.slots.started()}
         return self._prefetch.has_waited(_HOARDING, besides=started)
 
-    def _give_back_unstarted(self) -> None:
+    def _release_unstarted(self) -> None:
         for waiting in () if self._loop is None else self._loop.take_back():
             self._settler.put(Released(delivery=waiting))
         ends = 0
