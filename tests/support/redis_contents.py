@@ -6,8 +6,8 @@ from collections import Counter
 
 import redis
 
+from flask_taskq.engines.redis.claims import with_claim
 from flask_taskq.engines.redis.layout import to_record
-from flask_taskq.engines.redis.layout import with_claim
 from flask_taskq.jobs.record import FINAL
 from flask_taskq.jobs.record import JobRecord
 from flask_taskq.jobs.record import Status

@@ -1,12 +1,13 @@
 """Jobs in Redis or Valkey, for a fleet of machines.
 
 The modules, from the lowest to the highest: ``options`` (the URL), ``errors`` (translates
-errors of redis-py), ``layout`` (a record as bytes), ``packing`` (a change as bytes), ``script``
-(loads the Lua scripts in ``scripts/``), ``probing`` (what the server can do) and ``versions``
-(which release its keys belong to), ``server`` (its address and its time), ``connection`` (one
-connection), ``sightings`` (how long a worker has not renewed its lease), ``store`` (what the
-modules share), ``lists`` (pages and counts), ``workers``, ``queues``, ``records`` and
-``consumer`` (the parts of the contract), and ``engine``.
+errors of redis-py), ``layout`` (a record as bytes), ``claims`` (the record of a claimed job),
+``packing`` (a change as bytes), ``script`` (loads the Lua scripts in ``scripts/``), ``probing``
+(what the server can do) and ``versions`` (which release its keys belong to), ``server`` (its
+address and its time), ``connection`` (one connection), ``sightings`` (how long a worker has not
+renewed its lease), ``store`` (what the modules share), ``lists`` (pages and counts),
+``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the contract), and
+``engine``.
 """
 
 from __future__ import annotations

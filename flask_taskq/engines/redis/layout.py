@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any
 from typing import Final
-from typing import NamedTuple
 from typing import TypeVar
 
 import msgspec
 
-from ...jobs.delivery import Delivery
 from ...jobs.delivery import Envelope
-from ...jobs.delivery import Succeeded
 from ...jobs.record import Attempt
 from ...jobs.record import JobError
 from ...jobs.record import JobRecord
@@ -30,24 +26,24 @@ from ...jobs.record_limits import DAMAGED_ERROR
 
 #: What a sender writes; before it the server puts the job's number and its place.
 _SENT: Final = struct.Struct("<BBdHBbIiHHIIIddddddHHHHIIIIII")
-_HEAD: Final = struct.Struct("<ddBBdHBbIiHHIIIddddddHHHHIIIIII")
+HEAD: Final = struct.Struct("<ddBBdHBbIiHHIIIddddddHHHHIIIIII")
 
 #: The format of these bytes. A release that knows an older one passes over a record with a
 #: higher number. What a newer release adds behind all texts is kept and not read.
 FORMAT: Final = 1
 
 #: Where in the bytes the status and the flags are.
-_STATUS_AT: Final = struct.calcsize("<ddB")
+STATUS_AT: Final = struct.calcsize("<ddB")
 _FLAGS_AT: Final = struct.calcsize("<ddBBdH")
 
 #: By what a key outlives its record, whose own time decides, in milliseconds.
 SLACK: Final = 60_000
 
-_NONE: Final = -1
+NONE: Final = -1
 _LEVEL: Final = 2**48
-_CANCEL_REQUESTED: Final = 1
-_ALONE: Final = 2
-_HAS_LOGS: Final = 4
+CANCEL_REQUESTED: Final = 1
+ALONE: Final = 2
+HAS_LOGS: Final = 4
 
 CODES: Final = {
     Status.SCHEDULED: 1,
@@ -60,9 +56,9 @@ CODES: Final = {
     Status.EXPIRED: 8,
 }
 STATUSES: Final = {code: status for status, code in CODES.items()}
-_SUCCEEDED: Final = CODES[Status.SUCCEEDED]
+SUCCEEDED: Final = CODES[Status.SUCCEEDED]
 _SCHEDULED: Final = CODES[Status.SCHEDULED]
-_QUEUED: Final = CODES[Status.QUEUED]
+QUEUED: Final = CODES[Status.QUEUED]
 
 _error_decoder = msgspec.json.Decoder(JobError)
 _attempts_decoder = msgspec.json.Decoder(tuple[Attempt, ...])
@@ -86,13 +82,13 @@ def to_bytes(envelope: Envelope, now: int) -> bytes:
     return (
         _SENT.pack(
             FORMAT,
-            _QUEUED if due_at is None else _SCHEDULED,
+            QUEUED if due_at is None else _SCHEDULED,
             _to_number(due_at),
             len(queue),
             0,
             envelope.priority,
             0,
-            _NONE if maximum is None else maximum,
+            NONE if maximum is None else maximum,
             0,
             0,
             0,
@@ -100,10 +96,10 @@ def to_bytes(envelope: Envelope, now: int) -> bytes:
             1,
             now if envelope.created_at is None else envelope.created_at,
             now,
-            _NONE,
-            _NONE,
-            _NONE,
-            _NONE,
+            NONE,
+            NONE,
+            NONE,
+            NONE,
             len(actor),
             0,
             0,
@@ -133,254 +129,17 @@ def to_arguments(envelopes: Sequence[Envelope], now: int) -> list[bytes | str]:
     return arguments
 
 
-class Claimed(NamedTuple):
-    """What a claim was, for the settlement of its delivery.
-
-    :param token: under which it stands in the server.
-    :param claim: the number that the delivery has.
-    :param worker: who has it.
-    :param raw: the record as it was claimed.
-    :param head: the numbers at the beginning of that.
-    """
-
-    token: str
-    claim: int
-    worker: str
-    raw: bytes
-    head: tuple[Any, ...]
-
-    @property
-    def attempts(self) -> tuple[Attempt, ...]:
-        """Those that the record has kept so far."""
-        head = self.head
-        end = len(self.raw) - sum(head[29:])
-        return to_attempts(self.raw[end - head[28] : end])
-
-
-def read_claims(
-    ids: Sequence[str],
-    tokens: Sequence[str],
-    worker: str,
-    sizes: Sequence[bytes],
-    raws: bytes,
-) -> list[Delivery]:
-    """What a worker gets of records that were claimed for it.
-
-    Of one that is damaged it gets no message, and so the job fails.
-
-    :param sizes: how many bytes each record has.
-    :param raws: the records, one behind the other.
-    """
-    deliveries = []
-    end = 0
-    for job_id, token, size in zip(ids, tokens, sizes, strict=True):
-        at, end = end, end + int(size)
-        raw = raws[at:end]
-        head = _HEAD.unpack_from(raw)
-        deliveries.append(_to_delivery(job_id, token, worker, raw, head))
-    return deliveries
-
-
-def _to_delivery(
-    job_id: str, token: str, worker: str, raw: bytes, head: tuple[Any, ...]
-) -> Delivery:
-    # Where the claim is not written into the record, it counts from here on.
-    more = head[3] == _QUEUED
-    claim = head[12] + more
-    released = head[20]
-    at = _HEAD.size
-    queue_end = at + head[5]
-    actor_end = queue_end + head[21]
-    message_at = actor_end + head[22] + head[23] + head[24]
-    handle = Claimed(token, claim, worker, raw, head)
-    try:
-        if at + head[5] + sum(head[21:]) != len(raw):
-            raise ValueError("not all of it is there")
-        return Delivery(
-            id=job_id,
-            queue=raw[at:queue_end].decode(errors="replace"),
-            actor=raw[queue_end:actor_end].decode(errors="replace"),
-            priority=head[7],
-            message=raw[message_at : message_at + head[25]],
-            worker=worker,
-            attempt=head[8] + more,
-            claim=claim,
-            created_at=int(head[15]),
-            crashes=head[10],
-            released_since=None if released < 0 else int(released),
-            releases=head[13],
-            handle=handle,
-        )
-    except (ValueError, OverflowError):  # or a number that is none
-        return Delivery(
-            id=job_id,
-            queue="",
-            actor="",
-            priority=head[7],
-            message=b"",
-            worker=worker,
-            attempt=head[8] + more,
-            claim=claim,
-            created_at=0,
-            handle=handle,
-        )
-
-
-def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
-    """What the claim of a delivery was; None if this worker was not handed it like this."""
-    claimed: Claimed = delivery.handle
-    if claimed.claim != delivery.claim or not claimed.worker == delivery.worker == worker:
-        return None
-    return claimed
-
-
-def to_succeeded(
-    done: Succeeded, worker: str, now: int, expires_at: int
-) -> tuple[str, bytes] | None:
-    """The token of a job that has succeeded, and its record. None if that must be made where
-    the record is, because something beside it belongs to the job, or changes with it.
-
-    It does what the row ``succeed`` of the table of transitions says, and ``claim`` before it.
-
-    :param now: by the server's clock.
-    :param worker: who settles it.
-    :param expires_at: until when it is kept.
-    """
-    claimed = find_claimed(done.delivery, worker)
-    if claimed is None:
-        return None
-    (
-        seq,
-        place,
-        format_,
-        status,
-        _due,
-        queue_length,
-        flags,
-        priority,
-        attempt,
-        maximum,
-        crashes,
-        suspects,
-        claim,
-        _releases,
-        version,
-        created,
-        _updated,
-        _started,
-        _finished,
-        _expires,
-        _released,
-        actor_length,
-        worker_length,
-        reason_length,
-        key_length,
-        message_length,
-        result_length,
-        error_length,
-        attempts_length,
-        progress_length,
-        extra_length,
-    ) = claimed.head
-    if (
-        status != _QUEUED
-        or flags & (_HAS_LOGS | _CANCEL_REQUESTED)
-        or key_length
-        or done.follow_ups
-        or done.logs
-        or done.progress is not None
-    ):
-        return None
-    raw, result, holder = claimed.raw, done.result, worker.encode()
-    started_at = done.started_at
-    if started_at is None:
-        started_at = int(claimed.token.split(":")[2])  # when it was claimed
-    names_end = _HEAD.size + queue_length + actor_length
-    message_at = names_end + worker_length + reason_length
-    message_end = message_at + message_length
-    attempts_at = message_end + result_length + error_length
-    attempts_end = attempts_at + attempts_length
-    head = _HEAD.pack(
-        seq,
-        place,
-        format_,
-        _SUCCEEDED,
-        _NONE,
-        queue_length,
-        flags & ~_ALONE,
-        priority,
-        attempt + 1,
-        maximum,
-        crashes,
-        suspects,
-        claim + 1,
-        0,
-        version + 2,
-        created,
-        now,
-        started_at,
-        now,
-        expires_at,
-        _NONE,
-        actor_length,
-        len(holder),
-        0,
-        0,
-        message_length,
-        len(result),
-        0,
-        attempts_length,
-        0,
-        extra_length,
-    )
-    record = b"".join(
-        (
-            head,
-            raw[_HEAD.size : names_end],
-            holder,
-            raw[message_at:message_end],
-            result,
-            raw[attempts_at:attempts_end],
-            raw[attempts_end + progress_length :],
-        )
-    )
-    return claimed.token, record
-
-
-def with_claim(raw: bytes, worker: str, token: bytes) -> bytes:
-    """The record of a job that is held by a worker, if these bytes do not say so yet.
-
-    They are what ``hold()`` in ``scripts/common.lua`` makes of them.
-
-    :param token: under which it stands in the server.
-    """
-    if len(raw) < _HEAD.size or raw[_STATUS_AT] != _QUEUED:
-        return raw
-    head = list(_HEAD.unpack_from(raw))
-    holder, at = worker.encode(), float(token.split(b":")[2])
-    names_end = _HEAD.size + head[5] + head[21]
-    key_at = names_end + head[22] + head[23]
-    progress_at = len(raw) - head[29] - head[30]
-    rest = raw[key_at:progress_at] + raw[len(raw) - head[30] :]
-    head[3], head[4] = CODES[Status.RUNNING], _NONE
-    for number in (8, 12, 14):  # attempt, claim, version
-        head[number] += 1
-    head[16] = head[17] = at
-    head[22], head[23], head[29] = len(holder), 0, 0
-    return _HEAD.pack(*head) + raw[_HEAD.size : names_end] + holder + rest
-
-
 def is_queued(raw: bytes | None) -> bool:
     """Whether these bytes look like the record of a queued job, which may be held by now."""
-    return raw is not None and len(raw) > _STATUS_AT and raw[_STATUS_AT] == _QUEUED
+    return raw is not None and len(raw) > STATUS_AT and raw[STATUS_AT] == QUEUED
 
 
 def to_counts(raw: bytes | None) -> tuple[int, int] | None:
     """How many crashes and suspects a record has; None if these bytes cannot be one."""
-    if raw is None or len(raw) < _HEAD.size:
+    if raw is None or len(raw) < HEAD.size:
         return None
-    head = _HEAD.unpack_from(raw)
-    is_whole = len(raw) == _HEAD.size + head[5] + sum(head[21:])
+    head = HEAD.unpack_from(raw)
+    is_whole = len(raw) == HEAD.size + head[5] + sum(head[21:])
     return (head[10], head[11]) if is_whole and head[2] == FORMAT else None
 
 
@@ -394,20 +153,20 @@ def fits(
     :param actor: likewise.
     :param now: in milliseconds since the epoch.
     """
-    if raw is None or len(raw) < _HEAD.size:
+    if raw is None or len(raw) < HEAD.size:
         return False
-    head = _HEAD.unpack_from(raw)
+    head = HEAD.unpack_from(raw)
     if head[3] != CODES[status] or 0 <= head[19] <= now:
         return False
-    end = _HEAD.size + head[5]
-    return (queue is None or raw[_HEAD.size : end] == queue) and (
+    end = HEAD.size + head[5]
+    return (queue is None or raw[HEAD.size : end] == queue) and (
         actor is None or raw[end : end + head[21]] == actor
     )
 
 
 def has_logs(raw: bytes) -> bool:
     """Whether there are lines of the job's own log, which are stored apart."""
-    return len(raw) > _FLAGS_AT and bool(raw[_FLAGS_AT] & _HAS_LOGS)
+    return len(raw) > _FLAGS_AT and bool(raw[_FLAGS_AT] & HAS_LOGS)
 
 
 def to_record(job_id: str, raw: bytes, lines: Sequence[bytes] = ()) -> JobRecord:
@@ -446,11 +205,11 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
         expires,
         released,
         *lengths,
-    ) = _HEAD.unpack_from(raw)
+    ) = HEAD.unpack_from(raw)
     if format_ != FORMAT:
         raise ValueError(f"its format is {format_}, and this release knows {FORMAT}")
     parts = []
-    at = _HEAD.size
+    at = HEAD.size
     for length in (queue_length, *lengths):
         parts.append(raw[at : at + length])
         at += length
@@ -474,7 +233,7 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
         max_attempts=None if maximum < 0 else maximum,
         crashes=crashes,
         suspects=suspects,
-        cancel_requested=bool(flags & _CANCEL_REQUESTED),
+        cancel_requested=bool(flags & CANCEL_REQUESTED),
         status_reason=reason.decode() or None,
         result=result if status == CODES[Status.SUCCEEDED] else None,
         error=_decode(_error_decoder, error, DAMAGED_ERROR) if error else None,
@@ -483,7 +242,7 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
         logs=_to_lines(lines),
         worker=worker.decode() or None,
         version=version,
-        lane=Lane.ALONE if flags & _ALONE else Lane.ORDINARY,
+        lane=Lane.ALONE if flags & ALONE else Lane.ORDINARY,
         claim=claim,
         releases=releases,
         released_since=_time(released),
@@ -519,7 +278,7 @@ def to_turn(score: int) -> tuple[int, int]:
 
 
 def _to_number(value: int | None) -> int:
-    return _NONE if value is None else value
+    return NONE if value is None else value
 
 
 def _time(value: float) -> int | None:

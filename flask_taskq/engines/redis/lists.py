@@ -23,10 +23,10 @@ from ..listing import Key
 from ..listing import name_queued
 from ..listing import Section
 from ..listing import wanted_final
+from .claims import with_claim
 from .layout import fits
 from .layout import to_score
 from .layout import to_turn
-from .layout import with_claim
 from .script import HEADS
 from .script import TAILS
 from .store import Store

@@ -25,11 +25,11 @@ from ..listing import Count
 from ..listing import Filter
 from ..listing import find_page
 from ..listing import Page
+from .claims import with_claim
 from .layout import CODES
 from .layout import has_logs
 from .layout import is_queued
 from .layout import to_record
-from .layout import with_claim
 from .lists import Lists
 from .script import CANCEL
 from .script import DELETE
