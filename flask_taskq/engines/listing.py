@@ -106,7 +106,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
         are of. Where it is the same, so are the processes that the ids mean. Empty if nobody
         knows.
     :param processes: id and start time of each process that keeps the lease, as
-        :mod:`flask_taskq.worker.proof` reads them. When all are dead, nobody holds its jobs.
+        :mod:`flask_taskq.worker.proof` reads them. When all are dead, no process holds its
+            jobs.
     :param hostname: for people.
     :param pid: of the process, for people.
     :param queues: names of those that it serves.

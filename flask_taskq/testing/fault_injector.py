@@ -13,7 +13,7 @@ from ..actors.run import Run
 
 
 @dataclass(frozen=True)
-class _Mishap:
+class _Fault:
     """What is to happen to the next job.
 
     :param actor_name: to the next one of this actor; None for any.
@@ -35,12 +35,12 @@ class FaultInjector(Middleware):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._planned: list[_Mishap] = []
+        self._planned: list[_Fault] = []
 
     @property
     def left(self) -> list[str]:
         """What was planned and has not happened."""
-        return [str(mishap) for mishap in self._planned]
+        return [str(fault) for fault in self._planned]
 
     def plan(
         self, actor_name: str | None, error: BaseException | type[BaseException] | None
@@ -51,28 +51,28 @@ class FaultInjector(Middleware):
         :param error: what it raises; None if its worker dies.
         """
         with self._lock:
-            self._planned.append(_Mishap(actor_name, error))
+            self._planned.append(_Fault(actor_name, error))
 
     @contextmanager
     def around_process_message(self, broker: HookBroker, message: Run) -> Iterator[None]:
         __tracebackhide__ = True
-        mishap = self._take(message.actor_name)
-        if mishap is not None and mishap.error is not None:
+        fault = self._take(message.actor_name)
+        if fault is not None and fault.error is not None:
             # What the runner would do next, and then, in place of the actor, the error.
             broker.emit_before("process_message", message)
-            raise mishap.error
+            raise fault.error
         try:
             yield
         finally:
-            if mishap is not None:
+            if fault is not None:
                 _kill_holder(broker, message.id)
 
-    def _take(self, actor_name: str) -> _Mishap | None:
+    def _take(self, actor_name: str) -> _Fault | None:
         with self._lock:
-            for mishap in self._planned:
-                if mishap.actor_name in (None, actor_name):
-                    self._planned.remove(mishap)
-                    return mishap
+            for fault in self._planned:
+                if fault.actor_name in (None, actor_name):
+                    self._planned.remove(fault)
+                    return fault
         return None
 
 

@@ -42,7 +42,7 @@ class RedisConnection:
         self._connection: Connection | None = None
         # Whether something was asked whose reply was not read to its end. It is set before and
         # cleared afterwards: an exception from outside, even one that hits a handler of
-        # exceptions, leaves it set, and nobody reads the reply to another's question.
+        # exceptions, leaves it set, and no call reads the reply to another call.
         self._is_asked = False
         self._timeout = server.options.timeout / 1000
 
@@ -144,7 +144,7 @@ class RedisConnection:
                     where = self._server.location.where
                     raise translate(error, where, opening=not is_open) from error
             except BaseException:
-                # A reply may be on its way that nobody is going to read.
+                # A reply may be on its way that will not be read.
                 self.close()
                 raise
             time.sleep(pause)

@@ -316,15 +316,15 @@ class RedisConsumer(Consumer):
     ) -> tuple[list[Delivery], list[Delivery]]:
         channel.connection.measure_time()
         channel.number += 1
-        tells = any(report.progress is not None or report.logs for report in reports)
+        has_news = any(report.progress is not None or report.logs for report in reports)
         now = self._store.server.now()
         arguments: list[bytes | str | int] = [now, self._worker, channel.name]
-        arguments += (channel.number, int(tells))
+        arguments += (channel.number, int(has_news))
         for report in reports:
             token, id_, worker = _identify(report.delivery)
             progress = _progress(report)
-            told = min(len(report.logs), KEPT_LOG_LINES)
-            head = _REPORT.pack(told, len(token), len(id_), len(worker), len(progress))
+            lines = min(len(report.logs), KEPT_LOG_LINES)
+            head = _REPORT.pack(lines, len(token), len(id_), len(worker), len(progress))
             arguments.append(b"".join((head, token, id_, worker, progress)))
             arguments += _lines(report)
         stale, cancelled = (
@@ -341,11 +341,13 @@ def _identify(delivery: Delivery) -> tuple[bytes, bytes, bytes]:
     return token.encode(), delivery.id.encode(), delivery.worker.encode()
 
 
-def _progress(told: Report | Settlement) -> bytes:
-    if told.progress is None:
+def _progress(report: Report | Settlement) -> bytes:
+    if report.progress is None:
         return b""
-    return msgspec.json.encode(cut_progress(told.progress))
+    return msgspec.json.encode(cut_progress(report.progress))
 
 
-def _lines(told: Report | Settlement) -> list[bytes]:
-    return [msgspec.json.encode(line) for line in add_lines((), told.logs)] if told.logs else []
+def _lines(report: Report | Settlement) -> list[bytes]:
+    if not report.logs:
+        return []
+    return [msgspec.json.encode(line) for line in add_lines((), report.logs)]

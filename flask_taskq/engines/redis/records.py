@@ -38,7 +38,7 @@ from .script import PRUNE
 from .script import REQUEUE
 from .store import Store
 
-#: How often somebody who waits for a job looks at its record, in milliseconds: at first,
+#: How often a thread that waits for a job reads its record, in milliseconds: at first,
 #: and in the end.
 FIRST_LOOK: Final = 2.0
 LAST_LOOK: Final = 50.0
@@ -63,7 +63,7 @@ class RedisJobs(Jobs):
         clock = self._store.clock
         until = None if timeout is None else clock.monotonic() + timeout
         interval = FIRST_LOOK
-        nobody = threading.Condition()
+        never = threading.Condition()  # only its timeout ends the wait
         while True:
             record = self.get(job_id)
             if record is None or record.status.is_final:
@@ -71,8 +71,8 @@ class RedisJobs(Jobs):
             left = interval if until is None else until - clock.monotonic()
             if left <= 0:
                 return record
-            with nobody:
-                clock.wait(nobody, min(left, interval))
+            with never:
+                clock.wait(never, min(left, interval))
             interval = min(interval * 1.5, LAST_LOOK)
 
     def cancel(self, job_id: str) -> JobRecord | None:
@@ -117,7 +117,7 @@ class RedisJobs(Jobs):
         if wanted.queue is None and wanted.actor is None:
             if self._size(status) > listing.WINDOW:
                 return Count(listing.WINDOW, False)
-        # Looked at one by one: what is over may have expired, and nobody has removed it yet.
+        # Checked one by one: a final record may have expired and not be removed yet.
         return self._lists(msgspec.structs.replace(wanted, statuses=(status,))).count()
 
     def _size(self, status: Status) -> int:

@@ -29,7 +29,7 @@ _MEASURED_FOR: Final = 10_000
 #: How long a measurement that went there and back faster is preferred, in milliseconds.
 _PREFERRED_FOR: Final = 300_000
 
-#: By how much two measurements may differ though nobody has set a clock: the milliseconds to
+#: By how much two measurements may differ though no clock was set: the milliseconds to
 #: which times are cut, and what two clocks drift apart in each millisecond.
 _GRAIN: Final = 5
 _DRIFT: Final = 0.001

@@ -1,4 +1,4 @@
-"""Who has shown no sign of life for how long, by a clock that nobody sets."""
+"""How long a value has been the same, by the monotonic clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...clock import Clock
 
 
 class Sightings:
-    """Since when this process has seen somebody say the same.
+    """Since when this process has seen the same value under a name.
 
     A worker writes another value with each renewal of its lease, and its lease is over for
     a reader that has seen the same value for one lease. Only the reader's monotonic
@@ -23,7 +23,7 @@ class Sightings:
         self._seen: dict[str, tuple[bytes, float]] = {}
 
     def note(self, name: str, value: bytes) -> float:
-        """Somebody has said this last.
+        """This is the present value.
 
         :return: for how many milliseconds it has been the same.
         """
@@ -36,7 +36,7 @@ class Sightings:
         return now - since
 
     def last(self, name: str) -> tuple[bytes, float]:
-        """What somebody has said last, and for how many milliseconds it has been the same.
+        """The last value, and for how many milliseconds it has been the same.
 
         :return: an empty value if nothing was seen.
         """

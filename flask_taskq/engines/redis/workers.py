@@ -124,7 +124,7 @@ class RedisWorkers(Workers):
         return over
 
     def _find_left(self) -> list[str]:
-        """Names of what somebody began to take, and has not for a while."""
+        """Names of reclaims that were begun some time ago and not finished."""
         store = self._store
         names = [
             name.decode() for name in store.command("ZRANGE", f"{store.prefix}lost", 0, -1)

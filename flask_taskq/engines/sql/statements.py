@@ -138,7 +138,7 @@ class Statements:
             f"DELETE FROM {table} WHERE seq = ?" for table in (live, outcome, job)
         )
         # Those that ended first are looked at, which are those that expire first as long as
-        # nobody changes how long they are kept: an index of its own would cost every job.
+        # their retention is unchanged: an index of its own would cost every job.
         # status, limit, now
         self.expired = f"""SELECT seq FROM (SELECT seq, expires_at FROM {outcome}
             WHERE status = ? ORDER BY finished_at LIMIT ?) WHERE expires_at <= ?"""

@@ -69,7 +69,7 @@ class _Seen(NamedTuple):
 class _Step(NamedTuple):
     """A settlement as statements, and what they need.
 
-    :param steps: what is done while nobody has asked for the job's end, or whatever was asked.
+    :param steps: what is done if no cancel was requested, or in any case.
     :param otherwise: what is done in place of that if it was asked for.
     """
 
@@ -231,7 +231,7 @@ class SQLiteConsumer(Consumer):
     def _wait(self, timeout: float, version: Version) -> bool:
         """Wait until there may be something to fetch.
 
-        :return: whether somebody has written without a ring.
+        :return: whether another process has written without a wake-up.
         """
         clock = self._store.clock
         now = clock.monotonic()
@@ -271,7 +271,7 @@ class SQLiteConsumer(Consumer):
             raise
 
     def _find_out(self) -> list[Delivery]:
-        """The uncertain claims that are stored: nobody else would run those jobs."""
+        """The uncertain claims that are stored: no other worker would run those jobs."""
         statement = self._store.statements.is_asked
         uncertain, self._uncertain = self._uncertain, []
 

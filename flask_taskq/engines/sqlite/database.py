@@ -71,7 +71,8 @@ UNSETTLED: Final = 0.005
 #: How often a transaction is begun anew because the log was taken away meanwhile.
 BEGINNINGS: Final = 5
 
-# Inherited by a fork that nobody announced. Closing them would touch the parent's file.
+# Inherited by a fork without a call of the fork hooks. Closing them would touch the parent's
+# file.
 _abandoned: list[sqlite3.Connection] = []
 
 
@@ -107,7 +108,7 @@ class Database:
         """A new connection, and a watch over the files that it has open.
 
         :raises ConnectionFailed: there is no using this file.
-        :raises ConnectionClosed: the one before it is gone, and nobody was report so yet.
+        :raises ConnectionClosed: the one before it is gone, and no caller was informed yet.
         :raises ConfigurationError: the place or the schema is refused.
         """
         until = time.monotonic() + self.options.busy_timeout / 1000
@@ -193,7 +194,7 @@ class Database:
         )
 
     def note_loss(self, opened: Opened) -> None:
-        """As :meth:`check`, for a connection that nobody is using: the next call tells it."""
+        """As :meth:`check`, for a connection that is not in use: the next call raises."""
         if opened.database == self._told:
             return
         try:
@@ -222,12 +223,12 @@ class Database:
         return False
 
     def _may_write_back(self, opened: Opened) -> bool:
-        """Whether nobody can have stored anything since the log is gone."""
+        """Whether nothing can have been stored since the log is gone."""
         found = look_at(self.path)
         if found is None or found.database != opened.database:
             return False
         if found.shared == opened.shared:
-            # All still lock the same index, and by that nobody can write to a log which is
+            # All still lock the same index, so that no process can write to a log which is
             # not the one that it speaks of.
             return found.log in (None, opened.log) or log_size(self.path) == 0
         # A process that has opened the database since has made files, and so changed the time
@@ -239,7 +240,7 @@ class Database:
         self, connection: sqlite3.Connection, synchronous: str, query_only: bool
     ) -> None:
         if _one(connection, "PRAGMA page_count") == 0:
-            # Only possible while the file is empty; it lets prune() give back room.
+            # Only possible while the file is empty; it lets prune() shrink the file.
             connection.execute("PRAGMA auto_vacuum = incremental")
         self._use_wal(connection)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -421,7 +422,7 @@ class Handle:
             # The write lock is taken at once: a transaction that reads first cannot wait
             # for it later, but fails when another was faster.
             self._patiently(_begin, connection)
-            # Only now, since nobody else can write any more. What was read from a log that
+            # Only now, since no other process can write any more. What was read from a log that
             # is gone would spoil the file.
             if watch.is_current():
                 return connection, watch
@@ -486,7 +487,7 @@ class Handle:
             self._drop()
 
     def _put_away(self) -> None:
-        """Drop a connection that nobody is using, and that is opened again when it is."""
+        """Drop a connection that is not in use; it is opened again when needed."""
         if self._watch is not None and not self._is_current(self._watch):
             self.database.note_loss(self._watch.opened)
         self._drop()

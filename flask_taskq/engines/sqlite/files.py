@@ -197,7 +197,7 @@ def _explain(path: str, done: str, error: OSError) -> str:
 def _make_folders(folder: str) -> None:
     if not os.path.isdir(folder):
         _make_folders(os.path.dirname(folder))
-        # Another process may be faster. Nobody's existing folder gets another mode.
+        # Another process may be faster. The mode of an existing folder is not changed.
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
 
@@ -210,7 +210,7 @@ def _check_folder(folder: str, path: str) -> None:
             f"{folder} may be written by every user of this machine, who could then replace"
             f" the jobs in {path}; choose a private folder, or chmod o-w this one"
         )
-    # In a folder such as /tmp nobody can replace our file, but anybody could have made it
+    # In a folder such as /tmp no user can replace our file, but any user could have made it
     # before us.
     if os.path.lexists(path) and os.lstat(path).st_uid not in (os.geteuid(), 0):
         raise ConfigurationError(

@@ -41,7 +41,7 @@ _resting: list[Iterator[None]] = []
 
 
 def watch(thing: ForkAware) -> None:
-    """Tell this object of every fork, for as long as it exists."""
+    """Call the fork hooks of this object, for as long as it exists."""
     with _lock:
         _watched.add(thing)
 

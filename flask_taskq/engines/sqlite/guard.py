@@ -28,7 +28,7 @@ from .files import Opened
 #: lock for writing when it removes the log. Part of its file format.
 _SHARED: Final = (0x4000_0002, 510)
 
-#: What it locks in the index of the log, so that nobody begins that anew.
+#: What it locks in the index of the log, so that no process resets the log.
 _IN_USE: Final = (128, 1)
 
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)

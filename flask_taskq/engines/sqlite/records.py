@@ -37,7 +37,7 @@ from .changing import change
 from .store import Store
 from .store import take_places
 
-#: How often somebody who waits for a job looks whether anything has changed, in
+#: How often a thread that waits for a job checks whether anything has changed, in
 #: milliseconds: at first, and in the end.
 FIRST_LOOK: Final = 2.0
 LAST_LOOK: Final = 50.0
@@ -64,7 +64,7 @@ class SQLiteJobs(Jobs):
         clock = self._store.clock
         until = None if timeout is None else clock.monotonic() + timeout
         interval = FIRST_LOOK
-        nobody = threading.Condition()
+        never = threading.Condition()  # only its timeout ends the wait
         while True:
             version = self._store.version()
             record = self.get(job_id)
@@ -74,8 +74,8 @@ class SQLiteJobs(Jobs):
                 left = interval if until is None else until - clock.monotonic()
                 if left <= 0:
                     return record
-                with nobody:
-                    clock.wait(nobody, min(left, interval))
+                with never:
+                    clock.wait(never, min(left, interval))
                 interval = min(interval * 1.5, LAST_LOOK)
                 if self._store.version() != version:
                     break
@@ -167,7 +167,7 @@ class SQLiteJobs(Jobs):
                 connection.executemany(outcome, over)
                 connection.executemany(job, over)
             if connection.execute("PRAGMA freelist_count").fetchone()[0] > SPARE_PAGES:
-                # Each row fetched is a page given back.
+                # Each row fetched is a page that was freed.
                 connection.execute(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})").fetchall()
             return len(over)
 

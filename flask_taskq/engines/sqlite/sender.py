@@ -103,7 +103,7 @@ class Sender(Handle):
         while not call.done:
             # The holder of the lock looks for waiting calls after it has released it, and this
             # one was added before that: it cannot be missed. Should
-            # somebody else take the lock in between, this caller waits for that commit,
+            # another thread take the lock in between, this caller waits for that commit,
             # which has its jobs too.
             if not self._lock.locked():
                 leads = False

@@ -13,7 +13,7 @@ from ..sql.schema import Tables
 def find_tables(namespace: str) -> Tables:
     """The names of a namespace's tables.
 
-    SQLite does not tell small letters from capital ones there, and keeps what begins with
+    SQLite does not distinguish upper and lower case there, and keeps what begins with
     ``sqlite_`` to itself. Two namespaces never get the same: no app's has a ``$``.
     """
     prefix = re.sub("[A-Z]", lambda letter: letter[0].lower() + "$$", namespace)

@@ -76,10 +76,10 @@ def check(options: SupervisorOptions, clock: Clock, show: Callable[[str, str], N
         finally:
             code = child.process.wait()
             child.release()
-    return _judge(options, clock, messages, code, show)
+    return _report(options, clock, messages, code, show)
 
 
-def _judge(
+def _report(
     options: SupervisorOptions,
     clock: Clock,
     messages: list[ControlMessage],

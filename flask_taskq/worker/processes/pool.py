@@ -1,7 +1,7 @@
 """Which child process is in which slot, and when the next one is due.
 
-The pool starts and stops no process. The supervisor tells it what happened to children, and
-asks it what to do next.
+The pool starts and stops no process. The supervisor reports what happened to children, and
+asks what to do next.
 """
 
 from __future__ import annotations

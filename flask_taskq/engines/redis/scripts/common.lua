@@ -16,7 +16,7 @@
 --   alone:<q>          queued ids that must run alone, by priority and place
 --   due, due:alone     scheduled ids by time; a member is the job's number and its id
 --   queued, scheduled  queue -> how many jobs are that
---   paused             set of the queues from which nobody fetches
+--   paused             set of the queues from which no worker fetches
 --   unique             unique key -> the job that is not over and has it
 --   wake:<q>, wake:alone:<q>   one token at most, for who waits for jobs
 --   leases             worker -> the word of its last renewal: number:length:end of the lease
@@ -305,7 +305,7 @@ local function held(worker, id, token)
     local r = read(load(id))
     if r then
       hold(r, worker, token)
-    else -- it is damaged, and nobody can end it
+    else -- it is damaged, and cannot be ended
       call('HDEL', P .. 'own:' .. worker, id)
     end
     return r, known ~= token
@@ -379,7 +379,7 @@ local function strike(id, status)
 end
 
 -- What a run says of itself.
-local function tell(id, r, progress, lines, now)
+local function store_report(id, r, progress, lines, now)
   if #lines > 0 then
     for from = 1, #lines, CHUNK do
       local to = math.min(from + CHUNK - 1, #lines)

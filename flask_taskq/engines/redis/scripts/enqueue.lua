@@ -1,4 +1,4 @@
--- Store jobs whose ids are new, and whose keys nobody holds.
+-- Store jobs whose ids are new, and whose unique keys no job holds.
 -- id and record of each
 -- Returns nothing if all are stored; else of each that is not its position, and as insert()
 -- says what is there.

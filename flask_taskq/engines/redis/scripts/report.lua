@@ -19,7 +19,7 @@ local stale, cancelled = {}, {}
 local index, next_argument = 0, 6
 while next_argument <= #ARGV do
   local blob = ARGV[next_argument]
-  local told, n, i, w, g, from = struct.unpack('<I4I2I2I2I4', blob)
+  local line_count, n, i, w, g, from = struct.unpack('<I4I2I2I2I4', blob)
   local token = string.sub(blob, from, from + n - 1)
   from = from + n
   local id = string.sub(blob, from, from + i - 1)
@@ -29,9 +29,9 @@ while next_argument <= #ARGV do
   if not r then
     stale[#stale + 1] = index
   else
-    if is_new and told + g > 0 then
-      local lines = { unpack(ARGV, next_argument + 1, next_argument + told) }
-      tell(id, r, progress, lines, now)
+    if is_new and line_count + g > 0 then
+      local lines = { unpack(ARGV, next_argument + 1, next_argument + line_count) }
+      store_report(id, r, progress, lines, now)
       save(id, r)
       if not is_written then
         call('HSET', P .. 'own:' .. worker, id, token .. WRITTEN)
@@ -41,7 +41,7 @@ while next_argument <= #ARGV do
       cancelled[#cancelled + 1] = index
     end
   end
-  next_argument = next_argument + 1 + told
+  next_argument = next_argument + 1 + line_count
   index = index + 1
 end
 return { table.concat(stale, ' '), table.concat(cancelled, ' ') }

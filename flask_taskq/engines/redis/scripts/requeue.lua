@@ -1,4 +1,5 @@
--- Queue a job again that is over, if nobody holds its key; the record afterwards.
+-- Queue a job again that has ended, if no other job holds its unique key.
+-- Returns the record afterwards.
 -- now, id, for each status that it may have, with two digits: which that is; the change
 
 local now, id = tonumber(ARGV[1]), ARGV[2]

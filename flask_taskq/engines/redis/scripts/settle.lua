@@ -20,7 +20,7 @@ begin()
 local memory = recall(to.worker, to.channel, to.seen)
 local settled, outcomes, ready = {}, {}, {}
 
--- What is left when the record is not simply replaced: somebody has changed it meanwhile, or
+-- When the record cannot be replaced as a whole: it was changed meanwhile, or
 -- the reply to the same call was lost.
 local function succeed(id, token, final)
   local r = held(to.worker, id, token)
@@ -70,7 +70,7 @@ end
 
 while next_argument <= #ARGV do
   local blob = ARGV[next_argument]
-  local told, follows, n, i, w, g, from = struct.unpack('<I4I4I2I2I2I4', blob)
+  local line_count, follows, n, i, w, g, from = struct.unpack('<I4I4I2I2I2I4', blob)
   local token = string.sub(blob, from, from + n - 1)
   from = from + n
   local id = string.sub(blob, from, from + i - 1)
@@ -81,9 +81,9 @@ while next_argument <= #ARGV do
   local is_stopped = true
   if r then
     call('HDEL', P .. 'own:' .. worker, id)
-    if told + g > 0 then
-      local lines = { unpack(ARGV, next_argument + 1, next_argument + told) }
-      tell(id, r, progress, lines, now)
+    if line_count + g > 0 then
+      local lines = { unpack(ARGV, next_argument + 1, next_argument + line_count) }
+      store_report(id, r, progress, lines, now)
     end
     local v = unpack_change(blob, from + i + w + g)
     local _
@@ -96,7 +96,7 @@ while next_argument <= #ARGV do
   else
     outcomes[#outcomes + 1] = 0
   end
-  next_argument = next_argument + 1 + told
+  next_argument = next_argument + 1 + line_count
   if not is_stopped then
     for n = next_argument, next_argument + 2 * follows - 2, 2 do
       local known = insert(ARGV[n], ARGV[n + 1], call('INCR', P .. 'seq'))
