@@ -72,16 +72,16 @@ class Statements:
         # now, limit
         self.due = f"""SELECT seq FROM {live} WHERE status = 'scheduled'
             AND scheduled_for <= ? ORDER BY scheduled_for, seq LIMIT ?"""
-        # the names of set_live(PROMOTE), seq
+        # the values for self.promote.names; seq
         self.promote = set_live(PROMOTE)
         self.promote_text = f"UPDATE {live} SET {self.promote.text} WHERE seq = ?"
         self.claim = set_live(CLAIM)
-        # the names of set_live(CLAIM); queue, lane, limit
+        # the values for self.claim.names; queue, lane, limit
         self.claim_next = f"""UPDATE {live} SET {self.claim.text} WHERE seq IN (
                 SELECT seq FROM {live} WHERE status = 'queued' AND queue = ? AND lane = ?
                 ORDER BY priority, place LIMIT ?
             ) RETURNING {CLAIMED}"""
-        # the names of set_live(CLAIM); id
+        # the values for self.claim.names; id
         self.claim_one = f"""UPDATE {live} SET {self.claim.text} WHERE status = 'queued'
             AND seq = (SELECT seq FROM {job} WHERE id = ?) RETURNING {CLAIMED}"""
         # numbers of rows, as JSON
