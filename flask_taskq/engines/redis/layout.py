@@ -1,7 +1,7 @@
-"""A record as bytes: a head of numbers, and then every text, one behind the other.
+"""Encodes a record as bytes: a header of numbers, followed by all texts.
 
-The scripts read and change the head, and move the rest. The same layout stands at the
-beginning of ``scripts/common.lua``. What a record does not have is -1 or empty.
+The scripts read and change the header, and copy the texts. The same layout is at the beginning
+of ``scripts/common.lua``. A missing value is -1 or empty.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from ...jobs.record import Status
 from ...jobs.record_limits import damaged
 from ...jobs.record_limits import DAMAGED_ERROR
 
-#: What a sender writes; before it the server puts the job's number and its place.
+#: The header that a sender writes. The server adds the job's number and place before it.
 _SENT: Final = struct.Struct("<BBdHBbIiHHIIIddddddHHHHIIIIII")
 _HEAD: Final = struct.Struct("<ddBBdHBbIiHHIIIddddddHHHHIIIIII")
 
-#: The format of these bytes. A release that knows an older one passes over a record with a
-#: higher number. What a newer release adds behind all texts is kept and not read.
+#: The format of these bytes. A release skips a record whose format has a higher number than its
+#: own. Data that a newer release adds after all texts is kept and not read.
 FORMAT: Final = 1
 
-#: Where in the bytes the status and the flags are.
+#: The positions of the status and the flags in the bytes.
 _STATUS_AT: Final = struct.calcsize("<ddB")
 _FLAGS_AT: Final = struct.calcsize("<ddBBdH")
 
-#: By what a key outlives its record, whose own time decides, in milliseconds.
+#: How much longer than its record a key exists, in milliseconds. The expiry time in the record
+#: decides whether the record is over.
 SLACK: Final = 60_000
 
 _NONE: Final = -1
@@ -74,9 +75,9 @@ D = TypeVar("D")
 
 
 def to_bytes(envelope: Envelope, now: int) -> bytes:
-    """The record of a new job, but for its number and its place.
+    """Return the record of a new job, without its number and its place.
 
-    :param now: by the server's clock.
+    :param now: the time by the server's clock.
     """
     queue = envelope.queue.encode()
     actor = envelope.actor.encode()
@@ -123,9 +124,9 @@ def to_bytes(envelope: Envelope, now: int) -> bytes:
 
 
 def to_arguments(envelopes: Sequence[Envelope], now: int) -> list[bytes | str]:
-    """Id and record of each, as the scripts take new jobs.
+    """Return the id and the record of each new job, as arguments of a script.
 
-    :param now: by the server's clock.
+    :param now: the time by the server's clock.
     """
     arguments: list[bytes | str] = []
     for envelope in envelopes:
@@ -134,13 +135,13 @@ def to_arguments(envelopes: Sequence[Envelope], now: int) -> list[bytes | str]:
 
 
 class Claimed(NamedTuple):
-    """What a claim was, for the settlement of its delivery.
+    """The data of a claim that the settlement of its delivery needs.
 
-    :param token: under which it stands in the server.
-    :param claim: the number that the delivery has.
-    :param worker: who has it.
-    :param raw: the record as it was claimed.
-    :param head: the numbers at the beginning of that.
+    :param token: the token of the claim in the server.
+    :param claim: the claim number of the delivery.
+    :param worker: the worker that holds the job.
+    :param raw: the record at the time of the claim.
+    :param head: the header of that record.
     """
 
     token: str
@@ -151,7 +152,7 @@ class Claimed(NamedTuple):
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Those that the record has kept so far."""
+        """The attempts in the record."""
         head = self.head
         end = len(self.raw) - sum(head[29:])
         return to_attempts(self.raw[end - head[28] : end])
@@ -164,12 +165,12 @@ def read_claims(
     sizes: Sequence[bytes],
     raws: bytes,
 ) -> list[Delivery]:
-    """What a worker gets of records that were claimed for it.
+    """Return the deliveries for claimed records.
 
-    Of one that is damaged it gets no message, and so the job fails.
+    The delivery of a damaged record has an empty message, so that the job fails.
 
-    :param sizes: how many bytes each record has.
-    :param raws: the records, one behind the other.
+    :param sizes: the size of each record in bytes.
+    :param raws: the concatenated records.
     """
     deliveries = []
     end = 0
@@ -184,7 +185,7 @@ def read_claims(
 def _to_delivery(
     job_id: str, token: str, worker: str, raw: bytes, head: tuple[Any, ...]
 ) -> Delivery:
-    # Where the claim is not written into the record, it counts from here on.
+    # If the claim is not written to the record yet, it is added here.
     more = head[3] == _QUEUED
     claim = head[12] + more
     released = head[20]
@@ -211,7 +212,7 @@ def _to_delivery(
             releases=head[13],
             handle=handle,
         )
-    except (ValueError, OverflowError):  # or a number that is none
+    except (ValueError, OverflowError):  # or a time is not a finite number
         return Delivery(
             id=job_id,
             queue="",
@@ -227,7 +228,8 @@ def _to_delivery(
 
 
 def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
-    """What the claim of a delivery was; None if this worker was not handed it like this."""
+    """Return the claim of a delivery, or None if the delivery is not as this worker has
+    received it."""
     claimed: Claimed = delivery.handle
     if claimed.claim != delivery.claim or not claimed.worker == delivery.worker == worker:
         return None
@@ -237,14 +239,14 @@ def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
 def to_succeeded(
     done: Succeeded, worker: str, now: int, expires_at: int
 ) -> tuple[str, bytes] | None:
-    """The token of a job that has succeeded, and its record. None if that must be made where
-    the record is, because something beside it belongs to the job, or changes with it.
+    """Return the token and the new record of a job that has succeeded. Return None if the
+    script must make the record, because other keys of the job exist or must change too.
 
-    It does what the row ``succeed`` of the table of transitions says, and ``claim`` before it.
+    This has the effects of the transition ``claim`` and then of ``succeed``.
 
-    :param now: by the server's clock.
-    :param worker: who settles it.
-    :param expires_at: until when it is kept.
+    :param now: the time by the server's clock.
+    :param worker: the worker that settles the job.
+    :param expires_at: the expiry time of the record.
     """
     claimed = find_claimed(done.delivery, worker)
     if claimed is None:
@@ -294,7 +296,7 @@ def to_succeeded(
     raw, result, holder = claimed.raw, done.result, worker.encode()
     started_at = done.started_at
     if started_at is None:
-        started_at = int(claimed.token.split(":")[2])  # when it was claimed
+        started_at = int(claimed.token.split(":")[2])  # the time of the claim
     names_end = _HEAD.size + queue_length + actor_length
     message_at = names_end + worker_length + reason_length
     message_end = message_at + message_length
@@ -348,11 +350,12 @@ def to_succeeded(
 
 
 def with_claim(raw: bytes, worker: str, token: bytes) -> bytes:
-    """The record of a job that is held by a worker, if these bytes do not say so yet.
+    """Return the record of a job that a worker holds, with the claim added if it is not written
+    yet.
 
-    They are what ``hold()`` in ``scripts/common.lua`` makes of them.
+    The result is the same as that of ``hold()`` in ``scripts/common.lua``.
 
-    :param token: under which it stands in the server.
+    :param token: the token of the claim in the server.
     """
     if len(raw) < _HEAD.size or raw[_STATUS_AT] != _QUEUED:
         return raw
@@ -371,12 +374,14 @@ def with_claim(raw: bytes, worker: str, token: bytes) -> bytes:
 
 
 def is_queued(raw: bytes | None) -> bool:
-    """Whether these bytes look like the record of a queued job, which may be held by now."""
+    """Return whether these bytes are the record of a queued job. A worker may hold that job, if
+    its claim is not written to the record yet."""
     return raw is not None and len(raw) > _STATUS_AT and raw[_STATUS_AT] == _QUEUED
 
 
 def to_counts(raw: bytes | None) -> tuple[int, int] | None:
-    """How many crashes and suspects a record has; None if these bytes cannot be one."""
+    """Return the crashes and suspects of a record, or None if these bytes are not a valid
+    record."""
     if raw is None or len(raw) < _HEAD.size:
         return None
     head = _HEAD.unpack_from(raw)
@@ -387,12 +392,12 @@ def to_counts(raw: bytes | None) -> tuple[int, int] | None:
 def fits(
     raw: bytes | None, status: Status, queue: bytes | None, actor: bytes | None, now: int
 ) -> bool:
-    """Whether these bytes are a record with this status, of this queue and actor, whose time is
-    not over. It is for many of them: most are not read any further.
+    """Return whether these bytes are a record with this status, queue and actor that has not
+    expired. This is called for many records. Most of them are not decoded further.
 
-    :param queue: None for any.
-    :param actor: likewise.
-    :param now: in milliseconds since the epoch.
+    :param queue: the queue, or None for any.
+    :param actor: the actor, or None for any.
+    :param now: the time in milliseconds since the epoch.
     """
     if raw is None or len(raw) < _HEAD.size:
         return False
@@ -406,15 +411,15 @@ def fits(
 
 
 def has_logs(raw: bytes) -> bool:
-    """Whether there are lines of the job's own log, which are stored apart."""
+    """Return whether the job has log lines, which are stored in another key."""
     return len(raw) > _FLAGS_AT and bool(raw[_FLAGS_AT] & _HAS_LOGS)
 
 
 def to_record(job_id: str, raw: bytes, lines: Sequence[bytes] = ()) -> JobRecord:
-    """The record in these bytes.
+    """Decode a record.
 
-    :param lines: of the job's own log.
-    :raises DecodeError: they cannot be one.
+    :param lines: the lines of the job's log.
+    :raises DecodeError: the bytes are not a valid record.
     """
     try:
         return _to_record(job_id, raw, lines)
@@ -492,7 +497,7 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
 
 
 def to_attempts(data: bytes) -> tuple[Attempt, ...]:
-    """The attempts in these bytes."""
+    """Decode attempts."""
     return _decode(_attempts_decoder, data, ()) if data else ()
 
 
@@ -505,16 +510,17 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes, otherwise: D) -> T | 
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return otherwise  # what is past must not keep an outcome from being stored
+        return otherwise  # damaged history must not prevent storing an outcome
 
 
 def to_score(priority: int, place: int) -> int:
-    """What stands for the turn of a job in a sorted set, as ``scripts/common.lua`` has it."""
+    """Return the score of a job in a sorted set, as ``score()`` in ``scripts/common.lua``
+    does."""
     return (priority + 9) * _LEVEL + place
 
 
 def to_turn(score: int) -> tuple[int, int]:
-    """Priority and place of a job, from its score."""
+    """Return the priority and the place of a job from its score."""
     return score // _LEVEL - 9, score % _LEVEL
 
 

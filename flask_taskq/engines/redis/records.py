@@ -1,4 +1,4 @@
-"""What the engine knows of jobs."""
+"""The job records of the Redis engine."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from .script import PRUNE
 from .script import REQUEUE
 from .store import Store
 
-#: How often somebody who waits for a job looks at its record, in milliseconds: at first,
-#: and in the end.
+#: How often a caller that waits for a job reads its record, in milliseconds: the first
+#: interval, and the longest one.
 FIRST_LOOK: Final = 2.0
 LAST_LOOK: Final = 50.0
 
 
 class RedisJobs(Jobs):
-    """Records, each a string under its id."""
+    """Job records. Each is a string whose key contains the job's id."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -96,7 +96,7 @@ class RedisJobs(Jobs):
         raw = self._store.run(DELETE, job_id)
         if not raw:
             return None
-        # Its log is gone by now.
+        # The script has already removed the job's log.
         return msgspec.structs.replace(to_record(job_id, raw), logs=record.logs)
 
     def prune(self) -> int:
@@ -117,7 +117,8 @@ class RedisJobs(Jobs):
         if wanted.queue is None and wanted.actor is None:
             if self._size(status) > listing.WINDOW:
                 return Count(listing.WINDOW, False)
-        # Looked at one by one: what is over may have expired, and nobody has removed it yet.
+        # The jobs are examined one by one, because records that have expired may not be removed
+        # yet.
         return self._lists(msgspec.structs.replace(wanted, statuses=(status,))).count()
 
     def _size(self, status: Status) -> int:
@@ -147,13 +148,13 @@ class RedisJobs(Jobs):
         except BrokerConnectionError:
             raise
         except BrokerError:
-            return ()  # it is something else
+            return ()  # the key has a value of another type
         return lines
 
 
 def _change_of(
     find: Callable[[Status], Change | None], rows: Mapping[Status, Transition]
 ) -> Change:
-    # The same, whichever of these statuses the job has.
+    # The change is the same for each of these statuses.
     [change, *_] = [change for status in rows if (change := find(status)) is not None]
     return change
