@@ -92,7 +92,7 @@ class Consumer(abc.ABC):
     def fetch(self, limit: int, timeout: int) -> list[Delivery]:
         """Claim jobs that may run. Each queue is read by priority, and then in queue order.
 
-        :param limit: claim at most this many.
+        :param limit: claim at most this many jobs.
         :param timeout: how long to wait for the first job, in milliseconds. With 0 the call
             does not wait.
         :return: the deliveries. The list is empty if the time ran out or :meth:`interrupt` was
@@ -107,7 +107,7 @@ class Consumer(abc.ABC):
         A scheduled job may run when it is due. Jobs of a paused queue are claimed as well.
 
         :return: the deliveries, in the order of the ids, without the jobs that may not run.
-        :raises LeaseLost: as :meth:`fetch`.
+        :raises LeaseLost: as for :meth:`fetch`.
         """
 
     @abc.abstractmethod
@@ -206,7 +206,7 @@ class Jobs(abc.ABC):
     def prune(self) -> int:
         """Remove a bounded number of records whose retention time is over.
 
-        :return: how many were removed.
+        :return: the number of removed records.
         """
 
 
@@ -242,7 +242,7 @@ class Queues(abc.ABC):
     def purge(self, queue: str) -> int:
         """Remove every waiting job of this queue, with its record.
 
-        :return: how many were removed.
+        :return: the number of removed jobs.
         """
 
 

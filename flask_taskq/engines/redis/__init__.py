@@ -6,7 +6,7 @@ errors of redis-py), ``layout`` (a record as bytes), ``packing`` (a change as by
 (which release its keys belong to), ``server`` (its address and its time), ``connection`` (one
 connection), ``sightings`` (how long a worker has not renewed its lease), ``store`` (what the
 modules share), ``lists`` (pages and counts), ``workers``, ``queues``, ``records`` and
-``consumer`` (the parts of the contract), and ``engine``.
+``consumer`` (the parts of the engine interface), and ``engine``.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ highest: ``files`` (checks of the file and its folder), ``guard`` (prevents the 
 log), ``errors`` (translates errors of sqlite3), ``forks`` (handlers for ``os.fork``),
 ``tables`` (their names and versions), ``database`` (connections), ``wakeup`` (wake-ups),
 ``changing`` (changes of one job's rows), ``sender`` (group commit), ``store`` (what the modules
-share), ``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the contract), and
-``engine``.
+share), ``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the engine
+interface), and ``engine``.
 """
 
 from __future__ import annotations

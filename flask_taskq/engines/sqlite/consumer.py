@@ -324,7 +324,7 @@ class SQLiteConsumer(Consumer):
         # The first queue comes last in the next call, so that a full queue does not starve the
         # others.
         self._queues.extend([self._queues.pop(0)] if self._queues else ())
-        # The statement returns them in any order.
+        # The statement returns the rows in any order.
         with suppress(TypeError):  # a damaged row may have any position
             rows.sort(key=_turn)
         return self._deliver(connection, rows)

@@ -24,7 +24,7 @@ _STATEMENT_ONLY = {*_LOCKED, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG}
 
 def _code(error: sqlite3.Error) -> int | None:
     # Errors that the sqlite3 module itself raises, such as for a closed connection, have
-    # no code. The low byte of an extended code is the general one.
+    # no code. The low byte of an extended code is the primary code.
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 

@@ -81,7 +81,7 @@ class SQLiteJobs(Jobs):
                 if self._store.version() != version:
                     break
 
-    # --- Changing them ---
+    # --- Changes ---
 
     def cancel(self, job_id: str) -> JobRecord | None:
         def cancel(connection: sqlite3.Connection, seq: int, status: Status, now: int) -> None:

@@ -1,9 +1,9 @@
 """Wakes consumers in other processes, so that they do not need to poll the file frequently.
 
 Each waiting consumer has a datagram socket in a folder beside the database. A process that has
-stored something sends one byte to each socket. A lost byte does no harm, since consumers look
-at the file every 100 ms anyway. So nothing here raises: where the folder cannot be used, jobs
-start that much later.
+stored something sends one byte to each socket. A lost byte does no harm, since consumers check
+the file every 100 ms anyway. Problems with the sockets therefore raise no errors: if the folder
+cannot be used, jobs from other processes start up to 100 ms later.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class WakeUp:
 
 
 class Listener:
-    """The receiving end of one consumer: it is also woken from its own process.
+    """The receiving end of one consumer. Its own process can also wake it.
 
     :param wakeup: the sending end.
     """

@@ -39,7 +39,7 @@ class SQLiteWorkers(Workers):
         lease = store.settings.lease
 
         def register(connection: sqlite3.Connection) -> None:
-            # Counted from here, when the wait for the lock is over.
+            # The lease begins here, after the wait for the lock.
             until = store.clock.monotonic() + lease
             connection.execute(store.statements.register, (worker, until, lease))
             if info is not None:
@@ -53,7 +53,7 @@ class SQLiteWorkers(Workers):
         lease = store.settings.lease
 
         def renew(connection: sqlite3.Connection) -> list[str]:
-            # Counted from here, when the wait for the lock is over.
+            # The lease begins here, after the wait for the lock.
             until = store.clock.monotonic() + lease
             return [
                 worker

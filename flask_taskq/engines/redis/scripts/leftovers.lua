@@ -24,8 +24,8 @@ local function tidy(queue, level)
   call('LTRIM', list, 0, -1 - count_stale(-1, -1))
 end
 
--- Remove the priorities of a queue that have no jobs. If the queue has no jobs at all, also
--- remove its pending wake-up.
+-- Remove the priorities of a queue that have no jobs. If a lane of the queue has no jobs, also
+-- remove the pending wake-up for this lane.
 local function forget_empty(queue)
   for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
     local key = queue .. ':' .. level
