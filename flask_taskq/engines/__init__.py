@@ -1,7 +1,7 @@
-"""Storages, chosen by the scheme of ``TASKQ_BROKER_URL``.
+"""The storage engines. The scheme of ``TASKQ_BROKER_URL`` selects one of them.
 
-Adding one: a module with an :class:`~flask_taskq.engines.base.Engine`, a line in
-:data:`ENGINES`, and a line in ``tests/support/engines.py``.
+To add an engine, write a module with an :class:`~flask_taskq.engines.base.Engine`, add a line
+to :data:`ENGINES`, and add a line to ``tests/support/engines.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..config import Settings
 from ..errors import ConfigurationError
 from .base import Engine
 
-#: URL scheme -> module and class. The module, and the driver it needs, is imported when an
-#: app asks for it.
+#: The module and the class for each URL scheme. The module and its driver are imported only
+#: when an app uses them.
 ENGINES: Final = {
     "memory": ("memory", "MemoryEngine"),
     "sqlite": ("sqlite", "SQLiteEngine"),
@@ -29,10 +29,10 @@ ENGINES: Final = {
 
 
 def make_engine(settings: Settings, clock: Clock) -> Engine:
-    """The engine that ``TASKQ_BROKER_URL`` names. It is not connected yet.
+    """Create the engine that ``TASKQ_BROKER_URL`` names, without connecting it.
 
-    :raises ConfigurationError: no engine has the scheme of the URL, or another key does not
-        go with it.
+    :raises ConfigurationError: no engine has the scheme of the URL, or the value of another key
+        conflicts with the engine.
     """
     scheme, separator, _ = settings.broker_url.partition("://")
     if not separator or scheme not in ENGINES:
@@ -43,7 +43,8 @@ def make_engine(settings: Settings, clock: Clock) -> Engine:
     module, name = ENGINES[scheme]
     engine = getattr(importlib.import_module(f".{module}", __name__), name)
     made = cast(Engine, engine(settings, clock))
-    # Jobs in memory are those of a test, whatever the app's configuration says.
+    # Tests run an app on the memory engine with its configuration unchanged, so that engine
+    # ignores the key.
     if settings.results_url is not None and made.is_shared:
         raise ConfigurationError(
             f"TASKQ_RESULTS_URL is {redact_url(settings.results_url)!r}, and {scheme}:// keeps"

@@ -1,8 +1,9 @@
-"""The contract between the policies above and the storages below.
+"""The interface that every storage engine implements.
 
-An engine keeps messages and records, and makes the transitions of
-:data:`flask_taskq.jobs.transitions.TRANSITIONS`, each in one atomic step. It knows nothing of
-actors, hooks, threads or Flask. ``tests/conformance`` states what every engine owes.
+An engine stores messages and records. It makes the transitions of
+:data:`flask_taskq.jobs.transitions.TRANSITIONS`, each in one atomic step. It does not depend on
+actors, hooks, threads or Flask. The tests in ``tests/conformance`` specify the behaviour that
+every engine must have.
 """
 
 from __future__ import annotations
@@ -29,19 +30,20 @@ from .listing import Page
 from .listing import QueueState
 from .listing import WorkerInfo
 
-#: How many jobs one housekeeping call touches at most, so that none blocks for long.
+#: One housekeeping call handles at most this many jobs, so that no call blocks for long.
 HOUSEKEEPING_LIMIT: Final = 500
 
 
 class Enqueued(NamedTuple):
-    """What is stored of an envelope.
+    """What the engine has stored for an envelope.
 
-    :param id: of the job: the envelope's, or that of the job that holds its unique key.
-    :param status: of that job, now.
-    :param due_at: the moment before which it must not run, None if it may run at once.
-    :param reason: why there is no new job: ``id``, one with the id is known; ``unique``,
-        another job holds the key; None if there is a new job.
-    :param at: what time it was for the engine, in milliseconds since the epoch.
+    :param id: the id of the job. This is the envelope's id, or the id of the job that holds its
+        unique key.
+    :param status: the present status of that job.
+    :param due_at: the time before which the job must not run, or None if it may run at once.
+    :param reason: why no new job was stored. With ``id``, a job with the same id exists. With
+        ``unique``, another job holds the unique key. It is None if a new job was stored.
+    :param at: the engine's time of the call, in milliseconds since the epoch.
     """
 
     id: str
@@ -52,17 +54,17 @@ class Enqueued(NamedTuple):
 
     @property
     def is_new(self) -> bool:
-        """Whether this envelope has become a job now."""
+        """Whether this call has stored a new job."""
         return self.reason is None
 
 
 class Settled(NamedTuple):
-    """What became of a call of :meth:`Consumer.settle_if_held`.
+    """The result of :meth:`Consumer.settle_if_held`.
 
-    :param outcomes: for each settlement the status that the job has now, or None if it was
-        refused, because the delivery was no longer held under its token.
-    :param deliveries: what was fetched in the same step.
-    :param ready: ids of other jobs that may run since: follow-ups.
+    :param outcomes: the status that the job has now, for each settlement. It is None if the
+        settlement was refused, because the delivery was no longer held under its token.
+    :param deliveries: the jobs that were claimed in the same step.
+    :param ready: the ids of the stored follow-ups that may run at once.
     """
 
     outcomes: list[Status | None]
@@ -71,11 +73,11 @@ class Settled(NamedTuple):
 
 
 class Reported(NamedTuple):
-    """What became of a call of :meth:`Consumer.report_if_held`.
+    """The result of :meth:`Consumer.report_if_held`.
 
-    :param stale: the deliveries that are no longer held under their token, of whose
-        reports nothing was stored.
-    :param cancelled: the deliveries that are held, and whose cancelling was asked for.
+    :param stale: the deliveries that are no longer held under their token. Nothing was stored
+        from their reports.
+    :param cancelled: the deliveries that are held and whose cancellation was requested.
     """
 
     stale: list[Delivery]
@@ -83,57 +85,65 @@ class Reported(NamedTuple):
 
 
 class Consumer(abc.ABC):
-    """An engine's reading end, for one worker. Its methods may be called by two threads."""
+    """The interface through which one worker claims, settles and reports jobs. Two threads may
+    call its methods at the same time."""
 
     @abc.abstractmethod
     def fetch(self, limit: int, timeout: int) -> list[Delivery]:
-        """Claim jobs that may run: of each queue by priority, then in order.
+        """Claim jobs that may run. Each queue is read by priority, and then in queue order.
 
-        :param limit: claim at most this many.
-        :param timeout: how long to wait for the first one, in milliseconds; 0 does not wait.
-        :return: the deliveries, empty when the time ran out or :meth:`interrupt` was called.
-        :raises LeaseLost: the worker is not registered, or its lease has run out.
+        :param limit: claim at most this many jobs.
+        :param timeout: how long to wait for the first job, in milliseconds. With 0 the call
+            does not wait.
+        :return: the deliveries. The list is empty if the time ran out or :meth:`interrupt` was
+            called.
+        :raises LeaseLost: the worker is not registered, or its lease has expired.
         """
 
     @abc.abstractmethod
     def claim(self, job_ids: Sequence[str]) -> list[Delivery]:
-        """Claim these jobs, in whatever queue and lane they are, if they may run.
+        """Claim these jobs if they may run, regardless of their queue and lane.
 
-        A scheduled job may run when its time has come. A paused queue keeps none back here.
+        A scheduled job may run when it is due. Jobs of a paused queue are claimed as well.
 
-        :return: the deliveries, in the order of the ids; those that may not run are left out.
-        :raises LeaseLost: as :meth:`fetch`.
+        :return: the deliveries, in the order of the ids, without the jobs that may not run.
+        :raises LeaseLost: as for :meth:`fetch`.
         """
 
     @abc.abstractmethod
     def settle_if_held(self, settlements: Sequence[Settlement], then_fetch: int = 0) -> Settled:
-        """Settle what is still held under its token, and claim more, in one atomic step.
+        """Settle deliveries that are still held under their token, and claim more jobs. Both
+        happen in one atomic step.
 
-        A settlement with an old token changes nothing and is refused, and its follow-ups
-        are not stored. A job whose cancelling was asked for and that would run again is
-        cancelled instead, without follow-ups. Progress and lines are stored first, as by
+        A settlement with an old token is refused. It changes nothing, and its follow-ups are
+        not stored. If a job's cancellation was requested and the job would run again, it is
+        cancelled instead, without follow-ups. Progress and log lines are stored first, as in
         :meth:`report_if_held`.
 
-        :param then_fetch: claim at most this many, without waiting; none are claimed if
-            the worker's lease has run out.
+        :param then_fetch: claim at most this many jobs, without waiting. No job is claimed if
+            the worker's lease has expired.
         """
 
     @abc.abstractmethod
     def report_if_held(self, reports: Sequence[Report]) -> Reported:
-        """Store what is still held under its token, in one atomic step; say what to stop.
+        """Store the reports of deliveries that are still held under their token, in one atomic
+        step.
 
-        Lines are added to those that the record has, as
-        :func:`~flask_taskq.jobs.record_limits.add_lines` says. Where nothing is to be stored
-        it only reads.
+        Log lines are added to the lines in the record by the rules of
+        :func:`~flask_taskq.jobs.record_limits.add_lines`. If there is nothing to store, the
+        call only reads.
+
+        :return: the stale deliveries, and the deliveries whose jobs should stop.
         """
 
     @abc.abstractmethod
     def add_queue(self, queue: str) -> None:
-        """Fetch from this queue as well, from the next fetch on."""
+        """Fetch from this queue too, beginning with the next fetch."""
 
     @abc.abstractmethod
     def interrupt(self) -> None:
-        """Make a :meth:`fetch` that is waiting, or else the next one, return at once."""
+        """Make the waiting :meth:`fetch` return at once. If none waits, the next one returns at
+        once."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -145,27 +155,30 @@ class Jobs(abc.ABC):
 
     @abc.abstractmethod
     def get(self, job_id: str) -> JobRecord | None:
-        """The record of this id; None if there is none or its retention time is over."""
+        """Return the record of this id, or None if there is none or its retention time is
+        over."""
 
     @abc.abstractmethod
     def wait(self, job_id: str, timeout: int | None) -> JobRecord | None:
-        """The record of this id as soon as it is final, or as it is when the time is over.
+        """Wait until the record of this id is final, or until the time is over, and return it.
 
-        :param timeout: milliseconds, None for no limit.
+        :param timeout: the limit in milliseconds, or None for no limit.
         """
 
     @abc.abstractmethod
     def cancel(self, job_id: str) -> JobRecord | None:
-        """Cancel a job that no worker holds; ask for it if one does; else change nothing.
+        """Cancel a job. If a worker holds it, only request its cancellation. A job that is over
+        is not changed.
 
         :return: the record afterwards; None if there is none.
         """
 
     @abc.abstractmethod
     def requeue(self, job_id: str) -> JobRecord | None:
-        """Queue a job again that failed or was cancelled, as if it were new.
+        """Queue a failed or cancelled job again, as if it were new.
 
-        Any other job is left as it is, and so is one whose unique key another job holds.
+        A job with any other status is not changed. Neither is a job whose unique key is held by
+        another job.
 
         :return: the record afterwards; None if there is none.
         """
@@ -174,26 +187,26 @@ class Jobs(abc.ABC):
     def delete(self, job_id: str) -> JobRecord | None:
         """Remove a job with its record, unless a worker holds it.
 
-        :return: the record as it was; None if there was none. One that is running is left.
+        :return: the record as it was, or None if there was none. A running job is not removed.
         """
 
     @abc.abstractmethod
     def page(self, wanted: Filter, cursor: str | None = None, limit: int = 50) -> Page:
-        """Some of the jobs that a filter means.
+        """Return one page of the jobs that match a filter.
 
-        :param cursor: of the page before; None for the first page.
-        :raises ValueError: the cursor is none.
+        :param cursor: the cursor from the previous page, or None for the first page.
+        :raises ValueError: the cursor is not valid.
         """
 
     @abc.abstractmethod
     def counts(self, wanted: Filter) -> dict[Status, Count]:
-        """How many jobs a filter means, for each status that it means."""
+        """Count the jobs that match a filter, for each status that it includes."""
 
     @abc.abstractmethod
     def prune(self) -> int:
-        """Remove records whose retention time is over, a bounded number of them.
+        """Remove a bounded number of records whose retention time is over.
 
-        :return: how many were removed.
+        :return: the number of removed records.
         """
 
 
@@ -202,19 +215,20 @@ class Queues(abc.ABC):
 
     @abc.abstractmethod
     def depths(self) -> dict[str, int]:
-        """How many jobs wait (queued or scheduled) in each queue that has any."""
+        """Count the waiting jobs (queued or scheduled) of each queue that has any."""
 
     @abc.abstractmethod
     def states(self) -> list[QueueState]:
-        """The state of each queue in which jobs wait, or that is paused, by name."""
+        """Return the state of each queue that has waiting jobs or is paused, sorted by name."""
 
     @abc.abstractmethod
     def paused(self) -> set[str]:
-        """The queues that are paused."""
+        """Return the names of the paused queues."""
 
     @abc.abstractmethod
     def pause(self, queue: str) -> None:
-        """Let no worker fetch from this queue. What runs goes on; sending goes on."""
+        """Stop workers from fetching from this queue. Running jobs continue, and jobs can still
+        be sent."""
 
     @abc.abstractmethod
     def resume(self, queue: str) -> None:
@@ -222,48 +236,51 @@ class Queues(abc.ABC):
 
     @abc.abstractmethod
     def has_due(self, queues: Sequence[str], lane: Lane) -> bool:
-        """Whether a job of this lane may run now, in one of these queues."""
+        """Return whether one of these queues has a job in this lane that may run now."""
 
     @abc.abstractmethod
     def purge(self, queue: str) -> int:
-        """Remove every job that waits in this queue, with its record.
+        """Remove every waiting job of this queue, with its record.
 
-        :return: how many were removed.
+        :return: the number of removed jobs.
         """
 
 
 class Workers(abc.ABC):
-    """The processes that hold jobs, each under a lease measured on the monotonic clock."""
+    """The workers: processes that hold jobs. Each has a lease, measured with the monotonic
+    clock."""
 
     @abc.abstractmethod
     def register(self, worker: str, info: WorkerInfo | None = None) -> None:
         """Give this worker a lease of ``TASKQ_LEASE`` milliseconds from now.
 
-        :param info: who it is, for :meth:`all` and :meth:`list_on`; None if that is known.
+        :param info: the worker's description, for :meth:`all` and :meth:`list_on`. None keeps
+            the known one.
         """
 
     @abc.abstractmethod
     def renew(self, workers: Sequence[str]) -> list[str]:
-        """Prolong leases to ``TASKQ_LEASE`` milliseconds from now.
+        """Extend the leases of these workers to ``TASKQ_LEASE`` milliseconds from now.
 
-        :return: those of the workers that are not registered any more.
+        :return: the workers that are no longer registered.
         """
 
     @abc.abstractmethod
     def count(self) -> int:
-        """How many have a lease that holds."""
+        """Count the workers with a valid lease."""
 
     @abc.abstractmethod
     def all(self) -> dict[str, WorkerInfo]:
-        """Those whose lease holds, with what they have said of themselves."""
+        """Return the workers with a valid lease, and their descriptions."""
 
     @abc.abstractmethod
     def list_on(self, host: str) -> dict[str, WorkerInfo]:
-        """The registered workers of this host, whether or not their lease holds."""
+        """Return the registered workers of this host, including those whose lease has
+        expired."""
 
     @abc.abstractmethod
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
-        """Take a dead worker's jobs from it, and forget the worker.
+        """Reclaim the jobs of a dead worker, and remove the worker.
 
         :func:`~flask_taskq.jobs.lifecycle.lose` says what becomes of each.
 
@@ -275,16 +292,16 @@ class Workers(abc.ABC):
 
     @abc.abstractmethod
     def reap(self) -> list[str]:
-        """Take their jobs from all workers whose lease ran out, and forget them.
+        """Reclaim the jobs of all workers whose lease has expired, and remove these workers.
 
-        :return: the workers that were reaped.
+        :return: the removed workers.
         """
 
 
 class Engine(abc.ABC):
-    """A storage. Making one does no I/O: it connects when it is first used.
+    """A storage. Its constructor does no I/O: the engine connects when it is first used.
 
-    :param settings: the app's configuration; the broker's URL and options are in it.
+    :param settings: the app's configuration, with the URL and the options of the broker.
     """
 
     jobs: Jobs
@@ -300,37 +317,38 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def connect(self) -> None:
-        """Reach the storage and make ready what it needs.
+        """Connect to the storage, and create what the engine needs there.
 
-        :raises ConnectionFailed: it is out of reach; trying again later may help.
-        :raises ConfigurationError: it refuses; trying again does not help.
+        :raises ConnectionFailed: the storage cannot be reached. A later attempt may succeed.
+        :raises ConfigurationError: the storage cannot be used as configured. Another attempt
+            does not help.
         """
 
     def now(self) -> int:
-        """What time it is for the records, in milliseconds since the epoch.
+        """Return the time to use in records, in milliseconds since the epoch.
 
-        It is the storage's own time where it has one, as it was last measured: this asks the
-        storage for nothing, and may be called in a job's thread.
+        If the storage has a clock, this is the storage's time, based on the last measurement.
+        The call does not access the storage, so it may be used in a job's thread.
         """
         return self.clock.now()
 
     @abc.abstractmethod
     def enqueue(self, envelopes: Sequence[Envelope]) -> list[Enqueued]:
-        """Store jobs, all of them or none, in one atomic step.
+        """Store all of these jobs or none, in one atomic step.
 
-        An envelope whose id is known, or whose unique key another job holds, is passed over;
-        so a call whose outcome is unknown can be repeated.
+        An envelope is skipped if its id is known, or if another job holds its unique key. A
+        call with an unknown outcome can therefore be repeated.
 
-        :return: for each envelope what is stored now.
+        :return: what is stored now, for each envelope.
         """
 
     @abc.abstractmethod
     def consumer(
         self, queues: Sequence[str], worker: str, lane: Lane = Lane.ORDINARY
     ) -> Consumer:
-        """A reading end for a registered worker.
+        """Create a consumer for a registered worker.
 
-        :param lane: fetch only jobs that stand in this one.
+        :param lane: fetch only jobs of this lane.
         """
 
     @abc.abstractmethod

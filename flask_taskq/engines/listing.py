@@ -1,7 +1,7 @@
-"""What an engine shows of many jobs, queues and workers at once, and in which order.
+"""Lists and counts of jobs, queues and workers, and the order of the lists.
 
-No list may take longer the more jobs there are. So a page and a count look at a bounded
-number of jobs, and say when there are more.
+The time for a list must not grow with the number of jobs. A page or a count therefore examines
+a bounded number of jobs, and states whether there are more.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from ..jobs.record import JobRecord
 from ..jobs.record import Lane
 from ..jobs.record import Status
 
-#: How many jobs a page or a count looks at, at most.
+#: The maximum number of jobs that a page or a count examines.
 WINDOW: Final = 10_000
 
-#: How many jobs are read at once for a page.
+#: The number of jobs that are read at once for a page.
 READ_AT_ONCE: Final = 500
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs are meant.
+    """A filter for jobs.
 
-    :param statuses: any of these; empty for all.
-    :param queue: only of this one; None for all.
-    :param actor: likewise.
+    :param statuses: match any of these statuses. If empty, match all.
+    :param queue: match only jobs of this queue. None matches all.
+    :param actor: match only jobs of this actor. None matches all.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -45,11 +45,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     actor: str | None = None
 
     def has(self, status: Status) -> bool:
-        """Whether jobs with this status are meant."""
+        """Return whether jobs with this status match."""
         return not self.statuses or status in self.statuses
 
     def fits(self, record: JobRecord) -> bool:
-        """Whether this job is meant."""
+        """Return whether this job matches."""
         return (
             self.has(record.status)
             and self.queue in (None, record.queue)
@@ -58,13 +58,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(NamedTuple):
-    """Some of the jobs that a filter means.
+    """One page of the jobs that match a filter.
 
-    :param records: running jobs, then queued ones in the order of their turns, then scheduled
-        ones by time, then those that are over, the newest first.
-    :param cursor: how to ask for the next page; None if this was the last one. A page may
-        have fewer jobs than were asked for, or none, and have a next one: it looks at
-        :data:`WINDOW` jobs at most.
+    :param records: running jobs first, then queued jobs in queue order, then scheduled jobs by
+        due time, then jobs that are over, the newest first.
+    :param cursor: the cursor for the next page, or None if this is the last page. A page
+        examines at most :data:`WINDOW` jobs. It may therefore have fewer jobs than requested,
+        or none, and still have a next page.
     """
 
     records: list[JobRecord]
@@ -72,10 +72,10 @@ class Page(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How many jobs there are.
+    """A number of jobs.
 
-    :param number: of those that were looked at.
-    :param is_exact: whether these were all. Otherwise there are at least so many.
+    :param number: how many of the examined jobs match.
+    :param is_exact: whether all jobs were examined. If not, there are at least this many.
     """
 
     number: int
@@ -83,13 +83,13 @@ class Count(NamedTuple):
 
 
 class QueueState(NamedTuple):
-    """What waits in a queue.
+    """The state of a queue.
 
-    :param queued: jobs that may run now.
-    :param scheduled: jobs whose time has not come.
-    :param oldest: since when the job has been waiting whose turn is next, in milliseconds
-        since the epoch: when it was sent, or changed last. None if none is queued.
-    :param is_paused: whether no worker takes jobs from it.
+    :param queued: the number of jobs that may run now.
+    :param scheduled: the number of jobs that are not due yet.
+    :param oldest: the time when the next job to run was sent or last changed, in milliseconds
+        since the epoch. None if no job is queued.
+    :param is_paused: whether workers do not fetch from this queue.
     """
 
     queue: str
@@ -100,7 +100,7 @@ class QueueState(NamedTuple):
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that holds jobs, as it has introduced itself.
+    """The description of a worker, as registered by the worker itself.
 
     :param host: the machine since it was started, and the namespace that ids of processes
         are of. Where it is the same, so are the processes that the ids mean. Empty if nobody
@@ -124,21 +124,22 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int = 0
 
 
-#: Where a job stands in its section: what that is sorted by. The last word is the job's id.
+#: The sort key of a job in its section. Its last element is the job's id.
 Key = tuple[Any, ...]
 
-#: Of each job its key and its record, None for a record that is damaged.
+#: The key and the record of a job. The record is None if it is damaged.
 Entry = tuple[Key, JobRecord | None]
 
-#: Reads so many jobs of a section that stand behind this key, None for its beginning.
+#: Reads up to a given number of jobs of a section that come after a key. A key of None means
+#: the beginning of the section.
 Read = Callable[[Key | None, int], Sequence[Entry]]
 
 
 class Section(NamedTuple):
-    """A part of the list of all jobs that can be read in order.
+    """A part of the list of all jobs. It can be read in order.
 
-    :param name: no other section has the same.
-    :param read: its jobs.
+    :param name: the unique name of the section.
+    :param read: reads the jobs of the section.
     """
 
     name: str
@@ -146,20 +147,20 @@ class Section(NamedTuple):
 
 
 def name_queued(queue: str, lane: Lane) -> str:
-    """The name of the section of the jobs that are queued in a lane."""
+    """Return the name of the section for the queued jobs of a queue and a lane."""
     return f"queued:{queue}:{lane}"
 
 
 def find_page(
     sections: Iterable[Section], wanted: Filter, cursor: str | None, limit: int
 ) -> Page:
-    """The page behind a cursor.
+    """Return the page that follows a cursor.
 
-    A cursor names a place and not a number of jobs to pass over: jobs that move meanwhile
-    let no other one be shown twice or left out.
+    A cursor identifies a position by its sort key, not by a number of jobs to skip. If jobs
+    move between two calls, no other job is shown twice or left out.
 
-    :param sections: in the order in which they are listed, as this filter wants them.
-    :raises ValueError: the cursor is none.
+    :param sections: the sections for this filter, in the order in which they are listed.
+    :raises ValueError: the cursor is not valid.
     """
     from_section, after = (None, None) if cursor is None else read_cursor(cursor)
     records: list[JobRecord] = []
@@ -170,7 +171,7 @@ def find_page(
         if from_section is not None and name != from_section:
             if not _is_behind(name, from_section):
                 continue
-            after = None  # that section is gone
+            after = None  # that section does not exist any more
         from_section = None
         while True:
             entries = read(after, at_once)
@@ -190,7 +191,7 @@ def find_page(
 
 
 def merge_newest(lists: Iterable[Sequence[Entry]], limit: int) -> list[Entry]:
-    """The first of several lists, each of which is sorted backwards."""
+    """Merge lists that are sorted in descending order, and return the first entries."""
     merged = heapq.merge(*lists, key=operator.itemgetter(0), reverse=True)
     return [entry for entry, _ in zip(merged, range(limit), strict=False)]
 
@@ -206,12 +207,15 @@ def _is_behind(name: str, other: str) -> bool:
 
 
 def write_cursor(section: str, key: Key) -> str:
-    """Words for a place in the list, for who sees no meaning in them."""
+    """Encode a position in the list as an opaque string."""
     return urlsafe_b64encode(msgspec.json.encode((section, key))).decode().rstrip("=")
 
 
 def read_cursor(cursor: str) -> tuple[str, Key]:
-    """:raises ValueError: it was not made by :func:`write_cursor`."""
+    """Decode a cursor.
+
+    :raises ValueError: it was not made by :func:`write_cursor`.
+    """
     try:
         data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         section, key = msgspec.json.decode(data, type=tuple[str, tuple[int | str, ...]])
@@ -223,5 +227,5 @@ def read_cursor(cursor: str) -> tuple[str, Key]:
 
 
 def wanted_final(wanted: Filter) -> list[Status]:
-    """The statuses of jobs that are over, as far as they are meant."""
+    """Return the final statuses that match the filter."""
     return [status for status in Status if status in FINAL and wanted.has(status)]

@@ -1,7 +1,7 @@
-"""The contract in plain Python: the engine for tests, and the reference for readers.
+"""The engine interface in plain Python, for tests and as a reference implementation.
 
-All jobs are in one :class:`Store`, which is read and changed with its condition held. Each
-change is made by :func:`flask_taskq.jobs.lifecycle.apply`.
+All jobs are in one :class:`Store`. It is read and changed only while its condition is held.
+:func:`flask_taskq.jobs.lifecycle.apply` makes each change.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ WAITING: Final = (Status.QUEUED, Status.SCHEDULED)
 
 @dataclass
 class StoredJob:
-    """A record, and where the job stands.
+    """A record, and the job's position.
 
-    :param number: in the order of sending.
-    :param place: in its queue, given when the job became queued.
+    :param number: the position of the job in the order of sending.
+    :param place: the position of the job in its queue, assigned when the job became queued.
     """
 
     record: JobRecord
@@ -74,7 +74,7 @@ class StoredJob:
 
     @property
     def turn(self) -> Key:
-        """What the jobs of one status are sorted by."""
+        """The sort key for the jobs of one status."""
         record = self.record
         if record.status is Status.QUEUED:
             return (record.priority, self.place, record.id)
@@ -82,10 +82,11 @@ class StoredJob:
 
 
 class _Changed(threading.Condition):
-    """A condition that "with" enters and leaves in C code.
+    """A condition that a "with" statement enters and leaves in C code.
 
-    The methods of its class are Python code, and an exception that comes from outside, as by
-    the handler of a signal, could come when the lock is taken and "with" does not know it yet.
+    The methods of the base class are Python code. An asynchronous exception, such as one from a
+    signal handler, could arrive there after the lock was taken and before "with" has recorded
+    that. The lock would then never be released.
     """
 
     __enter__ = property(operator.attrgetter("_lock.__enter__"))
@@ -93,10 +94,10 @@ class _Changed(threading.Condition):
 
 
 class Store:
-    """One app's jobs, and who works.
+    """The jobs and the workers of one app.
 
-    :param settings: of the app.
-    :param clock: the time.
+    :param settings: the settings of the app.
+    :param clock: the source of the time.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -109,19 +110,19 @@ class Store:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all jobs and all workers."""
+        """Remove all jobs and all workers."""
         self.table: dict[str, StoredJob] = {}
-        # The turns of jobs by status, sorted at all times: a fetch that sorted first would
-        # make a thousand waiting jobs cost a million steps.
+        # The sort keys of jobs by status. They are always sorted, because a sort in each fetch
+        # would make the cost of many waiting jobs grow with the square of their number.
         self.turns: dict[Status, list[Key]] = {status: [] for status in Status}
-        #: Of each unique key the job that holds it.
+        #: The id of the job that holds each unique key.
         self.keys: dict[str, str] = {}
         self.paused: set[str] = set()
         self.leases: dict[str, float] = {}
         self.infos: dict[str, WorkerInfo] = {}
 
     def insert_new(self, envelope: Envelope) -> Enqueued:
-        """Add a job, unless it is known or another one holds its key."""
+        """Add a job, unless its id is known or another job holds its unique key."""
         now = self.clock.now()
         holder = self.keys.get(envelope.unique_key or "", "")
         known = self.table.get(envelope.id) or self.table.get(holder)
@@ -137,7 +138,7 @@ class Store:
         return Enqueued(record.id, record.status, record.scheduled_for, reason, now)
 
     def change(self, job: StoredJob, change: Change) -> Status:
-        """Make a change of a job whose status is the one that it begins with."""
+        """Apply a change to a job that has the source status of the transition."""
         before = job.record
         self._take_out(job)
         job.record = lifecycle.apply(before, change, self.clock.now(), self.retention)
@@ -147,13 +148,13 @@ class Store:
         return job.record.status
 
     def replace(self, job: StoredJob, record: JobRecord) -> None:
-        """Store a record that has changed without a transition."""
+        """Store a record that was changed without a transition."""
         self._take_out(job)
         job.record = record
         self._put(job)
 
     def remove(self, job: StoredJob) -> None:
-        """Forget a job."""
+        """Remove a job."""
         self._take_out(job)
         del self.table[job.record.id]
 
@@ -172,7 +173,7 @@ class Store:
             del self.keys[record.unique_key or ""]
 
     def find(self, job_id: str) -> StoredJob | None:
-        """A job whose retention is not over."""
+        """Return a job, or None if there is none or its retention time is over."""
         job = self.table.get(job_id)
         return None if job is None or self._is_over(job.record) else job
 
@@ -180,11 +181,11 @@ class Store:
         return record.expires_at is not None and record.expires_at <= self.clock.now()
 
     def with_status(self, *statuses: Status) -> list[StoredJob]:
-        """All jobs with one of these statuses, in the order of their turns."""
+        """Return all jobs with one of these statuses, in the order of their sort keys."""
         return [self.table[turn[-1]] for status in statuses for turn in self.turns[status]]
 
     def held_by(self, delivery: Delivery) -> StoredJob | None:
-        """The job of a delivery that is held under its token."""
+        """Return the job of a delivery, or None if the delivery is not held under its token."""
         job = self.table.get(delivery.id)
         if job is None or job.record.status is not Status.RUNNING:
             return None
@@ -192,19 +193,19 @@ class Store:
         return job if token == (delivery.worker, delivery.claim) else None
 
     def promote(self) -> None:
-        """Queue the jobs whose time has come."""
+        """Queue the scheduled jobs that are due."""
         now = self.clock.now()
         while (due_at := self.next_due()) is not None and due_at <= now:
             self.change(self.table[self.turns[Status.SCHEDULED][0][-1]], lifecycle.promote())
 
     def next_due(self) -> int | None:
-        """When the next job's time comes, in ms since the epoch."""
+        """Return when the next scheduled job is due, in milliseconds since the epoch."""
         turns = self.turns[Status.SCHEDULED]
         due_at: int | None = turns[0][0] if turns else None
         return due_at
 
     def is_alive(self, worker: str) -> bool:
-        """Whether a worker has a lease."""
+        """Return whether a worker has a valid lease."""
         return self.leases.get(worker, 0) > self.clock.monotonic()
 
 
@@ -589,7 +590,8 @@ class MemoryWorkers(Workers):
 
 
 class MemoryEngine(Engine):
-    """Jobs in this process: nothing is kept when it ends, no other process sees them."""
+    """An engine that stores jobs in this process. They are lost when the process ends, and no
+    other process can access them."""
 
     is_shared = False
 
@@ -601,7 +603,7 @@ class MemoryEngine(Engine):
         self.workers = MemoryWorkers(self.store)
 
     def set_clock(self, clock: Clock) -> None:
-        """Live by another clock, as a test does."""
+        """Use another clock, as tests do."""
         self.clock = self.store.clock = clock
 
     def connect(self) -> None:
@@ -622,13 +624,14 @@ class MemoryEngine(Engine):
         return MemoryConsumer(self.store, queues, worker, lane)
 
     def records(self, *statuses: Status) -> list[JobRecord]:
-        """The records of all jobs with one of these statuses, in the order of their sending."""
+        """Return the records of all jobs with one of these statuses, in the order of
+        sending."""
         with self.store.changed:
             jobs = sorted(self.store.with_status(*statuses), key=lambda job: job.number)
             return [job.record for job in jobs]
 
     def clear(self) -> None:
-        """Forget all jobs and all workers."""
+        """Remove all jobs and all workers."""
         with self.store.changed:
             self.store.clear()
             self.store.changed.notify_all()

@@ -1,4 +1,4 @@
-"""Jobs in Redis or Valkey, for a fleet of machines.
+"""The Redis engine: jobs in Redis or Valkey, shared by any number of machines.
 
 The modules, from the lowest to the highest: ``options`` (the URL), ``errors`` (translates
 errors of redis-py), ``layout`` (a record as bytes), ``claims`` (the record of a claimed job),

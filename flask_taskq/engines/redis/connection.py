@@ -1,4 +1,4 @@
-"""One connection, for one thread at a time."""
+"""A connection to the server. One thread at a time uses it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .server import Server
 
 T = TypeVar("T")
 
-#: How long to wait before a call is repeated, in seconds: at first, and in the end.
+#: How long to wait before a call is repeated, in seconds: the first wait, and the longest one.
 _FIRST_PAUSE: Final = 0.01
 _LAST_PAUSE: Final = 0.25
 
 
 class RedisConnection:
-    """A connection that comes back: it is made when it is needed, and again when it broke.
+    """A connection that is opened when it is first needed, and again after it was lost.
 
-    Whatever is called may be run twice by the server, when the first reply is lost.
+    The server may run a call twice, if the first reply is lost.
 
     :param prefix: the beginning of every key.
     """
@@ -49,9 +49,10 @@ class RedisConnection:
     def run(self, script: Script, args: Sequence[Argument], is_durable: bool = False) -> Any:
         """Run a script, and return its reply.
 
-        :param is_durable: return when its writes are on the disk, where that was asked for.
+        :param is_durable: if the option ``durability`` requires it, return only when the writes
+            are on the server's disk.
         :raises BrokerConnectionError: there was no reply within the option ``timeout``.
-        :raises BrokerError: the server refuses.
+        :raises BrokerError: the server returned an error.
         """
         call = pack(b"EVALSHA", script.sha, b"1", self._prefix, *args)
         return self._repeat(self._run, script, call, args, is_durable)
@@ -62,10 +63,10 @@ class RedisConnection:
         return self._repeat(self._ask, call)
 
     def connect(self) -> None:
-        """Connect, and do not try again.
+        """Connect, with only one attempt.
 
         :raises BrokerConnectionError: the server cannot be reached.
-        :raises ConfigurationError: it will not do.
+        :raises ConfigurationError: the server cannot be used.
         """
         self.close()
         try:
@@ -75,19 +76,21 @@ class RedisConnection:
             raise translate(error, self._server.location.where, opening=True) from error
 
     def measure_time(self) -> None:
-        """Make sure that the server's time is known."""
+        """Make sure that a recent measurement of the server's time exists."""
         if self._connection is None or self._server.is_time_old:
             self._repeat(self._measure)
 
     def wait(self, keys: Sequence[str], timeout: float, bell: int) -> None:
-        """Wait until one of these lists has something, and take it.
+        """Wait until one of these lists has an element, and remove it.
 
-        :param timeout: in milliseconds.
-        :param bell: a file descriptor that ends the wait when there is something to read.
-            The connection is given up then, since what it waits for may still come.
+        :param timeout: the limit in milliseconds.
+        :param bell: a file descriptor that ends the wait when it becomes readable. The
+            connection is closed in this case, since the reply to the blocking command may still
+            arrive.
         """
-        # Rounded up, so that what is due then is due. Redis 6.2 rounds down, and what it
-        # makes of a millisecond is zero, which is no limit at all.
+        # The timeout is rounded up, so that a job that is due at its end is due when the wait
+        # is over. Redis 6.2 rounds down, and would turn one millisecond into zero, which means
+        # no limit.
         seconds = max(2, math.ceil(timeout)) / 1000
         call = pack(b"BLPOP", *keys, f"{seconds:.3f}")
         try:
@@ -114,18 +117,18 @@ class RedisConnection:
             raise
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         self._is_asked = False
         if connection is not None:
             connection.disconnect()
 
     def abandon(self) -> None:
-        """Forget a connection that another process has, too."""
+        """Forget a connection that another process also has, without closing it."""
         self._connection = None
         self._is_asked = False
 
-    # --- Once more ---
+    # --- Repeated attempts ---
 
     def _repeat(self, work: Callable[..., T], *args: Any) -> T:
         until = time.monotonic() + self._timeout
@@ -180,7 +183,7 @@ class RedisConnection:
         try:
             reply = self._ask(call)
         except exceptions.NoScriptError:
-            # The server was restarted, or another one took its place.
+            # The server was restarted, or another server has replaced it.
             call = pack(b"EVAL", script.source, b"1", self._prefix, *args)
             reply = self._ask(call)
         if is_durable and self._server.waits_for_disk:
@@ -211,7 +214,7 @@ class RedisConnection:
 class Packed(NamedTuple):
     """Arguments of a command, encoded for the server.
 
-    :param number: how many.
+    :param number: the number of words.
     """
 
     number: int

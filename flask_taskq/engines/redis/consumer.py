@@ -1,4 +1,4 @@
-"""The reading end of one worker."""
+"""The consumer of one worker."""
 
 from __future__ import annotations
 
@@ -43,26 +43,28 @@ from .script import SETTLE
 from .store import read_renewal
 from .store import Store
 
-#: How long one wait for a wake-up lasts, in milliseconds. A job whose
-#: wake-up went to a consumer that died is found after that.
+#: The longest wait for a wake-up, in milliseconds. It limits the delay of a job whose wake-up
+#: went to a consumer that died.
 LOOK_AGAIN: Final = 2_000
 
-#: How many jobs one call settles, or claims, so that the server is not held up for long.
+#: The maximum number of jobs that one call settles or claims, so that no call blocks the server
+#: for long.
 _AT_ONCE: Final = 500
 
-# How many lines and follow-ups come after it; the lengths of the token, the id, the worker, and
-# the progress, which follow, and then the change.
+# The numbers of log lines and follow-ups, which are separate arguments. Then the lengths of the
+# token, the id, the worker and the progress. These texts follow, and then the change.
 _SETTLEMENT: Final = struct.Struct("<IIHHHI")
-# How many lines come after it; the lengths of the token, the id, the worker, and the progress,
-# which follow.
+# The number of log lines, which are separate arguments. Then the lengths of the token, the id,
+# the worker and the progress. These texts follow.
 _REPORT: Final = struct.Struct("<IHHHI")
 
-# In place of the token of a delivery that is not as it was handed over. No call has it.
+# Replaces the token of a delivery that differs from the claimed one. No claim has this token.
 _NO_TOKEN: Final = "-"
 
 
 class _Channel:
-    """A connection whose calls are numbered, so that a lost reply can be asked for again."""
+    """A connection with numbered calls, so that the result of a call with a lost reply can be
+    obtained."""
 
     def __init__(self, connection: RedisConnection) -> None:
         self.connection = connection
@@ -70,12 +72,13 @@ class _Channel:
         self.lock = threading.Lock()
         self.number = 0
         self.answered = 0
-        #: Under which the last call has claimed what it has.
+        #: The token of all jobs that the last call has claimed.
         self.token = ""
 
 
 class RedisConsumer(Consumer):
-    """Fetches, settles, and reports over a connection each: none waits for another."""
+    """Fetches, settles and reports over one connection each, so that these calls do not wait
+    for each other."""
 
     def __init__(self, store: Store, queues: Sequence[str], worker: str, lane: Lane) -> None:
         self._store = store
@@ -101,7 +104,7 @@ class RedisConsumer(Consumer):
                     if left <= 0 or self._interrupted:
                         break
                     self._wait(left, next_due)
-                    if self._interrupted:  # the server may not be there to be asked
+                    if self._interrupted:  # the server may be unreachable
                         break
                 deliveries, next_due, again = self._fetch_now(limit)
             self._stop_ringing()
@@ -202,7 +205,8 @@ class RedisConsumer(Consumer):
         return deliveries
 
     def _call(self, channel: _Channel, limit: int) -> list[bytes | str | int]:
-        """What a call begins with: who asks, and for what."""
+        """Return the first arguments of a call: time, worker, lease, limit, lane, and call
+        numbers."""
         channel.number += 1
         now = self._store.server.now()
         channel.token = f"{channel.name}:{channel.number}:{now}"
@@ -218,13 +222,13 @@ class RedisConsumer(Consumer):
         return [*head, channel.name, channel.number, channel.answered]
 
     def _in_turn(self) -> list[str]:
-        """The queues, in the order in which they are looked at this time."""
+        """Return the queues, in the order for the present call."""
         queues = list(self._queues)
         turn = self._turn % (len(queues) or 1)
         return [*queues[turn:], *queues[:turn]]
 
     def _note_answer(self, channel: _Channel, renewal: bytes) -> None:
-        """A reply has arrived, and all that it brought was understood."""
+        """Record that a reply has arrived and was decoded completely."""
         channel.answered = channel.number
         self._store.renewals.note(self._worker, renewal)
 
@@ -233,12 +237,12 @@ class RedisConsumer(Consumer):
     ) -> list[Delivery]:
         if not ids:
             return []
-        # The first queue is the last one next time, so that a full queue starves no other. The
-        # list itself stays as it is: who fetches, who settles, and who adds a queue are threads
-        # of their own.
+        # The first queue comes last in the next call, so that a full queue does not starve the
+        # others. The list itself is not changed, because the threads that fetch, settle and add
+        # queues are different.
         self._turn += 1
         job_ids = ids.decode().split("\n")
-        # Those of calls whose reply was lost come first.
+        # The claims of calls with a lost reply come first.
         known = tokens.decode().split("\n") if tokens else []
         known += [channel.token] * (len(job_ids) - len(known))
         return read_claims(job_ids, known, self._worker, sizes.split(), raws)
@@ -258,7 +262,7 @@ class RedisConsumer(Consumer):
         expires_at = retention.expires_at(Status.SUCCEEDED, now)
         succeeded: list[bytes] = []
         others: list[bytes | str] = []
-        # Where the outcomes of both kinds belong.
+        # The positions of the two kinds of settlements in the result.
         places: tuple[list[int], list[int]] = ([], [])
         for place, settlement in enumerate(settlements):
             success = None
@@ -266,7 +270,8 @@ class RedisConsumer(Consumer):
                 success = to_succeeded(settlement, self._worker, now, expires_at)
             if success is not None:
                 id_, token, record = settlement.delivery.id.encode(), *success
-                # One by one they would cost as much as all the rest.
+                # These words are encoded together, because encoding each one separately would
+                # take as much time as the rest of the call.
                 succeeded.append(
                     b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
                     % (len(id_), id_, len(token), token.encode(), len(record), record)
@@ -335,7 +340,7 @@ class RedisConsumer(Consumer):
 
 
 def _identify(delivery: Delivery) -> tuple[bytes, bytes, bytes]:
-    """Token, id and worker of a delivery."""
+    """Return the token, the id and the worker of a delivery."""
     claimed = find_claimed(delivery, delivery.worker)
     token = _NO_TOKEN if claimed is None else claimed.token
     return token.encode(), delivery.id.encode(), delivery.worker.encode()

@@ -1,4 +1,4 @@
-"""The engine: the contract's front, over a :class:`~.store.Store`."""
+"""The engine class. It passes calls on to the parts that use a :class:`~.store.Store`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from .workers import RedisWorkers
 
 
 class RedisEngine(Engine):
-    """Jobs in Redis or Valkey, for all machines that reach it.
+    """An engine that stores jobs in Redis or Valkey, for all machines that can reach the
+    server.
 
     :raises ConfigurationError: the URL or the options are wrong.
     """

@@ -26,12 +26,12 @@ _MOVED: Final = re.compile(r"^(?:MOVED )?\d+ (\S*):(\d+)$")
 
 
 class Refused(ConnectionFailed):
-    """The server is there, and it does not let us in, or we do not trust it. Trying again
-    does not help by itself."""
+    """The server is reachable, but it denies access or its certificate is not trusted. Another
+    attempt does not help."""
 
 
 def _text(error: BaseException) -> str:
-    # The driver cuts off the first word of errors for which it has a class.
+    # The driver removes the error code from the text of errors for which it has a class.
     words = {
         exceptions.ReadOnlyError: "READONLY",
         exceptions.BusyLoadingError: "LOADING",
@@ -51,7 +51,7 @@ def _text(error: BaseException) -> str:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the call is worth repeating, over a new connection."""
+    """Return whether the call should be repeated over a new connection."""
     text = _text(error)
     if _REFUSED.search(text) or _UNTRUSTED.search(text):
         return False
@@ -61,22 +61,24 @@ def is_transient(error: BaseException) -> bool:
 
 
 def spares_connection(error: BaseException) -> bool:
-    """Whether the connection can be used on after this error: it was a reply."""
+    """Return whether the connection remains usable after this error, because the error was a
+    reply."""
     is_reply = isinstance(error, exceptions.ResponseError)
     return is_reply and not _TRANSIENT.search(_text(error))
 
 
 def moved_to(error: BaseException) -> tuple[str, int] | None:
-    """Where a node of a cluster says that the keys are, if that is what it says."""
+    """Return the host and the port of the cluster node that has the keys, if the error names
+    it."""
     found = _MOVED.match(str(error).removeprefix("MOVED "))
     return None if found is None else (found[1], int(found[2]))
 
 
 def translate(error: BaseException, where: str, *, opening: bool = False) -> BrokerError:
-    """The package's error for one of the driver's.
+    """Return this package's error for an error of the driver.
 
-    :param where: the server's URL, without its password, and the key that it is from.
-    :param opening: the connection is only being made.
+    :param where: the server's URL without its password, and the configuration key of the URL.
+    :param opening: whether the error occurred while the connection was being opened.
     """
     text = _text(error)
     if _REFUSED.search(text):

@@ -1,7 +1,7 @@
-"""A record as bytes: a head of numbers, and then every text, one behind the other.
+"""Encodes a record as bytes: a header of numbers, followed by all texts.
 
-The scripts read and change the head, and move the rest. The same layout stands at the
-beginning of ``scripts/common.lua``. What a record does not have is -1 or empty.
+The scripts read and change the header, and copy the texts. The same layout is at the beginning
+of ``scripts/common.lua``. A missing value is -1 or empty.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from ...jobs.record import Status
 from ...jobs.record_limits import damaged
 from ...jobs.record_limits import DAMAGED_ERROR
 
-#: What a sender writes; before it the server puts the job's number and its place.
+#: The header that a sender writes. The server adds the job's number and place before it.
 _SENT: Final = struct.Struct("<BBdHBbIiHHIIIddddddHHHHIIIIII")
 HEAD: Final = struct.Struct("<ddBBdHBbIiHHIIIddddddHHHHIIIIII")
 
-#: The format of these bytes. A release that knows an older one passes over a record with a
-#: higher number. What a newer release adds behind all texts is kept and not read.
+#: The format of these bytes. A release skips a record whose format has a higher number than its
+#: own. Data that a newer release adds after all texts is kept and not read.
 FORMAT: Final = 1
 
 #: Where in the bytes the status and the flags are.
 STATUS_AT: Final = struct.calcsize("<ddB")
 _FLAGS_AT: Final = struct.calcsize("<ddBBdH")
 
-#: By what a key outlives its record, whose own time decides, in milliseconds.
+#: How much longer than its record a key exists, in milliseconds. The expiry time in the record
+#: decides whether the record is over.
 SLACK: Final = 60_000
 
 NONE: Final = -1
@@ -70,9 +71,9 @@ D = TypeVar("D")
 
 
 def to_bytes(envelope: Envelope, now: int) -> bytes:
-    """The record of a new job, but for its number and its place.
+    """Return the record of a new job, without its number and its place.
 
-    :param now: by the server's clock.
+    :param now: the time by the server's clock.
     """
     queue = envelope.queue.encode()
     actor = envelope.actor.encode()
@@ -119,9 +120,9 @@ def to_bytes(envelope: Envelope, now: int) -> bytes:
 
 
 def to_arguments(envelopes: Sequence[Envelope], now: int) -> list[bytes | str]:
-    """Id and record of each, as the scripts take new jobs.
+    """Return the id and the record of each new job, as arguments of a script.
 
-    :param now: by the server's clock.
+    :param now: the time by the server's clock.
     """
     arguments: list[bytes | str] = []
     for envelope in envelopes:
@@ -146,12 +147,12 @@ def to_counts(raw: bytes | None) -> tuple[int, int] | None:
 def fits(
     raw: bytes | None, status: Status, queue: bytes | None, actor: bytes | None, now: int
 ) -> bool:
-    """Whether these bytes are a record with this status, of this queue and actor, whose time is
-    not over. It is for many of them: most are not read any further.
+    """Return whether these bytes are a record with this status, queue and actor that has not
+    expired. This is called for many records. Most of them are not decoded further.
 
-    :param queue: None for any.
-    :param actor: likewise.
-    :param now: in milliseconds since the epoch.
+    :param queue: the queue, or None for any.
+    :param actor: the actor, or None for any.
+    :param now: the time in milliseconds since the epoch.
     """
     if raw is None or len(raw) < HEAD.size:
         return False
@@ -170,10 +171,10 @@ def has_logs(raw: bytes) -> bool:
 
 
 def to_record(job_id: str, raw: bytes, lines: Sequence[bytes] = ()) -> JobRecord:
-    """The record in these bytes.
+    """Decode a record.
 
-    :param lines: of the job's own log.
-    :raises DecodeError: they cannot be one.
+    :param lines: the lines of the job's log.
+    :raises DecodeError: the bytes are not a valid record.
     """
     try:
         return _to_record(job_id, raw, lines)
@@ -251,7 +252,7 @@ def _to_record(job_id: str, raw: bytes, lines: Sequence[bytes]) -> JobRecord:
 
 
 def to_attempts(data: bytes) -> tuple[Attempt, ...]:
-    """The attempts in these bytes."""
+    """Decode attempts."""
     return _decode(_attempts_decoder, data, ()) if data else ()
 
 
@@ -264,16 +265,17 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes, otherwise: D) -> T | 
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return otherwise  # what is past must not keep an outcome from being stored
+        return otherwise  # damaged history must not prevent storing an outcome
 
 
 def to_score(priority: int, place: int) -> int:
-    """What stands for the turn of a job in a sorted set, as ``scripts/common.lua`` has it."""
+    """Return the score of a job in a sorted set, as ``score()`` in ``scripts/common.lua``
+    does."""
     return (priority + 9) * _LEVEL + place
 
 
 def to_turn(score: int) -> tuple[int, int]:
-    """Priority and place of a job, from its score."""
+    """Return the priority and the place of a job from its score."""
     return score // _LEVEL - 9, score % _LEVEL
 
 

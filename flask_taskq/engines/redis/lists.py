@@ -1,4 +1,5 @@
-"""Jobs as people list and count them. What a list has in which key, common.lua says."""
+"""Lists and counts of jobs. The comment at the top of ``scripts/common.lua`` describes the
+keys."""
 
 from __future__ import annotations
 
@@ -31,17 +32,18 @@ from .script import HEADS
 from .script import TAILS
 from .store import Store
 
-#: Of each job of a list its key, its id, and the bytes of its record, if it is wanted.
+#: The sort key of a job in a list, the job's id, and the bytes of its record. The bytes are
+#: None if the job does not match the filter.
 Found = tuple[Key, str, bytes | None]
 
-#: Finds so many jobs of a list that stand behind a key.
+#: Finds up to a given number of jobs of a list that come after a sort key.
 Find = Callable[[Key | None, int], list[Found]]
 
 
 class Lists:
-    """The lists that a filter means.
+    """The lists of jobs that match a filter.
 
-    :param decode: makes a record of an id and of bytes.
+    :param decode: converts an id and bytes to a record.
     """
 
     def __init__(
@@ -54,14 +56,14 @@ class Lists:
         self._actor = None if wanted.actor is None else wanted.actor.encode()
 
     def sections(self) -> Iterator[Section]:
-        """The lists, in the order in which they are shown."""
+        """Yield the sections of the list, in the order in which they are listed."""
         for name, find in self._waiting():
             yield Section(name, partial(self._read, find))
         if final := wanted_final(self._wanted):
             yield Section("final", partial(self._read_newest, final))
 
     def count(self) -> Count:
-        """How many jobs there are, of those that are looked at."""
+        """Count the matching jobs, among a bounded number of examined ones."""
         number = looked = 0
         finds = [find for _, find in self._waiting()]
         finds += [partial(self._find_ended, one) for one in wanted_final(self._wanted)]
@@ -133,7 +135,7 @@ class Lists:
         for name in ("due", "due:alone"):
             key = f"{self._store.prefix}{name}"
             if after is not None:
-                # Those of the same moment, which stand behind it.
+                # Jobs with the same time that come after the key.
                 behind = f"{after[1]:012x}{after[2]}".encode()
                 same = self._range(key, after[0], after[0], None)
                 found += [one for one in same if one[0] > behind]
@@ -147,7 +149,8 @@ class Lists:
         return self._look(keyed[:limit], Status.SCHEDULED)
 
     def _find_ended(self, status: Status, after: Key | None, limit: int) -> list[Found]:
-        # The places in such a list do not change: what leaves its head is counted.
+        # The positions in this list do not change, because the server counts the ids that were
+        # removed from its head.
         place = "" if after is None else after[0]
         [[last, ids]] = self._store.run(TAILS, limit, status.value, place)
         return self._look([((last - n,), one) for n, one in enumerate(ids)], status)
@@ -170,10 +173,10 @@ class Lists:
         queue: str | None = None,
         held: Mapping[bytes, tuple[str, bytes]] | None = None,
     ) -> list[Found]:
-        """Jobs of a list, with the records of those that are wanted. One that has moved from
-        it meanwhile is not.
+        """Return jobs of a list, with the records of those that match the filter. A job that
+        has left the list meanwhile does not match.
 
-        :param held: of those that workers hold, who does, and the token.
+        :param held: the worker and the token of each job that a worker holds.
         """
         if not keyed:
             return []
@@ -210,7 +213,7 @@ class Lists:
     def _read_newest(
         self, statuses: Sequence[Status], after: Key | None, limit: int
     ) -> list[Entry]:
-        # The key of an entry says how far each list is read when it has been.
+        # The key of an entry has the position that was reached in each list with this entry.
         places = [None] * len(statuses) if after is None else [*after[:-1]]
         lists: list[deque[Entry]] = []
         for status, place in zip(statuses, places, strict=True):
@@ -229,5 +232,5 @@ class Lists:
 
 
 def _ended(entry: Entry) -> float:
-    # One that is not wanted is passed over at once.
+    # An entry that does not match comes first, so that it is skipped at once.
     return math.inf if entry[1] is None else entry[1].finished_at or 0

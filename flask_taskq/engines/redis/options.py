@@ -1,4 +1,4 @@
-"""Where the server is, and what else the URL and ``TASKQ_BROKER_OPTIONS`` say."""
+"""The server's address and the options, from the URL and ``TASKQ_BROKER_OPTIONS``."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SENTINEL_PORT: Final = 26379
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the URL's query or ``TASKQ_BROKER_OPTIONS`` may set for this engine.
 
-    :param timeout: how long a call may take, trying again included, in milliseconds.
-    :param max_connections: of a process that sends; a worker has three more.
-    :param durability: ``server``: as durable as the server is configured; ``fsync``: what
-        was sent is on the server's disk when ``send()`` returns.
-    :param allow_eviction: start although the server may throw away jobs when its memory
-        is full.
-    :param ssl_check_hostname: whether the server's certificate must be for its name.
+    :param timeout: how long a call may take, including repeated attempts, in milliseconds.
+    :param max_connections: the number of shared connections of a process. A worker has three
+        more.
+    :param durability: with ``server``, jobs are as durable as the server's configuration makes
+        them. With ``fsync``, a job is on the server's disk when ``send()`` returns.
+    :param allow_eviction: start even if the server may evict jobs when its memory is full.
+    :param ssl_check_hostname: whether the server's certificate must be valid for its host name.
     """
 
     timeout: Annotated[int, Meta(ge=100, le=600_000)] = 5_000
@@ -50,11 +50,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ssl_check_hostname: bool = True
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(timeout={self.timeout!r}, ...)"  # it has passwords
+        return f"{type(self).__name__}(timeout={self.timeout!r}, ...)"  # some are passwords
 
 
 class Address(NamedTuple):
-    """Where something listens: a host and a port, or a path."""
+    """The address of a server: a host and a port, or a path."""
 
     host: str
     port: int = PORT
@@ -65,20 +65,20 @@ class Address(NamedTuple):
 
     @property
     def is_local(self) -> bool:
-        """Whether nothing leaves the machine on the way there."""
+        """Whether the connection stays on this machine."""
         try:
             return bool(self.path) or ip_address(self.host).is_loopback
         except ValueError:
-            return self.host == "localhost"  # other names are known to the network only
+            return self.host == "localhost"  # only the network can resolve other names
 
 
 class Location(NamedTuple):
-    """Where the server is.
+    """The location of the server.
 
-    :param addresses: the server's, or those of the Sentinels that know it.
-    :param service: the name under which the Sentinels know it, or None.
+    :param addresses: the address of the server, or those of its Sentinels.
+    :param service: the name of the service in the Sentinels, or None.
     :param shown: the URL without its password.
-    :param key: of the configuration, from which the URL is.
+    :param key: the configuration key of the URL.
     """
 
     addresses: tuple[Address, ...]
@@ -96,14 +96,14 @@ class Location(NamedTuple):
 
     @property
     def where(self) -> str:
-        """How errors name the server."""
+        """The name of the server in errors."""
         return f"{self.key}: {self.shown}"
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Location:
-        """Read the URL and the options; the options win over the URL's query.
+        """Read the URL and the options. The options take precedence over the query of the URL.
 
-        :raises ConfigurationError: something in them is wrong.
+        :raises ConfigurationError: the URL or an option is not valid.
         """
         shown = redact_url(settings.broker_url).partition("?")[0]
         where = f"{settings.url_key}: {shown!r}"
@@ -157,8 +157,8 @@ def _read_address(where: str, text: str, port: int) -> Address:
         split = urlsplit(f"//{text}")
         return Address(split.hostname or "localhost", split.port or port)
     except ValueError:
-        # Not what urlsplit() says, which repeats a part: in a URL that is written badly that
-        # may be one of the password.
+        # The error of urlsplit() is not shown, because it quotes a part of the URL. In a
+        # malformed URL this part may be from the password.
         raise _wrong(where, "its host or its port cannot be read") from None
 
 
@@ -185,14 +185,14 @@ def _read_options(where: str, given: dict[str, Any]) -> Options:
         raise ConfigurationError(f"{where}: {error}") from None
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         path = getattr(options, name)
-        # The driver would report it as a server that cannot be reached.
+        # The driver would report a missing file as a server that cannot be reached.
         if path is not None and not Path(path).is_file():
             raise ConfigurationError(f"{where}: {name} is {path!r}, and there is no such file")
     return options
 
 
 def _show(name: str, value: Any) -> str:
-    # What has no value may be the end of a password with an "&" in it.
+    # An option without a value may be the end of a password that contains "&".
     return "*** (without a value)" if value == "" else repr(name)
 
 

@@ -1,4 +1,4 @@
-"""Changes as bytes: what ``scripts/changing.lua`` reads."""
+"""Encodes changes as bytes for ``scripts/changing.lua``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from .layout import CODES
 
 _NONE: Final = -1
 
-# Status, what is added to the attempt, effects, how long the record is kept: of the row of the
-# table, and of the one in its place if cancelling was asked for.
+# Status, increment of the attempt, effects, and retention time of the record. These are the
+# values of the transition, and then of the one to make instead if cancellation was requested.
 _ROWS: Final = struct.Struct("<BbIdBbId")
-# Due, started, crashes, suspects; the lengths of reason, result, error, attempts.
+# Due time, start time, crashes and suspects; then the lengths of reason, result, error and
+# attempts.
 _VALUES: Final = struct.Struct("<ddHHHIII")
 
-#: What an effect on a field is called in the script. Those that are not here go with others:
-#: each row that has them is a requeue.
+#: The bit in the script for each effect on a field. An effect with the value 0 needs no bit.
+#: Effects that share a bit always occur together.
 _SETS: Final[Mapping[str, int]] = {
     "scheduled_for": 1,
     "status_reason": 4,
@@ -37,7 +38,7 @@ _SETS: Final[Mapping[str, int]] = {
     "crashes": 512,
     "suspects": 512,
     "cancel_requested": 65_536,
-    # What a claim does is in claiming.lua.
+    # The scripts apply the effects of a claim without a packed change.
     "worker": 0,
 }
 _RESETS: Final[Mapping[str, int]] = {
@@ -49,7 +50,7 @@ _RESETS: Final[Mapping[str, int]] = {
     "released_since": 2_048,
     "lane": 16_384,
     "progress": 0,
-    # Only together, in a requeue:
+    # These only occur together, in a requeue.
     "attempt": 131_072,
     "crashes": 131_072,
     "suspects": 131_072,
@@ -83,20 +84,21 @@ _EFFECTS: Final = {row: _find_effects(row) for row in TRANSITIONS}
 
 
 class Packer:
-    """Makes bytes of changes.
+    """Encodes changes as bytes.
 
-    :param retention: how long records are kept.
+    :param retention: the retention times of records.
     """
 
     def __init__(self, retention: Retention) -> None:
         self.retention = retention
-        # Rows and what stands for them, which is the same each time.
+        # The encoded transitions, which are the same for each change.
         self._rows: dict[tuple[Transition, Transition | None], bytes] = {}
-        #: The change of a job that has succeeded, but for what it brings.
+        #: The change of a job that has succeeded, without its result and its start time.
         self.success = self.pack(Change(transition=SUCCEED))
 
     def pack(self, change: Change) -> bytes:
-        """A change, with the row that holds in its place if cancelling was asked for."""
+        """Encode a change, with the transition to make instead if cancellation was
+        requested."""
         key = (change.transition, change.otherwise)
         rows = self._rows.get(key)
         if rows is None:

@@ -1,7 +1,8 @@
-"""Whether a server can do what is needed, and is set up not to lose what it is given.
+"""Checks that a server has the required features, and that its configuration does not lose
+jobs.
 
-What a server says of itself decides, and where it can be asked, what it does: forks and
-services have version numbers of their own.
+The checks use the server's own report, and its supported commands where it lists them. Version
+numbers alone are not sufficient, because forks and hosted services have their own.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from .options import Options
 
 logger = get_logger(__name__)
 
-#: The first version with all commands that the scripts use.
+#: The first version of Redis with all commands that the scripts use.
 OLDEST: Final = (6, 2)
 
 
 class Connection(Protocol):
-    """What is used of the driver's connections, of whatever kind."""
+    """The part of the driver's connection classes that this package uses."""
 
     _sock: socket.socket
 
@@ -43,10 +44,10 @@ class Connection(Protocol):
 
 
 class Info(NamedTuple):
-    """What a server says of itself. What it does not say is empty or None.
+    """The report of a server about itself. Missing values are empty or None.
 
-    :param has_waitaof: whether it has that command.
-    :param has_lpop_count: whether LPOP takes a count, as the scripts need it.
+    :param has_waitaof: whether the server has the command WAITAOF.
+    :param has_lpop_count: whether LPOP accepts a count, which the scripts need.
     """
 
     version: str
@@ -59,7 +60,7 @@ class Info(NamedTuple):
 
 
 def read_info(connection: Connection) -> Info:
-    """Ask a server about itself."""
+    """Read the report of a server about itself."""
     text = _ask(connection, "INFO") or b""
     lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
     said = {name: value for name, _, value in lines}
@@ -73,17 +74,17 @@ def read_info(connection: Connection) -> Info:
         appendonly=None if "aof_enabled" not in said else said["aof_enabled"] == "1",
         appendfsync=fsync[1].decode() if fsync else "",
         has_waitaof=bool(commands[0]),
-        # A negative arity: at least so many words, and then some.
+        # A negative arity means a minimum number of words, so that more are possible.
         has_lpop_count=None if lpop is None else int(lpop[1]) < 0,
     )
 
 
 def check(info: Info, where: str, options: Options) -> bool:
-    """Refuse a server that will not do.
+    """Reject a server that cannot be used.
 
-    :param where: its key of the configuration, and its URL without its password.
-    :return: whether WAITAOF must follow what is sent.
-    :raises ConfigurationError: it will not do; the text says what to change.
+    :param where: the configuration key of the server's URL, and the URL without its password.
+    :return: whether WAITAOF must follow when jobs are sent.
+    :raises ConfigurationError: the server cannot be used. The text describes what to change.
     """
     if info.has_lpop_count is False or (info.has_lpop_count is None and _is_old(info)):
         raise ConfigurationError(
@@ -97,7 +98,7 @@ def check(info: Info, where: str, options: Options) -> bool:
 
 
 def warn_of_exposure(address: Address, location: Location) -> None:
-    """Say so when others on the network can read along, or send jobs themselves."""
+    """Log a warning if others on the network can read jobs, or send jobs themselves."""
     if address.is_local:
         return
     where, has_password = location.shown, location.password is not None
@@ -151,7 +152,7 @@ def _is_old(info: Info) -> bool:
 
 
 def _ask(connection: Connection, *words: str) -> Any:
-    """The reply, or None where the server does not let this user ask."""
+    """Return the reply, or None if the server does not allow the command for this user."""
     connection.send_command(*words)
     try:
         return connection.read_response()

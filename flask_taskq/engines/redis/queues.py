@@ -1,4 +1,4 @@
-"""What waits in the queues, and which of them are paused."""
+"""The waiting jobs of the queues, and the paused queues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .store import Store
 
 
 class RedisQueues(Queues):
-    """What waits."""
+    """The queues of a Redis server."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -75,7 +75,7 @@ class RedisQueues(Queues):
         return bool(self._store.run(HAS_DUE, self._store.now(), alone, *queues))
 
     def purge(self, queue: str) -> int:
-        # What is sent meanwhile stays, so that this comes to an end.
+        # Jobs that are sent meanwhile are not removed, so that the loop ends.
         newest = self._store.command("GET", f"{self._store.prefix}seq") or b"0"
         removed = 0
         left = True

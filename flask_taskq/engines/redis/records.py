@@ -1,4 +1,4 @@
-"""What the engine knows of jobs."""
+"""The job records of the Redis engine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LAST_LOOK: Final = 50.0
 
 
 class RedisJobs(Jobs):
-    """Records, each a string under its id."""
+    """Job records. Each is a string whose key contains the job's id."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -96,7 +96,7 @@ class RedisJobs(Jobs):
         raw = self._store.run(DELETE, job_id)
         if not raw:
             return None
-        # Its log is gone by now.
+        # The script has already removed the job's log.
         return msgspec.structs.replace(to_record(job_id, raw), logs=record.logs)
 
     def prune(self) -> int:
@@ -147,13 +147,13 @@ class RedisJobs(Jobs):
         except BrokerConnectionError:
             raise
         except BrokerError:
-            return ()  # it is something else
+            return ()  # the key has a value of another type
         return lines
 
 
 def _change_of(
     find: Callable[[Status], Change | None], rows: Mapping[Status, Transition]
 ) -> Change:
-    # The same, whichever of these statuses the job has.
+    # The change is the same for each of these statuses.
     [change, *_] = [change for status in rows if (change := find(status)) is not None]
     return change

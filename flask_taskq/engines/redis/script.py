@@ -1,4 +1,4 @@
-"""Every transition is one script, which the server runs in one step."""
+"""The Lua scripts. Each transition is one script, which the server runs in one atomic step."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _COMMENT: Final = re.compile(r"(^|\s)--.*")
 
 
 class Script:
-    """A Lua script, with what it needs of what all of them share.
+    """A Lua script, with the shared declarations that it uses.
 
-    :param parts: what it has in common with some of them, besides ``common.lua``.
+    :param parts: the names of other files with shared declarations, besides ``common.lua``.
     """
 
     def __init__(self, name: str, *parts: str) -> None:
         self.name = name
-        # Here, and not when it is first needed: of what functools has for that, another thread
-        # may hold the lock while a job forks.
+        # The source is created here and not when it is first needed. Lazy evaluation with
+        # functools takes a lock, which another thread may hold while a job forks.
         self.source = _assemble(name, ("common", *parts)).encode()
-        #: By what the server knows it.
+        #: The name of the script in the server.
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
 
 def _assemble(name: str, parts: Sequence[str]) -> str:
-    # Whatever stands in a script is made anew with each call, each function of it too. All
-    # that is shared would take a third of the time in which the server stores a job.
+    # Each call of a script creates all of its functions and values again. With all shared
+    # declarations, this would take a third of the time in which the server stores a job.
     shared = [block for part in parts for block in _split(part)]
     needed = [_text(name)]
     words = set(_WORD.findall(needed[0]))
-    for names, found, block in reversed(shared):  # what a block needs stands before it
+    for names, found, block in reversed(shared):  # a block only uses earlier ones
         if not words.isdisjoint(names):
             words |= found
             needed.append(block)
@@ -49,7 +49,8 @@ def _text(name: str) -> str:
 
 @functools.cache
 def _split(part: str) -> list[tuple[set[str], set[str], str]]:
-    """The declarations of a part: the names that each declares, its words, and its text."""
+    """Return the declarations in a file: the names that each declares, the words in it, and its
+    text."""
     found = []
     for block in re.split(r"^(?=local )", _text(part), flags=re.MULTILINE)[1:]:
         names = block.partition("(" if block.startswith("local function") else "=")[0]

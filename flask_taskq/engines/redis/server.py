@@ -1,4 +1,4 @@
-"""The server: where it is, whether it will do, and which time it is there."""
+"""The server: its address, the checks of its features, and its time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .versions import check_layout
 
 logger = get_logger(__name__)
 
-#: How long the server's time is trusted to go as the machine's does, in milliseconds.
+#: How long a measurement of the server's time is used before the next one, in milliseconds.
 _MEASURED_FOR: Final = 10_000
 
-#: How long a measurement that went there and back faster is preferred, in milliseconds.
+#: How long a measurement with a shorter round trip is preferred to later ones, in milliseconds.
 _PREFERRED_FOR: Final = 300_000
 
 #: By how much two measurements may differ though no clock was set: the milliseconds to
@@ -34,8 +34,8 @@ _PREFERRED_FOR: Final = 300_000
 _GRAIN: Final = 5
 _DRIFT: Final = 0.001
 
-#: The driver introduces itself to the server on every new connection, which takes two round
-#: trips. What turns that off has changed its name.
+#: Options that stop the driver from sending its name and version on every new connection, which
+#: takes two round trips. Their names depend on the driver's version.
 _SILENT: Final[dict[str, Any]] = (
     {"driver_info": None}
     if "driver_info" in inspect.signature(driver.AbstractConnection.__init__).parameters
@@ -44,9 +44,9 @@ _SILENT: Final[dict[str, Any]] = (
 
 
 class Server:
-    """Makes connections to the one server that takes writes, wherever that is now.
+    """Opens connections to the server that accepts writes, at its present address.
 
-    :param location: its address, or its Sentinels'.
+    :param location: the address of the server, or the addresses of its Sentinels.
     :param prefix: the beginning of every key.
     """
 
@@ -54,23 +54,25 @@ class Server:
         self.location = location
         self._prefix = prefix
         self.options = location.options
-        #: Whether WAITAOF must follow what is sent. Known once it was connected.
+        #: Whether WAITAOF must follow when jobs are sent. This is known after the first
+        #: connection.
         self.waits_for_disk = False
         self._clock = clock
         self._lock = threading.Lock()
         self._warned = self._checked = False
         self._moved: Address | None = None
-        # Server's time = monotonic clock + offset; when that was measured, and how exactly.
+        # The server's time is the monotonic clock plus this offset. The other fields are the
+        # times of the last and of the best measurement, and the round trip of the best one.
         self._offset: float | None = None
         self._measured_at = self._exact_since = float("-inf")
         self._round_trip = 0.0
 
     def open(self, timeout: float) -> Connection:
-        """A new connection, authenticated.
+        """Return a new, authenticated connection.
 
-        :param timeout: of each step, in seconds.
-        :raises redis.exceptions.RedisError: it cannot be had.
-        :raises ConfigurationError: the server will not do.
+        :param timeout: the limit for each step, in seconds.
+        :raises redis.exceptions.RedisError: no connection can be opened.
+        :raises ConfigurationError: the server cannot be used.
         """
         address = self._find(timeout)
         if not self._warned:
@@ -93,16 +95,17 @@ class Server:
         return connection
 
     def follow(self, error: BaseException) -> None:
-        """Take to heart what an error says about where the server is."""
+        """Use the information in an error about the server's address."""
         moved = moved_to(error)
         if moved is not None:
             host, port = moved
             self._moved = Address(host or self.location.addresses[0].host, port)
         elif self._moved is not None and not isinstance(error, exceptions.ResponseError):
-            self._moved = None  # it is gone: ask who is left
+            self._moved = None  # that node is gone, so the configured address is used again
 
     def after_fork_in_child(self) -> None:
-        """Make a lock anew: a thread that is not here may have held it."""
+        """Create a new lock. A thread that does not exist in the child may have held the old
+        one."""
         self._lock = threading.Lock()
 
     # --- Time ---
@@ -113,7 +116,7 @@ class Server:
         return self._clock.monotonic() - self._measured_at > _MEASURED_FOR
 
     def measure(self, connection: Connection) -> None:
-        """Ask the server for its time."""
+        """Measure the server's time."""
         before = self._clock.monotonic()
         connection.send_command("TIME")
         seconds, microseconds = connection.read_response()
@@ -135,23 +138,23 @@ class Server:
             self._measured_at = after
 
     def _was_set(self, offset: float, round_trip: float, after: float) -> bool:
-        """Whether the server's clock was set since: two measurements differ by more than
-        what neither can know, and what clocks drift apart."""
+        """Return whether the server's clock was set since the last measurement. If so, two
+        measurements differ by more than their uncertainty and the clock drift."""
         assert self._offset is not None
         unknown = (round_trip + self._round_trip) / 2 + _GRAIN
         unknown += (after - self._exact_since) * _DRIFT
         return abs(offset - self._offset) > unknown
 
     def now(self) -> int:
-        """The server's time, in milliseconds since the epoch.
+        """Return the server's time, in milliseconds since the epoch.
 
-        It is the machine's as long as nothing was asked of the server.
+        Before the first measurement, this is the time of this machine.
         """
         if self._offset is None:
             return self._clock.now()
         return int(self._clock.monotonic() + self._offset)
 
-    # --- Finding it ---
+    # --- Finding the server ---
 
     def _find(self, timeout: float) -> Address:
         if self._moved is not None:
@@ -209,7 +212,7 @@ class Server:
             "socket_timeout": timeout,
             "protocol": 2,
         }
-        # The driver's own annotations are of little use here.
+        # The driver's type annotations do not describe these arguments well.
         kinds: Any = driver
         made: Connection
         if address.path:

@@ -45,6 +45,6 @@ class Sightings:
         return value, now - since
 
     def forget_others(self, names: Collection[str]) -> None:
-        """Forget all but these."""
+        """Forget all names except these."""
         with self._lock:
             self._seen = {name: self._seen[name] for name in self._seen if name in names}

@@ -1,4 +1,4 @@
-"""What the parts of the engine share: the server, connections to it, the settings."""
+"""The resources that the parts of the engine share: server, connections and settings."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .sightings import Sightings
 
 T = TypeVar("T")
 
-#: How long calls fail at once after one has failed, in seconds. Without this, every thread
-#: of a web server would soon wait for a server that is not there.
+#: After a failed call, other calls fail at once for this time, in seconds. Without this, every
+#: thread of a web server would soon wait for a server that cannot be reached.
 _DOWN: Final = 1.0
 
 #: How often a thread that waits for a connection tries to open one, in seconds.
@@ -36,7 +36,8 @@ _LOOK_AGAIN: Final = 0.05
 
 
 class Store:
-    """One app's part of a server, as this process uses it. It connects when it must."""
+    """The keys of one app on a server, as this process uses them. It connects when it is first
+    used."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
@@ -44,7 +45,7 @@ class Store:
         self.packer = Packer(Retention.from_settings(settings))
         self.prefix = f"{{{settings.namespace}}}:"
         self.server = Server(Location.from_settings(settings), clock, self.prefix)
-        #: Of each worker the word that it wrote with its last renewal.
+        #: The value of each worker's last lease renewal.
         self.renewals = Sightings(clock)
         self._limit = self.server.options.max_connections
         self._timeout = self.server.options.timeout / 1000
@@ -65,14 +66,14 @@ class Store:
         self._trouble: BrokerConnectionError | None = None
 
     def new_connection(self) -> RedisConnection:
-        """A connection of one's own."""
+        """Return a new connection that is not shared."""
         return RedisConnection(self.server, self.prefix)
 
     def run(self, script: Script, *args: bytes | str | int, is_durable: bool = False) -> Any:
         """Run a script over one of the shared connections.
 
-        :raises BrokerConnectionError: there was no reply in time, or a moment ago there
-            was none.
+        :raises BrokerConnectionError: there was no reply in time, or a recent call has failed
+            for this reason.
         """
         return self.use(RedisConnection.run, script, args, is_durable)
 
@@ -81,13 +82,13 @@ class Store:
         return self.use(RedisConnection.command, *words)
 
     def now(self) -> int:
-        """The server's time, in milliseconds since the epoch."""
+        """Return the server's time, in milliseconds since the epoch."""
         if self.server.is_time_old:
             self.use(RedisConnection.measure_time)
         return self.server.now()
 
     def use(self, work: Callable[..., T], *args: Any) -> T:
-        """Do ``work`` with one of the shared connections, its first argument."""
+        """Call ``work`` with one of the shared connections as its first argument."""
         if self._trouble is not None:
             self._check_trouble(self._trouble)
         connection = self._try_to_take() or self._take()
@@ -106,7 +107,7 @@ class Store:
         now = time.monotonic()
         if now < self._down_until:
             raise type(trouble)(*trouble.args) from trouble.__cause__
-        # This call finds out for the others, which go on failing at once meanwhile.
+        # This call tries the server again. Meanwhile other calls continue to fail at once.
         self._down_until = now + _DOWN
 
     @property
@@ -141,7 +142,7 @@ class Store:
     def _release(self, connection: RedisConnection) -> None:
         self._free.append(connection)
         if self._bell.locked():
-            with suppress(RuntimeError):  # another one has been faster
+            with suppress(RuntimeError):  # another thread has already released it
                 self._bell.release()
 
     def close(self) -> None:
@@ -162,12 +163,12 @@ class Store:
 
 
 class Renewal(NamedTuple):
-    """What a worker wrote when it renewed its lease.
+    """The value that a worker writes when it renews its lease.
 
-    :param number: no two renewals have the same.
-    :param lease: how long the lease is, in milliseconds.
-    :param until: its end by the server's clock, which somebody may set: nobody is taken for
-        dead by it.
+    :param number: a number that is different for each renewal.
+    :param lease: the length of the lease, in milliseconds.
+    :param until: the end of the lease by the server's clock. That clock may be set, so this is
+        not used to decide whether a worker is dead.
     """
 
     number: int
@@ -176,7 +177,7 @@ class Renewal(NamedTuple):
 
 
 def read_renewal(word: bytes) -> Renewal:
-    """A renewal as it stands in the server."""
+    """Decode the value of a renewal from the server."""
     return Renewal(*map(int, word.split(b":")))
 
 

@@ -1,4 +1,4 @@
-"""Whether this release can work with what another one has stored."""
+"""The check that this release can use the keys of another release."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Final
 from ...errors import ConfigurationError
 from .probing import Connection
 
-#: The version of the keys that this release works with. The top of ``scripts/common.lua`` has
-#: them.
+#: The version of the keys that this release uses. The top of ``scripts/common.lua`` lists the
+#: keys.
 LAYOUT: Final = 2
 
-#: The oldest release that works with these keys is one that knows this version. Adding a key,
-#: or something behind the texts of a record, leaves this number as it is.
+#: A release that supports this version or a later one can use these keys. Adding a key, or
+#: adding data after the texts of a record, does not change this number.
 OLDEST_LAYOUT: Final = 2
 
-#: Keys of versions from before the first release.
+#: Keys of versions before the first release.
 _EARLY: Final = ("waiting", "over:result", "holders")
 
 
 def check_layout(connection: Connection, prefix: str, where: str) -> None:
-    """Make sure that the keys of a namespace can be used, and note down which these are.
+    """Make sure that this release can use the keys of a namespace. If there are none, store the
+    version.
 
     :param prefix: the beginning of every key.
-    :param where: the server, for errors.
-    :raises ConfigurationError: this release cannot work with them.
+    :param where: the name of the server in errors.
+    :raises ConfigurationError: this release cannot use the keys.
     """
     found = _ask(connection, "GET", f"{prefix}layout")
     if found is None:

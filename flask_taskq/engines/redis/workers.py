@@ -1,4 +1,4 @@
-"""The processes that hold jobs, and what becomes of the jobs of those that are gone."""
+"""The workers, their leases, and the reclaim of jobs from workers that have died."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from .store import Store
 
 logger = get_logger(__name__)
 
-#: How many jobs are taken from who is gone in one step of the server.
+#: The number of jobs of a dead worker that one script call reclaims.
 _AT_ONCE: Final = 100
 
-#: How long an unfinished reclaim is left to the process that began it, in milliseconds.
+#: How long other processes leave an unfinished reclaim to the process that began it, in
+#: milliseconds.
 _PATIENCE: Final = 10_000
 
 _info_decoder = msgspec.json.Decoder(WorkerInfo)
@@ -66,7 +67,8 @@ class RedisWorkers(Workers):
         return len(self._alive())
 
     def _alive(self) -> set[str]:
-        # By the server's clock: who only wants to know has not watched them for so long.
+        # This uses the server's clock, because the caller has not observed the workers for the
+        # length of a lease.
         now = self._store.now()
         reply = self._store.command("HGETALL", f"{self._store.prefix}leases")
         renewals = zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True)
@@ -100,14 +102,15 @@ class RedisWorkers(Workers):
         if over:
             reply = self._store.run(BEGIN_RECLAIM, self._store.now(), name, *over)
             reaped = [worker.decode() for worker in reply]
-        # What others began to take and did not, since they are gone themselves, is taken too.
+        # Reclaims that other processes began and did not finish, because they died, are
+        # finished too.
         for lost in [*(name + worker for worker in reaped), *self._find_left()]:
             try:
                 self._take_all(lost, (), True, "its lease ran out")
             except BrokerConnectionError:
                 raise
             except BrokerError as error:
-                # The jobs of one must not keep those of the others.
+                # A failure with the jobs of one worker must not prevent the reclaim of others.
                 logger.error("the jobs of a lost worker (%s) cannot be taken: %s", lost, error)
         return sorted(reaped)
 
@@ -162,7 +165,7 @@ class RedisWorkers(Workers):
         for (job_id, token), raw in zip(held, store.command("MGET", *keys), strict=True):
             counts = to_counts(raw)
             if counts is None:
-                # The script passes over it.
+                # The script skips this job.
                 logger.error("the record of job %s is gone or damaged: it is lost", job_id)
             crashes, suspects = counts or (0, 0)
             change = lose(
@@ -180,7 +183,7 @@ class RedisWorkers(Workers):
 
 
 def _begin_with_host(host: str) -> bytes:
-    # As JSON, which has no new line in it.
+    # The host is encoded as JSON, which contains no line break.
     return msgspec.json.encode(host) + b"\n"
 
 
@@ -188,4 +191,4 @@ def _to_info(data: bytes) -> WorkerInfo:
     try:
         return _info_decoder.decode(data)
     except msgspec.DecodeError:
-        return WorkerInfo()  # it is damaged, or of another release
+        return WorkerInfo()  # it is damaged, or from another release

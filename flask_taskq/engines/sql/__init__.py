@@ -1,6 +1,7 @@
-"""What engines on SQL share: the tables, the statements, and the way between rows and records.
+"""The common parts of SQL engines: tables, statements, and conversions between rows and
+records.
 
-A job is one row in ``job``, written once, and one narrow row in ``live`` as long as it is not
-over, and then one in ``outcome``. So neither a claim nor an outcome writes the message again,
-and a long history is not in the way of what is alive.
+A job has one row in ``job``, which is rarely changed. It also has one narrow row in ``live``
+until it is over, and then one row in ``outcome``. A claim or an outcome therefore does not
+write the message again, and a long history does not slow down access to jobs that are not over.
 """

@@ -1,4 +1,4 @@
-"""Transitions as statements, made from the effects of each row of the table."""
+"""SQL statements for the transitions, built from the effects in the table of transitions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .schema import Tables
 
 Values = tuple[Any, ...]
 
-#: Values for the parameters of statements, by their names.
+#: The values of statement parameters, by name.
 Given = dict[str, Any]
 
-#: The fields of a record that stand in the table ``job``.
+#: The fields of a record that are stored in the table ``job``.
 IN_JOB: Final = frozenset({"error", "attempts", "logs"})
 
 #: The columns that ``live`` and ``outcome`` have in common.
@@ -38,20 +38,23 @@ SHARED: Final = (
 
 _NEW: Final = {field.name: field.default for field in msgspec.structs.fields(JobRecord)}
 
-#: Whose row of ``live`` is changed. Parameters: its number; or that, worker and claim.
+#: Conditions that select the row of ``live`` to change. The parameter of ``PLAIN`` is the
+#: number of the row. The parameters of ``FENCED`` are the number of the row, the worker and the
+#: claim.
 PLAIN: Final = "seq = ? AND status = '{source}'"
 FENCED: Final = "seq = ? AND status = 'running' AND worker = ? AND claim = ?"
 
-#: What the guard of a job adds that would run again, and of one that is stopped instead.
+#: Additional conditions for a job that would run again: the first is for a job whose
+#: cancellation was not requested, the second for a job that is cancelled instead.
 UNLESS_ASKED: Final = " AND cancel_requested = 0"
 IF_ASKED: Final = " AND cancel_requested = 1"
 
 
 class Statement:
-    """A statement on the row of one job, and where the values for it come from.
+    """A statement on the row of one job, and the names of its values.
 
-    :param text: with question marks.
-    :param names: of each parameter but those of the guard, which come last.
+    :param text: the text of the statement, with question marks for parameters.
+    :param names: the names of the parameters, without those of the guard, which come last.
     """
 
     __slots__ = ("_pick", "names", "text")
@@ -59,23 +62,25 @@ class Statement:
     def __init__(self, text: str, names: tuple[str, ...]) -> None:
         self.text = text
         self.names = names
-        # Done for every job: of several names this gives a tuple, without a step in Python.
+        # This runs for every job. With several names, itemgetter() returns a tuple without
+        # running Python code. With one name it would return the bare value.
         self._pick: Callable[[Given], Values] = (
             itemgetter(*names) if len(names) > 1 else lambda given: (given[names[0]],)
         )
 
     def values(self, given: Given, guard: Values) -> Values:
-        """The values for one job."""
+        """Return the values for one job."""
         return self._pick(given) + guard
 
 
 class Steps(NamedTuple):
-    """What a transition does, in this order.
+    """The statements of a transition, in the order of execution.
 
-    :param first: writes ``live``, or ``outcome`` if the job is over. It changes no row where
-        the guard does not hold.
-    :param second: takes the job from ``live`` if it is over; with the same guard.
-    :param job: writes what stands in ``job``; its guard is the number of the row alone.
+    :param first: writes ``live``, or ``outcome`` if the job is over. It changes no row if the
+        guard does not hold.
+    :param second: deletes the row in ``live`` if the job is over. It has the same guard.
+    :param job: writes the fields that are stored in ``job``. Its only guard is the number of
+        the row.
     """
 
     first: Statement
@@ -84,7 +89,7 @@ class Steps(NamedTuple):
 
 
 def set_live(row: Transition) -> Statement:
-    """The part of an UPDATE of ``live`` behind SET that has the effects of a row."""
+    """Return the part after SET of an UPDATE of ``live``, with the effects of a transition."""
     assignments = [f"status = '{row.target}'", "updated_at = ?", "version = version + 1"]
     names = ["now"]
     for column in _columns(row):
@@ -99,13 +104,14 @@ def set_live(row: Transition) -> Statement:
 
 
 def _columns(row: Transition) -> tuple[str, ...]:
-    """Those of ``live`` that a transition to a status which is not final may change."""
+    """Return the columns of ``live`` that a transition to a status that is not final may
+    change."""
     names = ("scheduled_for", "status_reason", "releases", "released_since", "lane")
     return (*names, *SHARED)
 
 
 def _express(row: Transition, column: str) -> tuple[str, list[str]]:
-    """What a column becomes, and the names of the values in that."""
+    """Return the SQL expression for a column, and the names of the values in the expression."""
     effects = row.effects
     if column == "started_at" and column in effects.sets:
         return "coalesce(?, started_at)", [column]
@@ -133,23 +139,25 @@ def _literal(value: Any) -> str:
 
 
 class Changes:
-    """The statements of all transitions, for the tables of a namespace."""
+    """The statements of all transitions, for the tables of one namespace."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        #: Of a row of the table, by callers that need no token, or have read the row in the
-        #: same step.
+        #: For callers that need no token, or that have read the row in the same transaction.
         self.plain = self._make_all(lambda row: PLAIN.format(source=row.source))
-        #: By the holder of the token, for a job that will not run again, whatever was asked.
+        #: For the holder of the token, if the job will not run again. A requested cancellation
+        #: makes no difference.
         self.fenced = self._make_all(lambda row: FENCED)
-        #: Likewise, for one that would run again, unless cancelling it was asked for.
+        #: For the holder of the token, if the job would run again and its cancellation was not
+        #: requested.
         self.unless_asked = self._make_all(lambda row: FENCED + UNLESS_ASKED)
-        #: Likewise, in place of that, if it was.
+        #: For the holder of the token, if the job would run again and its cancellation was
+        #: requested.
         self.if_asked = self._make_all(lambda row: FENCED + IF_ASKED)
 
     def _make_all(self, guard: Callable[[Transition], str]) -> dict[Transition, Steps]:
-        # Of those that begin or end a job's life as such, and of a requeue, the statements are
-        # others.
+        # Other statements insert and delete jobs and requeue them, so those transitions are
+        # left out.
         return {
             row: self._make(row, guard(row))
             for row in TRANSITIONS
@@ -187,9 +195,9 @@ class Changes:
 
 
 def to_values(change: Change, now: int, expires_at: int) -> Given:
-    """The values that the statements of a change may name.
+    """Return the values that the statements of a change may use.
 
-    :param expires_at: of the record, if the job is over.
+    :param expires_at: the expiry time of the record. It is used if the job is over.
     """
     given: Given = {"now": now, "expires_at": expires_at}
     for name in change.transition.effects.sets:

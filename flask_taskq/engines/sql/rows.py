@@ -1,4 +1,5 @@
-"""Between rows and records. What is read is checked: a database may keep any value."""
+"""Conversions between rows and records. Values from a row are checked, because a database may
+store any value in a column."""
 
 from __future__ import annotations
 
@@ -63,11 +64,11 @@ D = TypeVar("D")
 
 
 class Handle(msgspec.Struct, frozen=True):
-    """How to find a claimed job again.
+    """Identifies the rows of a claimed job.
 
-    :param seq: the number of its rows.
-    :param id: of the job with this number.
-    :param attempts: those in its row, as they were when it was claimed.
+    :param seq: the number of the job's rows.
+    :param id: the id of the job with this number.
+    :param attempts: the content of the column ``attempts`` at the time of the claim.
     """
 
     seq: int
@@ -76,16 +77,16 @@ class Handle(msgspec.Struct, frozen=True):
 
 
 def token_of(delivery: Delivery) -> tuple[int, str, int]:
-    """What the statements on a held row ask for."""
+    """Return the guard values for statements on a claimed row."""
     handle: Handle = delivery.handle
     seq = handle.seq if handle.id == delivery.id else -1
     return seq, delivery.worker, delivery.claim
 
 
 def to_rows(envelope: Envelope, seq: int, now: int) -> tuple[Row, Row]:
-    """The values of a new job for ``insert_job`` and ``insert_live``.
+    """Return the values of a new job for ``insert_job`` and ``insert_live``.
 
-    :param seq: the number of the new rows, and its place.
+    :param seq: the number of the new rows. It is also the job's place.
     """
     due_at = envelope.waits_until(now)
     created_at = now if envelope.created_at is None else envelope.created_at
@@ -115,9 +116,9 @@ def to_rows(envelope: Envelope, seq: int, now: int) -> tuple[Row, Row]:
 
 
 def to_delivery(claimed: Row, of_job: Row, worker: str) -> Delivery:
-    """What a worker gets of a row that it has claimed.
+    """Return the delivery for a row that a worker has claimed.
 
-    Of one that is damaged it gets no message, and so the job fails.
+    The delivery of a damaged row has an empty message, so that the job fails.
     """
     seq, queue, priority, _place, attempt, claim, crashes, releases, released_since = claimed
     _, job_id, actor, message, created_at, attempts = of_job
@@ -141,9 +142,9 @@ def to_delivery(claimed: Row, of_job: Row, worker: str) -> Delivery:
 
 
 def to_record(row: Row) -> JobRecord:
-    """The record in a row of the columns :data:`FIELDS`.
+    """Return the record for a row with the columns :data:`FIELDS`.
 
-    :raises DecodeError: it has values that no record has.
+    :raises DecodeError: the row has values that are not valid in a record.
     """
     fields = dict(zip(FIELDS, row, strict=True))
     if fields["status"] != Status.SUCCEEDED:
@@ -163,7 +164,7 @@ def to_record(row: Row) -> JobRecord:
 
 
 def to_entries(rows: Sequence[Row], key: Callable[[Row, str], tuple[Any, ...]]) -> list[Entry]:
-    """Entries of a list, of rows that have the sort key behind the columns of a record."""
+    """Return list entries for rows that have the sort key after the columns of a record."""
     entries: list[Entry] = []
     for row in rows:
         columns = row[: len(FIELDS)]
@@ -176,12 +177,12 @@ def to_entries(rows: Sequence[Row], key: Callable[[Row, str], tuple[Any, ...]]) 
 
 
 def to_attempts(data: bytes | None) -> tuple[Attempt, ...]:
-    """The attempts in the column of this name."""
+    """Decode the column ``attempts``."""
     return () if data is None else _decode(_attempts_decoder, data, ())
 
 
 def to_logs(data: bytes | None) -> tuple[LogLine, ...]:
-    """The lines in the column of this name."""
+    """Decode the column ``logs``."""
     return () if data is None else _decode(_logs_decoder, data, ())
 
 
@@ -189,4 +190,4 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes, otherwise: D) -> T | 
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
-        return otherwise  # what is past must not keep an outcome from being stored
+        return otherwise  # damaged history must not prevent storing an outcome

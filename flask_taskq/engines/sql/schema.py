@@ -1,14 +1,14 @@
-"""The tables, and how those of one version become those of the next."""
+"""The tables, and their migration from one version to the next."""
 
 from __future__ import annotations
 
 from typing import Final
 from typing import NamedTuple
 
-#: The version of the tables that this release works with: it grows with each migration.
+#: The version of the tables that this release uses. Each migration increases it.
 SCHEMA_VERSION: Final = 2
 
-#: The version that the first migration begins with. Older tables were never released.
+#: The version from which the first migration starts. No release had older tables.
 FIRST_VERSION: Final = 2
 
 
@@ -24,16 +24,17 @@ class Tables(NamedTuple):
 
     @classmethod
     def of(cls, prefix: str) -> Tables:
-        """Those that begin with this text."""
+        """Return the names with this prefix."""
         return cls(*(f"{prefix}_{name}" for name in cls._fields))
 
 
 def create(tables: Tables) -> tuple[str, ...]:
-    """Statements that make the tables of version :data:`FIRST_VERSION`."""
+    """Return the statements that create the tables of version :data:`FIRST_VERSION`."""
     job, live, outcome, worker, pause, meta = tables
     return (
         f"CREATE TABLE {meta} (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
-        # The large columns come last, so that reading the others follows no overflow page.
+        # The large columns come last, so that a read of the other columns accesses no overflow
+        # page.
         f"""CREATE TABLE {job} (
             seq INTEGER PRIMARY KEY,
             id TEXT NOT NULL UNIQUE,
@@ -95,8 +96,9 @@ def create(tables: Tables) -> tuple[str, ...]:
             result BLOB
         )""",
         f"CREATE INDEX {outcome}_ended ON {outcome} (status, finished_at)",
-        # Milliseconds of the monotonic clock. The length is kept beside the end, since an end
-        # that is further away than that is from before the machine was started.
+        # Leases are in milliseconds of the monotonic clock, which restarts when the machine
+        # boots. The length is stored beside the end to detect leases from before a boot: such
+        # an end can be further away than the length.
         f"""CREATE TABLE {worker} (
             id TEXT PRIMARY KEY,
             lease_until DOUBLE PRECISION NOT NULL,
@@ -111,24 +113,24 @@ def create(tables: Tables) -> tuple[str, ...]:
 
 
 def migrate(tables: Tables, version: int) -> tuple[str, ...]:
-    """Statements that bring tables of an older version to the next one.
+    """Return the statements that migrate tables of an older version to the next version.
 
-    :param version: of the tables, from :data:`FIRST_VERSION` to the one before
-        :data:`SCHEMA_VERSION`.
+    :param version: the present version of the tables, from :data:`FIRST_VERSION` to the one
+        before :data:`SCHEMA_VERSION`.
     """
     return tuple(text.format(**tables._asdict()) for text in MIGRATIONS[version])
 
 
-#: From which version -> what is to be done, with the names of tables in braces. Each ends with
-#: the version that the tables have then, by :func:`note`.
+#: The statements of the migration from each version, with the names of tables in braces. Each
+#: migration ends with the statement of :func:`note`, which stores the new version.
 MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
 
 
 def note(tables: Tables, version: int, oldest: int) -> str:
-    """The statement that writes down which version the tables have now.
+    """Return the statement that stores the present version of the tables.
 
-    :param oldest: the oldest release that works with them is one that knows this version.
-        Adding a column that may be empty, or an index, leaves it as it was.
+    :param oldest: a release that supports this version or a later one can use the tables. A
+        migration that only adds a nullable column or an index does not change this value.
     """
     return (
         f"UPDATE {tables.meta} SET value = CASE name WHEN 'schema' THEN {version}"

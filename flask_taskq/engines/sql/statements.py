@@ -1,7 +1,7 @@
-"""Every statement that engines on SQL run, but those of :mod:`.changes`.
+"""The statements of SQL engines, except those of :mod:`.changes`.
 
-Above each stands what its parameters are, in order. They are plain question marks, since some
-releases of Python 3.12 warn of numbered ones.
+The comment above a statement lists its parameters in order. They are plain question marks,
+because some releases of Python 3.12 warn about numbered parameters.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEW_LIVE: Final = "seq, status, queue, priority, place, scheduled_for, updated_a
 CLAIMED: Final = (
     "seq, queue, priority, place, attempt, claim, crashes, releases, released_since"
 )
-#: And those of its job.
+#: The columns of the table ``job`` that a claim reads.
 OF_JOB: Final = "seq, id, actor, message, created_at, attempts"
 
 _EITHER: Final = ", ".join(f"coalesce(o.{name}, l.{name})" for name in SHARED)
@@ -31,7 +31,8 @@ _EITHER: Final = ", ".join(f"coalesce(o.{name}, l.{name})" for name in SHARED)
 class Statements:
     """The statements, with the names of a namespace's tables.
 
-    :param tables: they are checked by the settings, and the one thing put into the text.
+    :param tables: the names of the tables. The settings have validated them. Only these names
+        are inserted into the text of the statements.
     """
 
     def __init__(self, tables: Tables) -> None:
@@ -39,21 +40,22 @@ class Statements:
         self.tables = tables
         self.schema_version = f"SELECT name, value FROM {meta} WHERE name <> 'place'"
 
-        # --- Jobs come in ---
+        # --- New jobs ---
 
-        # The order within a priority: a job's place is given to it when it becomes queued,
-        # and a later place is a higher number. A new row's place is its own number, which
-        # saves writing a counter with every job that is sent. The counter holds what rows
-        # do not show: places of promoted jobs, and of the last row before it was deleted.
+        # The place orders the jobs within a priority. A job gets its place when it becomes
+        # queued, and a later place is a higher number. The place of a new row is its own
+        # number, so that sending a job does not write a counter. The counter covers the places
+        # that no row shows: those of promoted jobs, and that of the last row before its
+        # deletion.
         rows = f"coalesce((SELECT max(seq) FROM {job}), 0)"
-        # Also the last number that was given.
+        # It is also the last number that was assigned to a row.
         self.last_place = f"SELECT max({rows}, (SELECT value FROM {meta} WHERE name = 'place'))"
-        # how many; 0 before rows are deleted
+        # how many places; 0 before rows are deleted
         self.take_places = (
             f"UPDATE {meta} SET value = max(value, {rows}) + ? WHERE name = 'place'"
             " RETURNING value"
         )
-        # as listed
+        # the columns listed in the statement
         self.insert_job = f"""INSERT INTO {job} (
                 seq, id, queue, actor, priority, created_at, max_attempts, unique_key, message
             ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -65,21 +67,21 @@ class Statements:
         self.known = f"{known} WHERE j.id = ?"
         self.key_holder = f"{known} WHERE l.unique_key = ?"
 
-        # --- Jobs go to a worker ---
+        # --- Claims ---
 
         # now, limit
         self.due = f"""SELECT seq FROM {live} WHERE status = 'scheduled'
             AND scheduled_for <= ? ORDER BY scheduled_for, seq LIMIT ?"""
-        # as named, seq
+        # the values for self.promote.names; seq
         self.promote = set_live(PROMOTE)
         self.promote_text = f"UPDATE {live} SET {self.promote.text} WHERE seq = ?"
         self.claim = set_live(CLAIM)
-        # as named; queue, lane, limit
+        # the values for self.claim.names; queue, lane, limit
         self.claim_next = f"""UPDATE {live} SET {self.claim.text} WHERE seq IN (
                 SELECT seq FROM {live} WHERE status = 'queued' AND queue = ? AND lane = ?
                 ORDER BY priority, place LIMIT ?
             ) RETURNING {CLAIMED}"""
-        # as named; id
+        # the values for self.claim.names; id
         self.claim_one = f"""UPDATE {live} SET {self.claim.text} WHERE status = 'queued'
             AND seq = (SELECT seq FROM {job} WHERE id = ?) RETURNING {CLAIMED}"""
         # numbers of rows, as JSON
@@ -88,7 +90,7 @@ class Statements:
         # worker
         self.lease = f"SELECT lease_until, lease FROM {worker} WHERE id = ?"
 
-        # --- Jobs go on ---
+        # --- Reports from running jobs ---
 
         fence = "WHERE seq = ? AND status = 'running' AND worker = ? AND claim = ?"
         # seq, worker, claim
@@ -145,8 +147,8 @@ class Statements:
 
         # --- Lists ---
 
-        # Each name is found by one step in the index: reading all rows for them would take
-        # the longer the more there are.
+        # One index lookup finds each name. Reading all rows to find the names would take longer
+        # the more jobs there are.
         self.queues = f"""WITH RECURSIVE found (queue) AS (
                 SELECT min(queue) FROM {live} WHERE status = 'queued'
                 UNION ALL
@@ -159,7 +161,7 @@ class Statements:
         # seq, limit
         self.running_page = (
             live_page.format(key="l.seq")
-            # The plus keeps it from reading all rows in the order of their numbers.
+            # The plus sign stops SQLite from scanning all rows in the order of their numbers.
             + " WHERE l.status = 'running' AND +l.seq > ? ORDER BY +l.seq LIMIT ?"
         )
         # queue, lane, priority, place, limit
@@ -179,8 +181,8 @@ class Statements:
             JOIN {job} j ON j.seq = o.seq LEFT JOIN {live} l ON l.seq = o.seq
             WHERE o.status = ? AND (o.finished_at, o.seq) < (?, ?) AND o.expires_at > ?
             ORDER BY o.finished_at DESC, o.seq DESC LIMIT ?"""
-        # Of the first so many jobs of a status: how many fit, and how many those are. An
-        # ordinary count reads no row of ``job``.
+        # These count how many of the first jobs of a status match, and how many were examined.
+        # A count without a filter reads no row of ``job``.
         fits = "j.queue = coalesce(?, j.queue) AND j.actor = coalesce(?, j.actor)"
         of_live = f"SELECT seq, 1 AS is_kept FROM {live} WHERE status = ? LIMIT ?"
         of_outcome = f"""SELECT seq, expires_at > ? AS is_kept FROM {outcome}
@@ -200,7 +202,7 @@ class Statements:
 
         # --- Queues ---
 
-        # Two statements, so that each is answered by an index alone.
+        # There are two statements, so that each one reads only an index.
         self.depths = tuple(
             f"SELECT queue, count(*) FROM {live} WHERE status = '{status}' GROUP BY queue"
             for status in ("queued", "scheduled")
@@ -247,10 +249,11 @@ class Statements:
             WHERE l.status = 'running' AND l.worker = ? ORDER BY l.seq"""
 
     def look(self, queues: int) -> str:
-        """What a waiting consumer needs to know, in one read.
+        """Return the query for all that a waiting consumer needs to know.
 
-        Parameters: worker, worker; each queue; lane. Columns: end and length of the
-        worker's lease, when the next job is due, whether a job may be claimed.
+        The parameters are worker, worker, each queue, and lane. The columns are the end and the
+        length of the worker's lease, the time when the next job is due, and whether a job may
+        be claimed.
         """
         lease = self.lease.partition(" FROM ")[2]
         return f"""SELECT (SELECT lease_until FROM {lease}), (SELECT lease FROM {lease}),
@@ -258,8 +261,10 @@ class Statements:
             {self._is_ready(queues)}"""
 
     def has_due(self, queues: int) -> str:
-        """Whether a job of a lane may run now. Parameters: each queue, lane; now, each queue,
-        lane."""
+        """Return the query for whether a job of a lane may run now.
+
+        The parameters are each queue, lane, now, each queue, and lane.
+        """
         return f"""SELECT {self._is_ready(queues)}
             OR EXISTS (SELECT 1 FROM {self.tables.live} WHERE status = 'scheduled'
                 AND scheduled_for <= ? AND queue IN ({_marks(queues)})

@@ -1,12 +1,13 @@
-"""Jobs in an SQLite file: nothing to install, nothing to run, shared by one machine.
+"""The SQLite engine: jobs in a file, shared by the processes of one machine. It needs no server
+and no additional package.
 
-The tables and the statements are those of ``engines/sql/``. The modules, from the bottom up:
-``files`` (where the file may be, and whether it is still there), ``guard`` (keeps its log from
-being removed), ``errors`` (translates errors of sqlite3), ``forks`` (what to do around
-``os.fork``), ``tables`` (their names and versions), ``database`` (connections), ``wakeup``
-(wake-ups), ``changing`` (changes of one job's rows), ``sender`` (group commit), ``store`` (what
-the modules share), ``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the
-contract), and ``engine``.
+The tables and the statements are those of ``engines/sql/``. The modules, from the lowest to the
+highest: ``files`` (checks of the file and its folder), ``guard`` (prevents the removal of the
+log), ``errors`` (translates errors of sqlite3), ``forks`` (handlers for ``os.fork``),
+``tables`` (their names and versions), ``database`` (connections), ``wakeup`` (wake-ups),
+``changing`` (changes of one job's rows), ``sender`` (group commit), ``store`` (what the modules
+share), ``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the engine
+interface), and ``engine``.
 """
 
 from __future__ import annotations

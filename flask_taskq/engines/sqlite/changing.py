@@ -1,4 +1,4 @@
-"""Changes of the rows of one job, each in a transaction that is under way."""
+"""Changes of the rows of one job. The caller has begun the transaction."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(
 ) -> bool:
     """Make a transition.
 
-    :return: whether its guard held. Otherwise nothing has changed.
+    :return: whether its guard matched. If not, nothing has changed.
     """
     first, second, job = steps
     if connection.execute(first.text, first.values(values, guard)).rowcount != 1:
@@ -72,7 +72,7 @@ def insert_new(
     envelopes: Sequence[Envelope],
     now: int,
 ) -> list[Enqueued]:
-    """Store jobs, but those whose id is known, or whose key another one holds."""
+    """Store jobs, except those whose id is known or whose unique key another job holds."""
     stored = []
     seq: int = connection.execute(statements.last_place).fetchone()[0]
     for envelope in envelopes:
@@ -102,7 +102,7 @@ def _find_known(
 
 
 def has_news(report: Report | Settlement) -> bool:
-    """Whether there is anything in it to store."""
+    """Return whether a report has progress or log lines to store."""
     return report.progress is not None or bool(report.logs)
 
 
@@ -120,7 +120,8 @@ def store_report(
     if connection.execute(statements.store_report, (progress, now, *token)).rowcount != 1:
         return
     if report.logs:
-        # They are read here and not when the job is claimed: reports have added to them.
+        # The log lines are read here and not at the claim, because reports have added lines
+        # since then.
         [kept] = connection.execute(statements.logs, token[:1]).fetchone() or (None,)
         logs = msgspec.json.encode(add_lines(to_logs(kept), report.logs))
         connection.execute(statements.write_logs, (logs, token[0]))

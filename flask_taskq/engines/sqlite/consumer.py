@@ -1,4 +1,4 @@
-"""The reading end of one worker."""
+"""The consumer of one worker."""
 
 from __future__ import annotations
 
@@ -47,19 +47,20 @@ from .store import take_places
 from .wakeup import Listener
 from .workers import is_alive
 
-#: How often the file is looked at, in milliseconds, besides when a wake-up arrives. It finds
-#: what was stored by a process whose wake-up does not arrive.
+#: How often a consumer checks the file without a wake-up, in milliseconds. These checks find
+#: jobs that were stored by a process whose wake-up does not arrive.
 SELDOM: Final = 100
 
-#: Until how long after such a find the file is looked at how often, in milliseconds.
+#: Shorter intervals for a time after such a check has found a job. Each entry has the time
+#: since then up to which it applies, and the interval, both in milliseconds.
 LOOKS: Final = ((1_000, 2), (3_000, 10), (10_000, 50))
 
-#: After this time everything is looked at again, whether or not anything has changed.
+#: After this time in milliseconds, a consumer checks for jobs even if the file has not changed.
 LOOK_AGAIN: Final = 1_000
 
 
 class _Seen(NamedTuple):
-    """What a look at the file has shown."""
+    """The result of a check of the file."""
 
     version: Version
     next_due: int | None
@@ -67,7 +68,7 @@ class _Seen(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """A settlement as statements, and what they need.
+    """A settlement, with its statements and their values.
 
     :param steps: what is done if no cancel was requested, or in any case.
     :param otherwise: what is done in place of that if it was asked for.
@@ -83,12 +84,13 @@ class _Step(NamedTuple):
 
 
 class _NotAllHeldError(Exception):
-    """Some of a batch were stale, or were to be cancelled. Nothing is stored then."""
+    """Some settlements of a batch are stale, or their jobs are to be cancelled. Nothing is
+    stored then."""
 
 
 class SQLiteConsumer(Consumer):
-    """Claims and settles over a connection of its own, whose commits do not wait for the
-    disk: what a power cut takes back is done again."""
+    """Claims and settles over its own connection. Its commits do not wait for the disk. Work
+    whose commit is lost in a power failure is repeated."""
 
     def __init__(self, store: Store, queues: Sequence[str], worker: str, lane: Lane) -> None:
         self._store = store
@@ -98,11 +100,12 @@ class SQLiteConsumer(Consumer):
         self._handle = Handle(store.database, synchronous="normal")
         self._listener = Listener(store.wakeup)
         self._look_statement = ""
-        self._looks_at = -1  # for how many queues that statement is
+        self._looks_at = -1  # the number of queues that the statement is for
         self._interrupted = False
-        # When a job was last found without a wake-up; minus infinity while wake-ups arrive.
+        # The time when a job was last found without a wake-up. Minus infinity while wake-ups
+        # arrive.
         self._unheard_at = float("-inf")
-        # Claims of which it is not known whether they are stored.
+        # Claims that may or may not be stored.
         self._uncertain: list[Delivery] = []
 
     def fetch(self, limit: int, timeout: int) -> list[Delivery]:
@@ -114,7 +117,7 @@ class SQLiteConsumer(Consumer):
         while True:
             if self._uncertain and (deliveries := self._find_out()):
                 return deliveries
-            # Most looks find nothing, and then no lock is taken.
+            # Most checks find nothing, and then no lock is taken.
             seen = self._handle.read(self._look)
             now = clock.now()
             has_work = seen.is_ready or (seen.next_due is not None and seen.next_due <= now)
@@ -171,8 +174,9 @@ class SQLiteConsumer(Consumer):
             try:
                 settled = self._handle.write(settle_together)
             except _NotAllHeldError:
-                # Which were stale or to be cancelled is seen only one by one, and from the
-                # beginning: of two settlements of one delivery the second is the stale one.
+                # Settling one by one shows which deliveries are stale or to be cancelled. This
+                # starts with the first one, because of two settlements for one delivery the
+                # second is stale.
                 settled = self._handle.write(settle_one_by_one)
         except LogLostError as error:
             if isinstance(error.result, Settled):
@@ -316,10 +320,11 @@ class SQLiteConsumer(Consumer):
                 rows += connection.execute(statements.claim_next, given).fetchall()
                 if len(rows) >= limit:
                     break
-        # The first queue is the last one next time, so that a full queue starves no other.
+        # The first queue comes last in the next call, so that a full queue does not starve the
+        # others.
         self._queues.extend([self._queues.pop(0)] if self._queues else ())
-        # The statement returns them in any order.
-        with suppress(TypeError):  # a row is damaged: its turn may be any
+        # The statement returns the rows in any order.
+        with suppress(TypeError):  # a damaged row may have any position
             rows.sort(key=_turn)
         return self._deliver(connection, rows)
 
@@ -364,7 +369,7 @@ class SQLiteConsumer(Consumer):
             try:
                 changed = connection.executemany(first.text, rows).rowcount
             except sqlite3.IntegrityError as error:
-                raise _NotAllHeldError from error  # two of one delivery
+                raise _NotAllHeldError from error  # two settlements for one delivery
             if changed != len(some):
                 raise _NotAllHeldError
             if second is not None:
@@ -383,7 +388,8 @@ class SQLiteConsumer(Consumer):
         return None
 
     def _to_steps(self, settlements: Sequence[Settlement], now: int) -> list[_Step]:
-        # This is done for every job: what is the same for all of a call is looked up once.
+        # This runs for every job, so values that are the same for a whole call are computed
+        # once.
         retention, changes = self._store.retention, self._store.changes
         kept: dict[Status | None, int] = {
             status: retention.expires_at(status, now) for status in FINAL
@@ -413,7 +419,10 @@ class SQLiteConsumer(Consumer):
         outcomes: Sequence[Status | None],
         now: int,
     ) -> list[str]:
-        """Store what follows outcomes that are stored. :return: what may run of it."""
+        """Store the follow-ups of the settlements that were stored.
+
+        :return: the ids of the follow-ups that may run at once.
+        """
         ready: list[str] = []
         for settlement, step, outcome in zip(settlements, steps, outcomes, strict=True):
             if settlement.follow_ups and outcome is step.row.target:

@@ -1,4 +1,4 @@
-"""Connections to the file, each for one thread at a time."""
+"""Connections to the database file. One thread at a time uses a connection."""
 
 from __future__ import annotations
 
@@ -46,29 +46,31 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 
-#: How often a connection was opened, and what it counts since.
+#: The number of times that a connection was opened, and the value of ``PRAGMA data_version`` on
+#: the present connection.
 Version = tuple[int, int]
 
-#: A log that has grown beyond this is cut back when it begins anew.
+#: When the log restarts from its beginning, its file is truncated to this size, in bytes.
 JOURNAL_SIZE_LIMIT: Final = 64 * 1024 * 1024
 
-#: Kibibytes of pages that a connection keeps. The index of random ids outgrows SQLite's
-#: default of 2,000 at some ten thousand jobs, and sending then takes a fifth longer.
+#: The size of a connection's page cache in KiB. The index of random ids outgrows SQLite's
+#: default of 2,000 KiB at about ten thousand jobs, and sending then takes a fifth longer.
 CACHE_SIZE: Final = 16_000
 
-#: Pages in the log, of 4 KiB, after which they are written back. Four times the default:
-#: pages are changed again and again, so that sending in batches gains a fifth.
+#: The number of pages in the log, of 4 KiB each, after which SQLite starts a checkpoint. This
+#: is four times the default. The same pages change repeatedly, so that a longer log makes
+#: sending in batches faster by a fifth.
 CHECKPOINT_PAGES: Final = 4_000
 
-#: How long SQLite itself waits for a lock, in milliseconds, before it is asked again. It
-#: sleeps 1, 2, 5, 10 and in the end 100 ms between its tries, and among many writers one
-#: that sleeps so long can find the lock taken for seconds.
+#: How long SQLite itself waits for a lock, in milliseconds, before the call is repeated. SQLite
+#: sleeps 1, 2, 5, 10 and finally 100 ms between its attempts. With many writers, a connection
+#: that sleeps for that long can miss the lock for seconds.
 TRY_AGAIN: Final = 20
 
-#: How long to wait, in seconds, until it is looked again whether a log can be used.
+#: How long to wait, in seconds, before checking again whether a log can be used.
 UNSETTLED: Final = 0.005
 
-#: How often a transaction is begun anew because the log was taken away meanwhile.
+#: How many times a transaction is started before giving up, if the log is removed meanwhile.
 BEGINNINGS: Final = 5
 
 # Inherited by a fork without a call of the fork hooks. Closing them would touch the parent's
@@ -77,9 +79,10 @@ _abandoned: list[sqlite3.Connection] = []
 
 
 class LogLostError(ConnectionClosed):
-    """What was written went into a log that others may not read: it is not known to be stored.
+    """A transaction was written to a log that other processes may not read. It is not known
+    whether it is stored.
 
-    :param result: what came of the transaction, if it is stored all the same.
+    :param result: the result of the transaction, which applies if it is stored.
     """
 
     def __init__(self, text: str, result: object = None) -> None:
@@ -88,11 +91,12 @@ class LogLostError(ConnectionClosed):
 
 
 class _UnsettledError(Exception):
-    """The files of a new connection do not belong together, or not yet."""
+    """The files of a new connection do not belong together, or do not do so yet."""
 
 
 class Database:
-    """A file with our tables: makes connections, and makes sure that they are to it."""
+    """A file with the tables of a namespace. It opens connections and checks that they lead to
+    the file."""
 
     def __init__(self, location: Location, namespace: str) -> None:
         self.path = location.path
@@ -100,12 +104,12 @@ class Database:
         self.tables = find_tables(namespace)
         self.statements = Statements(self.tables)
         self._prepared = False
-        # The database whose loss a call has report, and a loss that none has report yet.
+        # The database whose loss a call has reported, and a loss that no call has reported yet.
         self._told: Identity | None = None
         self._untold: ConnectionClosed | None = None
 
     def open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Watch]:
-        """A new connection, and a watch over the files that it has open.
+        """Return a new connection, and a watch for the files that it has open.
 
         :raises ConnectionFailed: there is no using this file.
         :raises ConnectionClosed: the one before it is gone, and no caller was informed yet.
@@ -113,8 +117,8 @@ class Database:
         """
         until = time.monotonic() + self.options.busy_timeout / 1000
         while True:
-            # The connections of a process share the index of the log. A new one would read
-            # the new log by the old index, as long as one of them keeps that open.
+            # The connections of a process share the index of the log. As long as one of them
+            # has an old index open, a new connection would use it to read the new log.
             in_use = [handle for handle in _all_handles() if not handle.let_go_if_lost()]
             untold, self._untold = self._untold, None
             if untold is not None:
@@ -177,9 +181,9 @@ class Database:
     def check(self, opened: Opened) -> None:
         """Make sure that the path still leads to the database that was opened.
 
-        SQLite would go on writing into a deleted file without a word.
+        SQLite would continue to write to a deleted file without an error.
 
-        :raises ConnectionClosed: it does not.
+        :raises ConnectionClosed: the path leads to another file or to none.
         """
         found = identify(self.path)
         if found == opened.database:
@@ -202,18 +206,20 @@ class Database:
         except ConnectionClosed as error:
             self._untold = error
         except BrokerConnectionError:
-            pass  # there is no saying, and the next call finds that out too
+            pass  # the check is not possible, and the next call fails for the same reason
 
     def write_back(self, connection: sqlite3.Connection, opened: Opened) -> bool:
-        """Store in the database what is in a log that is gone.
+        """Store the content of a removed log in the database.
 
-        :return: whether all of it is in the database.
+        :return: whether all of the content is in the database.
         """
         until = time.monotonic() + self.options.busy_timeout / 1000
-        # Whether it may is looked at before each try, and not before a wait.
+        # SQLite must not wait for locks here, since each attempt must follow a new check of
+        # whether write-back is allowed.
         connection.execute("PRAGMA busy_timeout = 0")
         while self._may_write_back(opened):
-            # It also lets the index refer to no log any more, old or new.
+            # The checkpoint also resets the index, so that it refers to neither an old nor a
+            # new log.
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             if not busy:
                 return True
@@ -231,8 +237,8 @@ class Database:
             # All still lock the same index, so that no process can write to a log which is
             # not the one that it speaks of.
             return found.log in (None, opened.log) or log_size(self.path) == 0
-        # A process that has opened the database since has made files, and so changed the time
-        # of the folder, even if it has removed them again.
+        # A process that has opened the database since then has created files. This has changed
+        # the time of the folder, even if the process has removed the files again.
         is_empty = found.log is None and found.shared is None
         return is_empty and folder_time(self.path) <= guard.taken_away_at(opened)
 
@@ -262,7 +268,8 @@ class Database:
                 mode = _one(connection, "PRAGMA journal_mode = wal")
                 break
             except sqlite3.OperationalError as error:
-                # SQLite does not wait here when another process does the same just now.
+                # SQLite does not wait here if another process is changing the mode at the same
+                # time.
                 if not is_locked(error) or time.monotonic() >= until:
                     raise
                 time.sleep(0.005)
@@ -282,11 +289,11 @@ _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
 
 
 class Handle:
-    """One connection of this process, opened when it is first needed, and again after it
-    was lost.
+    """One connection of this process. It is opened when it is first needed, and again after a
+    loss.
 
-    A thread holds at most one handle at a time, so that a fork, which takes all of them,
-    cannot meet it halfway.
+    A thread holds the lock of at most one handle at a time. A fork takes the locks of all
+    handles, so that a thread with two locks could cause a deadlock.
 
     :param synchronous: whether a commit waits for the disk (``full``) or not (``normal``).
     """
@@ -300,16 +307,18 @@ class Handle:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._watch: Watch | None = None
-        # How often it was opened: what SQLite counts for a connection begins anew with each.
+        # The number of times that it was opened. SQLite's data_version restarts with each
+        # connection.
         self._openings = 0
         _handles.add(self)
         forks.watch(self)
 
-    # The lock is taken by "with" alone, which is C code: an exception that comes from outside,
-    # as by the handler of a signal, then finds it either free or sure to be released.
+    # Only "with" statements take the lock, because they do so in C code. An asynchronous
+    # exception, such as one from a signal handler, then finds the lock either free or certain
+    # to be released.
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work``, which only reads; each of its statements sees its own snapshot."""
+        """Do ``work``, which only reads. Each of its statements sees its own snapshot."""
         try:
             with self._lock:
                 return self._guarded(work)
@@ -317,7 +326,8 @@ class Handle:
             self._wake_next()
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work`` in one transaction: all of it is stored, or an error is raised."""
+        """Do ``work`` in one transaction. Either all of its changes are stored, or an error is
+        raised."""
         try:
             with self._lock:
                 return self._guarded(work, writes=True)
@@ -325,14 +335,14 @@ class Handle:
             self._wake_next()
 
     def data_version(self) -> Version:
-        """What changes when another connection, of any process, has written.
+        """Return a value that changes when another connection, of any process, has written.
 
-        It also changes when the connection was opened again, as after a fork.
+        The value also changes when the connection was opened again, as after a fork.
         """
         return self.read(self.read_version)
 
     def read_version(self, connection: sqlite3.Connection) -> Version:
-        """As :meth:`data_version`, for work that is being done."""
+        """Return the same as :meth:`data_version`, for use inside ``work``."""
         return self._openings, connection.execute("PRAGMA data_version").fetchone()[0]
 
     def close(self) -> None:
@@ -344,17 +354,19 @@ class Handle:
             self._wake_next()
 
     def let_go_if_lost(self) -> bool:
-        """Close the connection if its log is gone, unless a thread is using it just now.
+        """Close the connection if its files were removed, unless another thread is using it.
 
-        :return: False if it is lost and in use. That thread finds out itself.
+        :return: False if the files were removed and the connection is in use. The thread that
+            uses it detects the loss itself.
         """
         watch = self._watch
         if watch is None or self._is_current(watch):
             return True
         is_taken = False
         try:
-            # Without waiting: the other thread may be waiting for this one's handle. And by the
-            # loop's own step, which no exception from outside can part from what it gives.
+            # This does not wait, because the other thread may be waiting for the handle of this
+            # thread. The for statement takes the lock and stores the result in C code, so that
+            # no asynchronous exception can occur in between.
             for is_taken in iter(partial(self._lock.acquire, False), False):  # noqa: B007
                 if self._watch is not None and not self._is_current(self._watch):
                     self._put_away()
@@ -370,9 +382,9 @@ class Handle:
             self._drop()
 
     def _wake_next(self) -> None:
-        """The lock is free again."""
+        """Called after the lock was released."""
 
-    # What follows is called with the lock held.
+    # The following methods are called with the lock held.
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T], writes: bool = False) -> T:
         try:
@@ -391,8 +403,8 @@ class Handle:
 
     def _connected(self) -> tuple[sqlite3.Connection, Watch]:
         if self._connection is not None:
-            # An exception from outside has hit its last user while it was recovering, or
-            # while it was closing it.
+            # An asynchronous exception may have interrupted the previous caller while it was
+            # rolling back or closing the connection.
             try:
                 if self._connection.in_transaction:
                     self._drop()
@@ -406,21 +418,22 @@ class Handle:
         return self._connection, self._watch
 
     def _current(self) -> sqlite3.Connection:
-        """A connection to what is at the path now."""
+        """Return a connection to the database that is at the path now."""
         connection, watch = self._connected()
         if not watch.is_current():
-            # In a log that is gone nothing would change any more.
+            # A connection with a removed log would never see a change.
             self.database.check(watch.opened)
             self._drop()
             connection, watch = self._connected()
         return connection
 
     def _begun(self) -> tuple[sqlite3.Connection, Watch]:
-        """A connection to what is at the path now, with a transaction that may write."""
+        """Return a connection to the database that is at the path now, in a write
+        transaction."""
         for _ in range(BEGINNINGS):
             connection, watch = self._connected()
-            # The write lock is taken at once: a transaction that reads first cannot wait
-            # for it later, but fails when another was faster.
+            # The write lock is taken at once. A transaction that reads first cannot wait for
+            # the lock later. It fails if another transaction was faster.
             self._patiently(_begin, connection)
             # Only now, since no other process can write any more. What was read from a log that
             # is gone would spoil the file.
@@ -432,9 +445,9 @@ class Handle:
         raise self._lost()
 
     def _confirm(self, connection: sqlite3.Connection, watch: Watch, result: object) -> None:
-        """Make sure that others read what was committed.
+        """Make sure that other processes can read the committed changes.
 
-        Afterwards, since the files may be taken away at any moment before.
+        The check follows the commit, because the files may be removed at any moment before it.
         """
         if watch.is_current():
             return
@@ -473,8 +486,8 @@ class Handle:
                     raise
 
     def _recover(self, error: BaseException) -> None:
-        # Errors from outside, such as a time limit that is raised into this thread, end up
-        # here too: whatever it was, nothing half done may be left for the next caller.
+        # Asynchronous exceptions, such as a time limit raised in this thread, also end here.
+        # After any error, no open transaction may be left for the next caller.
         if self._connection is None:
             return
         lost = isinstance(error, BrokerConnectionError) or not spares_connection(error)
@@ -501,27 +514,29 @@ class Handle:
             guard.release(watch.opened, leave_log=is_lost)
             with suppress(sqlite3.Error):
                 connection.close()
-        # Not before it is closed: opening another one depends on that.
+        # These are cleared after the close, because Database.open() takes a handle without a
+        # watch for closed.
         self._connection = self._watch = None
 
     def _save(self, connection: sqlite3.Connection, watch: Watch) -> None:
-        """Store what is in a log that is gone in the database, if that is possible."""
+        """Store the content of a removed log in the database, if that is possible."""
         path = self.database.path
         with suppress(sqlite3.Error, BrokerConnectionError):
             found = look_at(path)
             if found is None or found.database != watch.opened.database:
-                return  # there is nothing to store it in
+                return  # the database was deleted or replaced, too
             if found.shared != watch.opened.shared:
-                # A process that was in a transaction when its index was removed may
-                # still write to the log. No later one does, and so none may write by
-                # a new index before.
+                # A process that was in a transaction when its index was removed may still write
+                # to the removed log. Waiting for the write lock lets this transaction end.
+                # Later transactions do not write to that log, and a write with a new index is
+                # only allowed after it ended.
                 connection.execute("PRAGMA query_only = off")
                 self._patiently(_begin, connection)
                 connection.execute("ROLLBACK")
             if self.database.write_back(connection, watch.opened):
                 return
             if found.log == watch.opened.log:
-                return  # others read it
+                return  # other processes still read this log
         logger.error(
             "%s-wal was deleted or replaced while it was in use: jobs that were in it, and not"
             " in %s yet, may be lost. Nothing but SQLite may touch these files",
@@ -533,7 +548,7 @@ class Handle:
 
     def rest(self) -> Iterator[None]:
         if self._is_used_here():
-            return  # a thread that forks in the midst of its own work must get on
+            return  # the forking thread uses this handle itself, and must not wait for it
         try:
             with self._lock:
                 self._put_away()
@@ -542,7 +557,7 @@ class Handle:
             self._wake_next()
 
     def _is_used_here(self) -> bool:
-        frame: FrameType | None = sys._getframe(2)  # who has called rest()
+        frame: FrameType | None = sys._getframe(2)  # the caller of rest()
         while frame is not None:
             is_ours = frame.f_globals.get("__package__") == __package__
             if is_ours and frame.f_locals.get("self") is self:
@@ -558,7 +573,7 @@ class Handle:
 
 
 class Readers:
-    """A few connections that only read, so that a slow read does not hold up the others."""
+    """A few read-only connections. With several, a slow read does not delay the others."""
 
     def __init__(self, database: Database, keep: int = 4) -> None:
         self._database = database
@@ -566,7 +581,7 @@ class Readers:
         self._idle: list[Handle] = []
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work`` on one of them."""
+        """Do ``work`` on one of the connections."""
         try:
             handle = self._idle.pop()
         except IndexError:
@@ -580,7 +595,7 @@ class Readers:
                 handle.close()
 
     def close(self) -> None:
-        """Close those that are idle."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
@@ -590,13 +605,13 @@ def _all_handles() -> list[Handle]:
         try:
             return list(_handles)
         except RuntimeError:
-            pass  # another thread has just made one
+            pass  # another thread has just created a handle
 
 
 def _check_empty_log(connection: sqlite3.Connection) -> None:
-    """Make sure that the index does not refer to a log that is gone.
+    """Make sure that the index does not refer to a removed log.
 
-    :raises _UnsettledError: it does, or may do so.
+    :raises _UnsettledError: the index refers to a removed log, or may do so.
     """
     busy = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0]
     if busy:

@@ -1,4 +1,4 @@
-"""The engine: the contract's front, over a :class:`~.store.Store`."""
+"""The engine class. It passes calls on to the parts that use a :class:`~.store.Store`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .workers import SQLiteWorkers
 
 
 class SQLiteEngine(Engine):
-    """Jobs in an SQLite file, for all processes of one machine.
+    """An engine that stores jobs in an SQLite file, for all processes of one machine.
 
     :raises ConfigurationError: the URL or the options are wrong.
     """
@@ -32,7 +32,7 @@ class SQLiteEngine(Engine):
         self.workers = SQLiteWorkers(self._store)
 
     def connect(self) -> None:
-        # Opening is all: it looks at the place, the file and the schema.
+        # Opening a connection checks the folder, the file and the schema.
         self._store.sender.read(lambda connection: None)
 
     def enqueue(self, envelopes: Sequence[Envelope]) -> list[Enqueued]:

@@ -1,4 +1,4 @@
-"""sqlite3's errors in the package's words."""
+"""Translates errors of sqlite3 to errors of this package."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ _UNUSABLE = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_AUTH,
 }
-#: Of these a statement fails and the connection stays as good as it was.
+#: With these errors only the statement fails, and the connection remains usable.
 _STATEMENT_ONLY = {*_LOCKED, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG}
 
 
 def _code(error: sqlite3.Error) -> int | None:
     # Errors that the sqlite3 module itself raises, such as for a closed connection, have
-    # no code. The low byte of an extended code is the general one.
+    # no code. The low byte of an extended code is the primary code.
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 def is_locked(error: sqlite3.Error) -> bool:
-    """Whether another connection was in the way."""
+    """Return whether another connection held a lock."""
     return _code(error) in _LOCKED
 
 
 def is_cut_short(error: sqlite3.Error) -> bool:
-    """Whether a file ended before what was to be read, as when it is another's log."""
+    """Return whether a file was shorter than expected, as with the log of another database."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def spares_connection(error: BaseException) -> bool:
-    """Whether the connection can be used on after this error."""
+    """Return whether the connection remains usable after this error."""
     if not isinstance(error, sqlite3.Error):
         return True
     return _code(error) in _STATEMENT_ONLY
 
 
 def translate(error: sqlite3.Error, path: str, *, opening: bool = False) -> BrokerError:
-    """The package's error for one of sqlite3's.
+    """Return this package's error for an error of sqlite3.
 
-    :param opening: the connection is only being made.
+    :param opening: whether the error occurred while the connection was being opened.
     """
     code = _code(error)
     if code in _LOCKED:

@@ -1,4 +1,4 @@
-"""Where the database file is, whether it may be there, and how it comes to be."""
+"""The location of the database file, the checks of its folder, and its creation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ...loggers import get_logger
 
 logger = get_logger(__name__)
 
-#: Filesystems whose locks or shared memory do not hold between machines. WAL needs both.
+#: Filesystems whose locks or shared memory do not work between machines. WAL needs both.
 NETWORK_FILESYSTEMS: Final = frozenset(
     "nfs nfs4 cifs smb3 smbfs 9p afs ceph glusterfs lustre ncpfs coda gfs2 gpfs ocfs2"
     " beegfs davfs"
@@ -38,19 +38,19 @@ NETWORK_FILESYSTEMS: Final = frozenset(
 
 _PREFIX: Final = "sqlite:///"
 
-#: More than any tick of the clock that a filesystem stamps changes with, in nanoseconds.
+#: An upper limit for the resolution of file times on any filesystem, in nanoseconds.
 TICK: Final = 100_000_000
 
 
 class Identity(NamedTuple):
-    """Which file a path leads to."""
+    """Identifies the file at a path."""
 
     device: int
     inode: int
 
 
 class Opened(NamedTuple):
-    """The files that a connection has open: the database, its log, the log's index."""
+    """The files that a connection has open: the database, its log, and the index of the log."""
 
     database: Identity
     log: Identity
@@ -58,7 +58,7 @@ class Opened(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The files that are at a path."""
+    """The files that exist at a path."""
 
     database: Identity
     log: Identity | None
@@ -66,23 +66,23 @@ class Found(NamedTuple):
 
 
 class Watch:
-    """Whether the files at a path are still those that a connection has open.
+    """Checks whether the files at a path are still those that a connection has open.
 
-    A file cannot come, go or be replaced without a change of its folder's time. As long as
-    that stands still, it is all that needs to be looked at.
+    Creating, deleting or replacing a file changes the time of its folder. As long as this time
+    stays the same, nothing else needs to be checked.
 
-    :param path: the database's.
+    :param path: the path of the database.
     """
 
     def __init__(self, path: str, opened: Opened) -> None:
         self.opened = opened
         self._path = path
-        # Of a link the folder says nothing.
+        # If the path is a link, the time of its folder does not show changes of the file.
         self._folder = None if os.path.islink(path) else os.path.dirname(path)
         self._settled: tuple[int, int, int] | None = None
 
     def is_current(self) -> bool:
-        """Whether nothing has changed."""
+        """Return whether the files are still the same."""
         try:
             now = self._look_at_folder()
         except OSError:
@@ -92,7 +92,8 @@ class Watch:
         found = look_at(self._path)
         if found is None or tuple(found) != tuple(self.opened):
             return False
-        # The folder's clock ticks slowly: what changes in the same tick is not to be seen.
+        # Folder times have a coarse resolution. A later change with the same time would not be
+        # visible, so a recent time is not remembered.
         if now is not None and time.time_ns() - now[2] > TICK:
             self._settled = now
         return True
@@ -107,9 +108,9 @@ class Watch:
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the URL's query or ``TASKQ_BROKER_OPTIONS`` may set for this engine.
 
-    :param busy_timeout: how long a write waits for another process's, in milliseconds.
-    :param synchronous: ``full``: a job whose ``send()`` returned survives a power cut;
-        ``normal``: it survives the death of every process, and sending is faster.
+    :param busy_timeout: how long a write waits for a write of another process, in milliseconds.
+    :param synchronous: with ``full``, a job whose ``send()`` has returned survives a power
+        failure. With ``normal``, it survives the death of every process, and sending is faster.
     """
 
     busy_timeout: Annotated[int, Meta(ge=0, le=3_600_000)] = 10_000
@@ -117,16 +118,16 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Location(NamedTuple):
-    """An absolute path, and the options that came with it."""
+    """An absolute path, and the options of the engine."""
 
     path: str
     options: Options
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Location:
-        """Read the URL and the options; the options win over the URL's query.
+        """Read the URL and the options. The options take precedence over the query of the URL.
 
-        :raises ConfigurationError: the path is not absolute, or an option is not one.
+        :raises ConfigurationError: the path is not absolute, or an option is not valid.
         """
         path, _, query = settings.broker_url.removeprefix(_PREFIX).partition("?")
         if not os.path.isabs(path) or path.endswith("/"):
@@ -153,12 +154,13 @@ def _read_options(where: str, given: dict[str, Any]) -> Options:
 
 
 def identify(path: str) -> Identity | None:
-    """Which file is at this path now; None if there is none.
+    """Return the identity of the file at this path, or None if there is no file.
 
-    By path only: closing any descriptor of a database file drops all locks that this
-    process holds on it, so that nothing here ever opens a file that SQLite may have open.
+    This uses the path only. Closing any descriptor of a database file releases all locks that
+    this process holds on it. Therefore no code in this module opens a file that SQLite may have
+    open.
 
-    :raises ConnectionFailed: this process may not even look.
+    :raises ConnectionFailed: this process has no permission to read the file's status.
     """
     try:
         found = os.stat(path)
@@ -170,10 +172,10 @@ def identify(path: str) -> Identity | None:
 
 
 def prepare(path: str) -> None:
-    """Make sure that there is a file that may be used, and that is private if it is new.
+    """Make sure that there is a usable file. A new file is private.
 
-    :raises ConfigurationError: the place is refused.
-    :raises ConnectionFailed: the operating system refuses.
+    :raises ConfigurationError: the folder or the file is not acceptable.
+    :raises ConnectionFailed: the operating system denies access.
     """
     folder = os.path.dirname(path)
     try:
@@ -240,10 +242,10 @@ def _check_filesystem(folder: str) -> None:
 
 
 def find_filesystem(mountinfo: str, path: str) -> str | None:
-    """The type of the filesystem that holds a path.
+    """Return the type of the filesystem that contains a path.
 
-    :param mountinfo: the text of ``/proc/self/mountinfo``.
-    :param path: absolute, without symbolic links.
+    :param mountinfo: the content of ``/proc/self/mountinfo``.
+    :param path: an absolute path without symbolic links.
     """
     best, found = -1, None
     for line in mountinfo.splitlines():
@@ -253,25 +255,25 @@ def find_filesystem(mountinfo: str, path: str) -> str | None:
             continue
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
-        # A later line for the same place was mounted over the earlier one.
+        # A later line for the same mount point hides the earlier one.
         if inside and len(point) >= best:
             best, found = len(point), right.split(" ")[0]
     return found
 
 
 def look_at(path: str) -> Found | None:
-    """The files that are at this path now; None if there is no database."""
+    """Return the files that exist at this path now, or None if there is no database."""
     database = identify(path)
     if database is None:
         return None
-    # SQLite puts them beside the file itself, where the path is a link to it.
+    # If the path is a link, SQLite creates the side files beside the link's target.
     if os.path.islink(path):
         path = os.path.realpath(path)
     return Found(database, identify(f"{path}-wal"), identify(f"{path}-shm"))
 
 
 def log_size(path: str) -> int:
-    """How many bytes the log at this path has; 0 if there is none."""
+    """Return the size of the log at this path in bytes, or 0 if there is no log."""
     try:
         return os.stat(f"{os.path.realpath(path)}-wal").st_size
     except OSError:
@@ -279,9 +281,9 @@ def log_size(path: str) -> int:
 
 
 def folder_time(path: str) -> int:
-    """When a file beside this one last came or went, in nanoseconds.
+    """Return when a file in the same folder was last created or deleted, in nanoseconds.
 
-    :raises ConnectionFailed: there is no saying.
+    :raises ConnectionFailed: the time cannot be read.
     """
     folder = os.path.dirname(os.path.realpath(path))
     try:
@@ -291,11 +293,11 @@ def folder_time(path: str) -> int:
 
 
 def remove_leftovers(path: str, opened: Opened) -> None:
-    """Remove the side files of a database in whose place there is another one.
+    """Remove the side files of a database that was replaced by another one.
 
-    SQLite would take the old log for the new database's, and write it over what somebody
-    has just restored. Only while the old connection is open, so that no other file can
-    have the number of one of these.
+    SQLite would take the old log for that of the new database, and overwrite data that may just
+    have been restored. This is only safe while the old connection is open, because until then
+    no other file can have the inode number of an old file.
     """
     with suppress(OSError), _locked(os.path.dirname(path)):
         for suffix, old in (("-wal", opened.log), ("-shm", opened.shared)):
@@ -304,17 +306,18 @@ def remove_leftovers(path: str, opened: Opened) -> None:
 
 
 def _create(folder: str, path: str) -> None:
-    # One process at a time: none may take away the side files of another's new file.
+    # Only one process at a time does this, so that none removes the side files of a new file
+    # that another process has created.
     with _locked(folder) as descriptor:
         if identify(path) is not None:
             return
-        # What is left of a deleted database would be read as part of the new one, and
-        # processes that still have the old one open would share its index with us.
+        # SQLite would read side files of a deleted database as part of the new one. Processes
+        # that still have the old database open would share its index with this process.
         for suffix in ("-wal", "-shm", "-journal"):
             with suppress(FileNotFoundError):
                 os.unlink(path + suffix)
-        # Created here, since SQLite would take the mode from the umask; its side files
-        # inherit the mode of this one.
+        # The file is created here, because SQLite would take the mode from the umask. The side
+        # files inherit the mode of this file.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         os.fsync(descriptor)
 

@@ -1,11 +1,12 @@
-"""What happens to connections and sockets around :func:`os.fork`.
+"""Prepares connections and sockets for :func:`os.fork`.
 
-An SQLite connection must not be carried into a child. To leave the inherited one alone
-there and to open another is not enough: the library in the child remembers locks that only
-the parent has, takes none of its own for the same file, and when the parent closes, the log
-that the child still writes to is deleted. So every connection is closed in the moment
-before a fork, when no thread is inside SQLite, and each side opens its own when it needs
-one. ``subprocess`` does not come here, since it runs no Python code in its child.
+A child process must not inherit an open SQLite connection. It is not enough that the child
+ignores the inherited connection and opens another one. The library in the child still has the
+record of locks that only the parent holds, and takes no locks of its own for the same file.
+When the parent closes the file, the log is deleted although the child still writes to it.
+Therefore every connection is closed just before a fork, when no thread is inside SQLite. Each
+process opens its own connections when it needs them. ``subprocess`` does not use these
+handlers, since it runs no Python code in its child.
 """
 
 from __future__ import annotations
@@ -18,25 +19,26 @@ from typing import Protocol
 
 
 class ForkAware(Protocol):
-    """Something that must not be carried through a fork as it is."""
+    """An object with resources that a child process must not inherit."""
 
     def rest(self) -> Iterator[None]:
-        """Before a fork: come to rest, let go of what cannot be inherited, and yield.
+        """Before a fork: stop all use of the object, close what cannot be inherited, and yield.
 
-        It rests until this generator is closed or thrown away.
+        The object stays unused until this generator is closed or deleted.
         """
 
     def after_fork_in_child(self) -> None:
-        """Begin anew. No other thread exists yet, whatever locks they held."""
+        """Reset the object, including its locks. The threads that may have held them do not
+        exist in the child."""
 
 
 _lock = threading.Lock()
 _watched: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
-# What rests until the fork is over: generators, each in the midst of a "with". An exception
-# may come into any of the steps here, as by the handler of a signal, and is ignored by the
-# interpreter, together with the rest of the step. Whatever has become of the others then,
-# this list is emptied by C code, and each generator leaves its "with" however it ends.
+# The suspended generators of :meth:`ForkAware.rest`. Each is inside a "with" statement until
+# the fork is over. An asynchronous exception, such as one from a signal handler, may end any of
+# the steps below early. The interpreter ignores that exception. Even then, C code clears this
+# list, and each generator leaves its "with" statement.
 _resting: list[Iterator[None]] = []
 
 

@@ -1,12 +1,14 @@
-"""Keeps other processes from taking the log away while this one has it open.
+"""Prevents other processes from removing the log while this process has it open.
 
-SQLite's locks are those of the process, and the system drops all that a process has on a
-file when it closes any descriptor of it: a backup of the file by the web server itself is
-enough. The next process to close the file then takes itself for the last one that has it
-open, and removes the log, into which this process goes on writing. So a second lock of
-the same kind is put on SQLite's own descriptors, one that nothing but their end releases.
-Only Linux has such locks and shows a process its descriptors; elsewhere, and where the
-filesystem refuses, there is only what :class:`~.files.Opened` notices.
+SQLite's locks belong to the process. When a process closes any descriptor of a file, the
+operating system releases all locks of the process on that file. A backup of the database by the
+web server's own process is enough. The next process that closes the file then takes itself for
+the last one that has it open, and removes the log, although this process still writes to it.
+This module therefore sets locks of another kind on the same bytes, through SQLite's own
+descriptors. Only closing these descriptors releases them.
+
+Only Linux has such locks and lists the descriptors of a process. On other systems, and where
+the filesystem refuses the locks, there is only the check of :class:`~.files.Watch`.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from typing import Final
 from .files import Identity
 from .files import Opened
 
-#: What SQLite locks for reading as long as it has a database with a log open, and wants to
-#: lock for writing when it removes the log. Part of its file format.
+#: SQLite locks these bytes for reading as long as it has a database with a log open. It needs
+#: to lock them for writing before it removes the log. They are part of its file format.
 _SHARED: Final = (0x4000_0002, 510)
 
 #: What it locks in the index of the log, so that no process resets the log.
@@ -33,15 +35,16 @@ _IN_USE: Final = (128, 1)
 
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
 
-# An object that is thrown away may close its connection in the midst of another's opening.
+# The lock is reentrant, because garbage collection may close a connection while the same thread
+# opens another one.
 _lock = threading.RLock()
 _connections: Counter[Identity] = Counter()
 
 
 def keep(opened: Opened) -> bool:
-    """Guard the log of a connection that has just been opened.
+    """Protect the log of a connection that has just been opened.
 
-    :return: False if these are not the files that it has open; then nothing is guarded.
+    :return: False if the connection has other files open. Then nothing is protected.
     """
     with _lock:
         found = _descriptors()
@@ -54,10 +57,11 @@ def keep(opened: Opened) -> bool:
 
 
 def release(opened: Opened, *, leave_log: bool) -> None:
-    """Guard it no longer for a connection that is about to be closed.
+    """End the protection for a connection that is about to be closed.
 
-    :param leave_log: whether SQLite is to leave the log alone, though this be the last
-        connection: it would remove by its name what is not its own.
+    :param leave_log: whether SQLite must not remove the log, even if this is the last
+        connection. SQLite would remove it by name, and the file with this name may be another
+        one.
     """
     with _lock:
         _connections[opened.database] -= 1
@@ -68,9 +72,9 @@ def release(opened: Opened, *, leave_log: bool) -> None:
 
 
 def taken_away_at(opened: Opened) -> int:
-    """When a log and its index were deleted, in nanoseconds of the filesystem's clock.
+    """Return when a log and its index were deleted, in nanoseconds of the filesystem's clock.
 
-    :return: 0 where the system does not say.
+    :return: 0 if the system does not provide this.
     """
     found = _descriptors()
     times = [0]
@@ -81,7 +85,8 @@ def taken_away_at(opened: Opened) -> int:
 
 
 def _descriptors() -> dict[tuple[int, int], list[int]]:
-    """Those of this process, by device and inode, as far as the system shows them."""
+    """Return the descriptors of this process by device and inode, as far as the system lists
+    them."""
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
@@ -94,7 +99,7 @@ def _descriptors() -> dict[tuple[int, int], list[int]]:
 def _set_locks(descriptors: Sequence[int], kind: int, span: tuple[int, int]) -> None:
     if _SET_LOCK is None:
         return
-    # A struct flock: kind, from where to count, start, length, and no process.
+    # A struct flock: kind, origin of the offset, start, length, and no process id.
     wanted = struct.pack("hhqqi0q", kind, os.SEEK_SET, *span, 0)
     for descriptor in descriptors:
         with suppress(OSError):

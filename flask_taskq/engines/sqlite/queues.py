@@ -1,4 +1,4 @@
-"""What waits in the queues, and which of them are paused."""
+"""The waiting jobs of the queues, and the paused queues."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ..listing import QueueState
 from .store import Store
 from .store import take_places
 
-#: Jobs that are removed from a queue in one transaction, so that senders get their turn.
+#: The number of jobs that one transaction removes from a queue. It is limited so that senders
+#: can write in between.
 PURGED_AT_ONCE: Final = 2_000
 
 
 class SQLiteQueues(Queues):
-    """What waits."""
+    """The queues of an SQLite file."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -82,7 +83,7 @@ class SQLiteQueues(Queues):
 
     def purge(self, queue: str) -> int:
         statements = self._store.statements
-        # What is sent meanwhile stays, so that this comes to an end.
+        # Jobs that are sent meanwhile are not removed, so that the loop ends.
         newest = self._store.read(lambda on: on.execute(statements.newest).fetchone()[0] or 0)
 
         def purge(connection: sqlite3.Connection) -> int:

@@ -1,4 +1,4 @@
-"""What the engine knows of jobs."""
+"""The job records of the SQLite engine."""
 
 from __future__ import annotations
 
@@ -42,17 +42,18 @@ from .store import take_places
 FIRST_LOOK: Final = 2.0
 LAST_LOOK: Final = 50.0
 
-#: Unused pages that are worth giving back to the filesystem, and how many at a time.
+#: The number of unused pages above which pages are returned to the filesystem, and how many are
+#: returned at a time.
 SPARE_PAGES: Final = 2_000
 VACUUMED_AT_ONCE: Final = 200
 
-#: Before and behind all jobs of a list.
+#: Sort keys before and after all jobs of a list.
 _LOWEST: Final = -(2**62)
 _HIGHEST: Final = 2**62
 
 
 class SQLiteJobs(Jobs):
-    """Records, read without a lock."""
+    """Job records. Reading them takes no lock."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -80,7 +81,7 @@ class SQLiteJobs(Jobs):
                 if self._store.version() != version:
                     break
 
-    # --- Changing them ---
+    # --- Changes ---
 
     def cancel(self, job_id: str) -> JobRecord | None:
         def cancel(connection: sqlite3.Connection, seq: int, status: Status, now: int) -> None:
@@ -134,9 +135,9 @@ class SQLiteJobs(Jobs):
     def _do(
         self, job_id: str, act: Callable[[sqlite3.Connection, int, Status, int], None]
     ) -> JobRecord | None:
-        """Do something to a job that there is, in one transaction.
+        """Call ``act`` for an existing job, in one transaction.
 
-        :return: its record afterwards.
+        :return: the record afterwards, or None if there is no such job.
         """
 
         def do(connection: sqlite3.Connection) -> JobRecord | None:
@@ -145,7 +146,7 @@ class SQLiteJobs(Jobs):
             row = connection.execute(find, (job_id, now)).fetchone()
             if row is None:
                 return None
-            record = self._get(connection, job_id)  # or the error of one that is damaged
+            record = self._get(connection, job_id)  # raises an error if it is damaged
             if record is not None:
                 act(connection, row[0], record.status, now)
             return self._get(connection, job_id)

@@ -1,8 +1,9 @@
-"""Group commit: threads that send at the same time share a commit.
+"""Group commit: threads that send at the same time share a transaction.
 
 A commit that waits for the disk takes as long for a hundred jobs as for one. Callers that
-arrive while one is under way are therefore stored together in the next. One of them does
-it for all, in its own thread; there is no thread of ours, which a fork would lose.
+arrive during a commit are therefore stored together in the next transaction. One of these
+callers, the leader, stores the jobs of all of them in its own thread. There is no background
+thread, because a child process would not have it after a fork.
 """
 
 from __future__ import annotations
@@ -31,45 +32,46 @@ from .wakeup import WakeUp
 
 T = TypeVar("T")
 
-#: How long a caller trusts, in seconds, that another one is at work for it. Only an
-#: exception that is raised into that thread from outside can break the trust.
+#: How long a caller waits for the leader, in seconds, before it checks again. The leader only
+#: fails to wake it if an asynchronous exception has interrupted the leader.
 PATIENCE: Final = 1.0
 
 
-#: How long a leader waits, in seconds, until as many callers are there as the last time.
-#: Those have just been report that their jobs are stored, and may be about to send more.
+#: How long a leader waits, in seconds, for as many callers as in the previous transaction.
+#: Those callers have just learned that their jobs are stored, and may be about to send more.
 GATHERING: Final = 0.0005
 
 
 class _Bell:
-    """Wakes one thread, which may come to wait for it before or afterwards."""
+    """Wakes one thread. The thread may start to wait before or after the wake-up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
 
     def wait(self, timeout: float) -> None:
-        """Wait to be woken for at most ``timeout`` seconds."""
+        """Wait for a wake-up for at most ``timeout`` seconds."""
         self._lock.acquire(timeout=timeout)
 
     def wake(self) -> None:
-        """End one :meth:`wait`, the present one or the next."""
+        """End the present :meth:`wait`. If there is none, end the next one."""
         try:
             self._lock.release()
         except RuntimeError:
-            pass  # has been woken already
+            pass  # a wake-up is pending already
 
     def forget(self) -> None:
-        """Make the next :meth:`wait` wait, whatever has been."""
+        """Discard a pending wake-up, so that the next :meth:`wait` waits."""
         self._lock.acquire(blocking=False)
 
 
 class _NotAllNewError(Exception):
-    """A job is known, or its key is held: which one, is seen only one by one."""
+    """A job's id is known, or its unique key is held. Only inserting the jobs one by one shows
+    which."""
 
 
 class _Call:
-    """One caller's jobs on their way."""
+    """The jobs of one caller, until they are stored."""
 
     def __init__(self, envelopes: Sequence[Envelope], now: int) -> None:
         self.envelopes = envelopes
@@ -77,26 +79,26 @@ class _Call:
         self.done = False
         self.stored: list[Enqueued] = []
         self.error: Exception | None = None
-        #: The call that this one wakes when it is woken itself.
+        #: The call that this one wakes after it was woken itself.
         self.successor: _Call | None = None
-        #: Rings when it is done, or is this caller's turn to do it.
+        #: Wakes the caller when the call is done, or when the caller may become the leader.
         self.turn = _Bell()
 
 
 class Sender(Handle):
-    """The connection of this process that writes what callers send."""
+    """The connection of this process that stores the jobs of all callers."""
 
     def __init__(self, database: Database, wakeup: WakeUp) -> None:
         super().__init__(database, synchronous=database.options.synchronous)
         self._wakeup = wakeup
         self._waiting: deque[_Call] = deque()
-        self._led = 1  # how many calls the last leader took along
+        self._led = 1  # the number of calls in the last transaction
         self._gathered = _Bell()
 
     def insert(self, envelopes: Sequence[Envelope], now: int) -> list[Enqueued]:
-        """Store jobs, all or none, unless they are known, and wake consumers.
+        """Store all of these jobs or none, except known ones, and wake consumers.
 
-        :return: what is stored of each.
+        :return: what is stored for each envelope.
         """
         call = _Call(envelopes, now)
         self._waiting.append(call)
@@ -132,8 +134,9 @@ class Sender(Handle):
             pass
 
     def _gather(self) -> None:
-        # Without this, the first thread to return after a commit begins the next one alone, and
-        # the others wait for two. A thread that sends alone does not wait here.
+        # Without this wait, the first thread to return after a commit would start the next
+        # transaction alone, and the others would wait for two commits. A thread that sends
+        # alone does not wait here.
         if len(self._waiting) < self._led:
             self._gathered.forget()
             if len(self._waiting) < self._led:
@@ -143,7 +146,7 @@ class Sender(Handle):
     def _lead(self, own: _Call) -> None:
         self._gather()
         calls = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if own not in calls:  # another leader had taken it along and was torn out
+        if own not in calls:  # another leader had taken it and was interrupted by an exception
             calls.append(own)
         try:
             self._store(calls)
@@ -152,7 +155,7 @@ class Sender(Handle):
                 call for call in reversed(calls) if call is not own and not call.done
             )
             raise
-        # Each wakes the next one. Woken together, they would only queue up once more, for
+        # Each caller wakes the next one. If all woke at the same time, they would only wait for
         # the interpreter's lock.
         others = [call for call in calls if call is not own]
         for call, successor in pairwise(others):
@@ -169,12 +172,14 @@ class Sender(Handle):
             if len(calls) == 1:
                 calls[0].error = error
             elif isinstance(error, BrokerConnectionError):
-                # The same for all. A copy each, since raising one adds to its traceback.
+                # The error is the same for all callers. Each gets a copy, since raising an
+                # exception extends its traceback.
                 for call in calls:
                     call.error = type(error)(*error.args)
                     call.error.__cause__ = error.__cause__
             else:
-                # Something in one call's rows: alone, the others can be stored.
+                # The error is caused by the rows of one call. The other calls can be stored
+                # alone.
                 for call in calls:
                     self._store([call])
 
@@ -187,12 +192,13 @@ class Sender(Handle):
             try:
                 self._guarded(one_by_one, writes=True)
             except LogLostError:
-                # On the files that are there now. Their ids keep jobs from being stored twice.
+                # This uses the files that are there now. No job is stored twice, because ids
+                # are unique.
                 self._guarded(one_by_one, writes=True)
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
-        self._waiting.clear()  # their threads are not here
+        self._waiting.clear()  # the child process does not have their threads
         self._led = 1
         self._gathered = _Bell()
 
@@ -200,9 +206,9 @@ class Sender(Handle):
 def insert_calls(
     statements: Statements, calls: Sequence[_Call], connection: sqlite3.Connection
 ) -> None:
-    """Store the jobs of several callers, all of which are new.
+    """Store the jobs of several callers, provided that all of the jobs are new.
 
-    :raises _NotAllNewError: one is not. Nothing is stored then.
+    :raises _NotAllNewError: a job is not new. Nothing is stored then.
     """
     seq: int = connection.execute(statements.last_place).fetchone()[0]
     jobs: list[Row] = []
@@ -227,6 +233,6 @@ def insert_calls(
 def insert_calls_one_by_one(
     statements: Statements, calls: Sequence[_Call], connection: sqlite3.Connection
 ) -> None:
-    """Store the jobs of several callers, but those that are known."""
+    """Store the jobs of several callers, except known jobs."""
     for call in calls:
         call.stored = insert_new(connection, statements, call.envelopes, call.now)

@@ -1,4 +1,4 @@
-"""What the parts of the engine share: the file, the connections, the settings, the time."""
+"""The resources that the parts of the engine share: file, connections, settings and clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 
 class Store:
-    """One app's file, as this process uses it. Nothing is opened before it is needed."""
+    """The file of one app, as this process uses it. Everything is opened when it is first
+    needed."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
@@ -35,12 +36,12 @@ class Store:
         self.wakeup = WakeUp(self.database.path)
         self.sender = Sender(self.database, self.wakeup)
         self.readers = Readers(self.database)
-        # Those who wait compare numbers that are only comparable on one connection. It
-        # never writes, so that it sees every change.
+        # Waiting callers compare version numbers, which are only comparable on one connection.
+        # This connection never writes, so it sees every change.
         self._watch = Handle(self.database, query_only=True)
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work``, which only reads and takes no lock that a writer could feel."""
+        """Do ``work``, which only reads. It takes no lock that blocks a writer."""
         return self.readers.read(work)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -48,11 +49,11 @@ class Store:
         return self.sender.write(work)
 
     def version(self) -> Version:
-        """What changes whenever anybody has written."""
+        """Return a value that changes whenever any connection has written."""
         return self._watch.data_version()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all connections and sockets."""
         self.sender.close()
         self._watch.close()
         self.readers.close()
@@ -60,11 +61,11 @@ class Store:
 
 
 def take_places(connection: sqlite3.Connection, statements: Statements, count: int) -> int:
-    """Reserve numbers for jobs that become queued.
+    """Reserve places for jobs that become queued.
 
-    :param count: how many. With 0 it keeps the places of rows that are about to be deleted
-        from being given again.
-    :return: the first of them.
+    :param count: the number of places. With 0, the places of rows that are about to be deleted
+        are not assigned again.
+    :return: the first of the places.
     """
     last: int = connection.execute(statements.take_places, (count,)).fetchall()[0][0]
     return last - count + 1

@@ -1,4 +1,4 @@
-"""The tables in the file: their names, and whether this release can work with them."""
+"""The tables in the file: their names, and the check that this release can use them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..sql.schema import Tables
 
 
 def find_tables(namespace: str) -> Tables:
-    """The names of a namespace's tables.
+    """Return the names of the tables of a namespace.
 
     SQLite does not distinguish upper and lower case there, and keeps what begins with
     ``sqlite_`` to itself. Two namespaces never get the same: no app's has a ``$``.
@@ -21,13 +21,13 @@ def find_tables(namespace: str) -> Tables:
 
 
 def prepare_tables(connection: sqlite3.Connection, tables: Tables, path: str) -> None:
-    """Make the tables, or bring those of an older release to the version of this one.
+    """Create the tables, or migrate tables of an older release to the version of this one.
 
-    :raises ConfigurationError: this release cannot work with them.
+    :raises ConfigurationError: this release cannot use the tables.
     """
     if _find_version(connection, tables, path) == schema.SCHEMA_VERSION:
         return
-    # Several processes may start at once: the first to have the lock does it.
+    # Several processes may start at once. The first one to get the lock creates the tables.
     connection.execute("BEGIN IMMEDIATE")
     version = _find_version(connection, tables, path)
     if version is None:
@@ -42,7 +42,8 @@ def prepare_tables(connection: sqlite3.Connection, tables: Tables, path: str) ->
 
 
 def _find_version(connection: sqlite3.Connection, tables: Tables, path: str) -> int | None:
-    """The version of the tables as far as it matters here; None if there are none."""
+    """Return the version of the tables, at most the version of this release. Return None if
+    there are no tables."""
     exists = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
     if connection.execute(exists, (tables.meta,)).fetchone() is None:
         return None
@@ -62,5 +63,5 @@ def _find_version(connection: sqlite3.Connection, tables: Tables, path: str) -> 
             f" {oldest} on; this release of flask_taskq knows version"
             f" {schema.SCHEMA_VERSION}; install a newer one, or let the URL name a new file"
         )
-    # A newer release has added what this one need not know.
+    # The additions of a newer release do not matter to this release.
     return min(version, schema.SCHEMA_VERSION)

@@ -1,9 +1,9 @@
-"""Wakes consumers in other processes, so that they need not poll the file all the time.
+"""Wakes consumers in other processes, so that they do not need to poll the file frequently.
 
 Each waiting consumer has a datagram socket in a folder beside the database. A process that has
-stored something sends one byte to each socket. A lost byte does no harm, since consumers look
-at the file every 100 ms anyway. So nothing here raises: where the folder cannot be used, jobs
-start that much later.
+stored something sends one byte to each socket. A lost byte does no harm, since consumers check
+the file every 100 ms anyway. Problems with the sockets therefore raise no errors: if the folder
+cannot be used, jobs from other processes start up to 100 ms later.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class WakeUp:
     def __init__(self, path: str) -> None:
         self.folder = f"{path}.taskq"
         self._names: list[str] = []
-        self._listed = 0  # the folder's time that belongs to the names, 0 for none
+        self._listed = 0  # the time of the folder when the names were read, or 0
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         forks.watch(self)
@@ -57,7 +57,7 @@ class WakeUp:
                     for name in names:
                         self._send(ours, prefix + name)
         except OSError:
-            pass  # there is no consumer yet, or its folder cannot be used
+            pass  # there is no consumer yet, or the folder cannot be used
 
     def close(self) -> None:
         """Close the socket."""
@@ -74,8 +74,8 @@ class WakeUp:
         changed = os.stat(self.folder).st_mtime_ns
         if changed != self._listed:
             names = os.listdir(self.folder)
-            # The folder's clock ticks slowly: a list made right after a change may lack
-            # another one of the same tick, and is not remembered.
+            # Folder times have a coarse resolution. A list that was read right after a change
+            # may lack another change with the same time, so it is not remembered.
             is_settled = time.time_ns() - changed > TICK
             self._names, self._listed = names, changed if is_settled else 0
         return self._names
@@ -90,11 +90,11 @@ class WakeUp:
         try:
             ours.sendto(b"\0", address)
         except ConnectionRefusedError:
-            # Its process died. Names are random, so this is no newer socket.
+            # Its process has died. Names are random, so this is not a newer socket.
             with suppress(OSError):
                 os.unlink(address)
         except OSError:
-            pass  # full: it is being woken already; or it was just closed
+            pass  # its buffer is full, so it is being woken already; or it was just closed
 
     def rest(self) -> Iterator[None]:
         return iter(())  # a socket that only sends can be shared with a child
@@ -104,7 +104,7 @@ class WakeUp:
 
 
 class Listener:
-    """The receiving end of one consumer: it is also woken from its own process.
+    """The receiving end of one consumer. Its own process can also wake it.
 
     :param wakeup: the sending end.
     """
@@ -128,10 +128,10 @@ class Listener:
                 self._open_socket()
 
     def wait(self, timeout: float) -> bool:
-        """Wait to be woken.
+        """Wait for a wake-up.
 
-        :param timeout: milliseconds.
-        :return: False when the time ran out first.
+        :param timeout: the limit in milliseconds.
+        :return: whether a wake-up arrived before the time ran out.
         """
         with self._lock:
             woken = self._poll.poll(max(0, timeout)) != []
@@ -140,10 +140,10 @@ class Listener:
             return woken
 
     def wake(self) -> None:
-        """End the present :meth:`wait`, or else the next one."""
+        """End the present :meth:`wait`. If there is none, end the next one."""
         sender = self._waker
         if sender is not None:
-            with suppress(OSError):  # full: it is being woken already
+            with suppress(OSError):  # the buffer is full: it is being woken already
                 sender.send(b"\0")
 
     def close(self) -> None:
@@ -216,9 +216,9 @@ class Listener:
 
 @contextmanager
 def reachable(folder: str) -> Iterator[str]:
-    """What to put before a socket's name, so that the address is not too long.
+    """Yield a prefix for the names of sockets in a folder, so that the address is not too long.
 
-    :raises OSError: there is no way on this system.
+    :raises OSError: this system has no short address for the folder.
     """
     if len(os.fsencode(folder)) + 1 + NAME_LENGTH <= LONGEST_ADDRESS:
         yield f"{folder}/"

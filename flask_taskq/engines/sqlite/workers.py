@@ -1,4 +1,4 @@
-"""The processes that hold jobs, and what becomes of the jobs of those that are gone."""
+"""The workers, their leases, and the reclaim of jobs from workers that have died."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _info_decoder = msgspec.json.Decoder(WorkerInfo)
 
 
 def is_alive(lease: tuple[float, int] | None, now: float) -> bool:
-    """Whether a lease still holds.
+    """Return whether a lease is valid.
 
-    :param lease: when it ends and how long it is, or None if there is none.
-    :param now: of the monotonic clock. It begins anew when the machine is started, so that
-        an end further away than the lease is long is from before that.
+    :param lease: the end and the length of the lease, or None if there is no lease.
+    :param now: the time of the monotonic clock. This clock restarts when the machine boots. If
+        an end is further away than the length of the lease, the lease is from before the boot.
     """
     return lease is not None and now < lease[0] <= now + lease[1]
 
 
 class SQLiteWorkers(Workers):
-    """A row for each worker, with its lease."""
+    """The workers. Each has a row with its lease."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class SQLiteWorkers(Workers):
         lease = store.settings.lease
 
         def register(connection: sqlite3.Connection) -> None:
-            # Counted from here, when the wait for the lock is over.
+            # The lease begins here, after the wait for the lock.
             until = store.clock.monotonic() + lease
             connection.execute(store.statements.register, (worker, until, lease))
             if info is not None:
@@ -53,7 +53,7 @@ class SQLiteWorkers(Workers):
         lease = store.settings.lease
 
         def renew(connection: sqlite3.Connection) -> list[str]:
-            # Counted from here, when the wait for the lock is over.
+            # The lease begins here, after the wait for the lock.
             until = store.clock.monotonic() + lease
             return [
                 worker
@@ -102,7 +102,7 @@ class SQLiteWorkers(Workers):
             return []
 
         def reap(connection: sqlite3.Connection) -> list[str]:
-            over = self._lapsed(connection)  # again: it may have been renewed meanwhile
+            over = self._lapsed(connection)  # a lease may have been renewed meanwhile
             for worker in over:
                 self._take_from(connection, worker, (), True, "its lease ran out")
             return over
@@ -132,7 +132,7 @@ class SQLiteWorkers(Workers):
         held = connection.execute(statements.held, (worker,)).fetchall()
         for seq, job_id, crashes, suspects, cancel_requested in held:
             wanted = lose(
-                # A row may be damaged, and must not keep the others from being taken.
+                # A damaged row must not prevent the reclaim of the other jobs.
                 crashes=crashes if type(crashes) is int else 0,
                 suspects=suspects if type(suspects) is int else 0,
                 crashed=job_id in started,
@@ -155,4 +155,4 @@ def _to_info(data: bytes | None) -> WorkerInfo:
     try:
         return WorkerInfo() if data is None else _info_decoder.decode(data)
     except (msgspec.DecodeError, TypeError):
-        return WorkerInfo()  # it is damaged, or of another release
+        return WorkerInfo()  # it is damaged, or from another release

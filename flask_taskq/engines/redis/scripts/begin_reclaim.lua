@@ -1,8 +1,8 @@
--- Remove workers, and move their claims to a hash that no claim is added to, from which
--- reclaim.lua takes them.
--- Arguments: now, a name that no call had before; of each worker its id and the value of its
--- last renewal, or nothing to remove it in any case.
--- Returns the workers that were removed. Their claims are in lost:<name><worker>.
+-- Remove workers. Move their claims to a hash that gets no new claims, from which reclaim.lua
+-- takes them.
+-- Arguments: now, a name that no other call has; for each worker, its id and the value of its
+-- last renewal, or nothing to remove the worker in any case.
+-- Returns the removed workers. Their claims are in lost:<name><worker>.
 
 local now, name = ARGV[1], ARGV[2]
 begin()

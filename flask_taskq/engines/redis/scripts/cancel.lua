@@ -1,5 +1,6 @@
--- Cancel a job that no worker holds, or ask for it; the record afterwards.
--- now, id, the change of one that waits
+-- Cancel a job. If a worker holds it, request its cancellation.
+-- Arguments: now, id, the change to make if the job waits.
+-- Returns the record afterwards.
 
 local now, id = tonumber(ARGV[1]), ARGV[2]
 begin()
@@ -9,7 +10,7 @@ if not r then
   return raw
 end
 if r.status == QUEUED then
-  write_claim(id, r) -- if there is one, it runs
+  write_claim(id, r) -- if there is a claim, the job runs
 end
 if r.status == RUNNING then
   if not has(r.flags, CANCEL) then

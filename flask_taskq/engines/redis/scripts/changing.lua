@@ -1,24 +1,24 @@
--- Transitions. It stands behind common.lua in the scripts that make them.
+-- Transitions. This file is put after common.lua in the scripts that make transitions.
 --
--- What a transition does to a record comes from the sender, who has it from the table of
--- transitions: each row as packing.py writes it.
+-- The caller passes the effects of a transition on a record. They come from the table of
+-- transitions, and packing.py encodes them.
 
-local ROW = '<BbI4d' -- status, what is added to the attempt, effects, how long it is kept
+local ROW = '<BbI4d' -- status, increment of the attempt, effects, retention time
 local SETS_DUE, RESETS_DUE, SETS_REASON, RESETS_REASON = 1, 2, 4, 8
 local SETS_ERROR, RESETS_ERROR, SETS_ATTEMPTS, SETS_STARTED = 16, 32, 64, 128
 local SETS_RESULT, SETS_COUNTERS, RESETS_WORKER, RESETS_RELEASES = 256, 512, 1024, 2048
 local COUNTS_RELEASE, MOVES_ALONE, RESETS_LANE, TAKES_PLACE = 4096, 8192, 16384, 32768
 local SETS_CANCEL, BEGINS_ANEW = 65536, 131072
 
--- What a change brings, and the row that holds in place of the first one if cancelling was
--- asked for; of none the status is 0.
+-- The values of a change. The second transition replaces the first one if cancellation was
+-- requested. If there is none, its status is 0.
 local CHANGE = '<BbI4dBbI4dddI2I2I2I4I4I4'
 
 local function unpack_change(blob, at)
   local status, attempt, effects, ttl, other_status, other_attempt, other_effects, other_ttl,
     due, started, crashes, suspects, s, x, e, t, from = struct.unpack(CHANGE, blob, at)
   local sub = string.sub
-  s = from + s -- each is where the text begins that comes behind
+  s = from + s -- each variable becomes the start of the next text
   x = s + x
   e = x + e
   return {
@@ -30,7 +30,7 @@ local function unpack_change(blob, at)
   }
 end
 
--- Effects as a table: most changes of a call have the same ones.
+-- Cache of decoded effects, because most changes of a call have the same ones.
 local known_effects = {}
 
 local function find_effects(bits)
@@ -122,7 +122,8 @@ local function finish(id, r, ttl, now)
   return save(id, r, ttl)
 end
 
--- Make the transition that a change asks for. Its record; and whether it was the other one.
+-- Make the transition of a change. Returns the new record, and whether the second transition
+-- was made.
 local function change(id, r, v, now)
   local before = r.status
   local status, attempt, bits, ttl = v.status, v.attempt, v.effects, v.ttl
@@ -152,7 +153,7 @@ local function change(id, r, v, now)
   return save(id, r), is_other
 end
 
--- Take a job that waits out of where it waits.
+-- Remove a waiting job from its queue, or from the scheduled jobs.
 local function take_out(id, r, is_thorough)
   if r.status == SCHEDULED then
     call('ZREM', due_key(r.flags), member(r, id))
@@ -161,8 +162,9 @@ local function take_out(id, r, is_thorough)
   else
     local key = r.queue .. ':' .. r.priority
     call('ZREM', P .. 'back:' .. key, id)
-    -- From within the list it is removed only by an operator, since that takes the longer the
-    -- longer the list is: a claim that finds the id there skips it.
+    -- An entry inside the list is removed only by operations of an operator, because the time
+    -- for this grows with the length of the list. Otherwise the entry stays, and a claim skips
+    -- it.
     if is_thorough then
       call('LREM', P .. 'ready:' .. key, 0, entry_of(r.place, id))
     end

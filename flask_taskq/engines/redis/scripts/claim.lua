@@ -1,5 +1,5 @@
--- Claim jobs by their ids, wherever they stand.
--- as fetch.lua, with each id in place of each queue
+-- Claim jobs by their ids, regardless of their queue and lane.
+-- Arguments: as for fetch.lua, with ids instead of queues.
 
 local to = { now = tonumber(ARGV[1]), worker = ARGV[2], overdue = ARGV[3],
   alone = ARGV[5] == '1', channel = ARGV[6], number = ARGV[7], seen = tonumber(ARGV[8]), ids = {} }

@@ -1,10 +1,10 @@
--- How a worker comes to its jobs. It stands behind common.lua in the scripts that claim.
+-- Claims. This file is put after common.lua in the scripts that claim jobs.
 
--- How long a job waits whose record only a newer release understands, until it is looked at
--- again, perhaps by a worker of that.
+-- A job whose record is from a newer release is retried after this time, in milliseconds. A
+-- worker of the newer release may claim it then.
 local LATER = 1000
 
--- Whether there may be more of them.
+-- Queue scheduled jobs that are due. Returns whether there may be more.
 local function promote(now)
   local more = false
   for _, key in ipairs({ P .. 'due', P .. 'due:alone' }) do
@@ -36,9 +36,9 @@ local function promote(now)
   return more
 end
 
--- Claim what was taken from a queue, if its record still has that place: a job that was
--- cancelled, or queued again, left its entry behind. The texts of a record are not looked at:
--- of one that is damaged the worker finds that out.
+-- Claim the jobs of entries that were removed from a queue. An entry is valid if the record
+-- still has the same place: a job that was cancelled or queued again has left an old entry
+-- behind. The texts of a record are not checked. The worker detects a damaged record.
 local function deliver(worker, queue, entries, now, out)
   local keys = {}
   for i, entry in ipairs(entries) do
@@ -67,7 +67,7 @@ local function deliver(worker, queue, entries, now, out)
   end
 end
 
--- What a list would have of the members of a sorted set, which leave it.
+-- Remove members from a sorted set, and return them as list entries.
 local function pop(key, wanted)
   local entries = {}
   local popped = call('ZPOPMIN', key, wanted)
@@ -77,7 +77,7 @@ local function pop(key, wanted)
   return entries
 end
 
--- Whether nothing is left in this queue.
+-- Claim jobs that must run alone. Returns whether none are left in this queue.
 local function claim_alone(worker, queue, limit, now, out)
   local ids = pop(P .. 'alone:' .. queue, limit - #out.ids)
   if #ids > 0 then
@@ -121,12 +121,12 @@ local function claim_ready(worker, queue, limit, now, out)
   return true
 end
 
--- The calls of a connection are numbered, and the reply to one may be lost on its way. Then
--- what it had claimed would be held by a worker that does not know of it, and what it had
--- settled would look as if it came too late. So the last call is kept, and the next one
--- says which reply was the last to arrive, not counting those that say that the lease is over.
--- What a call has claimed stands in own:<worker> under its number, and of what has simply
--- succeeded the record says enough: see settle.lua.
+-- The calls of a connection are numbered, because a reply may be lost. The worker would then
+-- not know the jobs that the call has claimed, and the settlements of the call would look stale
+-- when they are repeated. Therefore the last call is stored, and the next call names the last
+-- reply that arrived. Replies that report an expired lease do not count. The claims of a call
+-- are in own:<worker> under its number. For jobs that simply succeeded, the record is
+-- sufficient: see settle.lua.
 local function recall(worker, channel, seen)
   local kept = call('HGET', P .. 'call:' .. worker, channel)
   local memory = { settled = {}, settled_text = '', ready = {} }
@@ -176,9 +176,9 @@ local function claim_fetched(to, limit, out)
   local some_paused = call('EXISTS', P .. 'paused') == 1
   for _, queue in ipairs(to.queues) do
     if some_paused and call('SISMEMBER', P .. 'paused', queue) == 1 then
-      -- resume.lua wakes a consumer.
+      -- resume.lua wakes a consumer for this queue.
     elseif #out.ids >= limit then
-      -- Not checked further: the consumer that is woken may find nothing.
+      -- The queue is not checked further, so the consumer that is woken may find nothing.
       if call('EXISTS', P .. (to.alone and 'alone:' or 'levels:') .. queue) == 1 then
         wake(queue, to.alone)
       end
@@ -196,7 +196,8 @@ local function claim_fetched(to, limit, out)
   return again
 end
 
--- Wherever they stand. An entry of one may stay in a list, and so it gets another place.
+-- Claim jobs by their ids, regardless of their position. An entry may remain in a list, so each
+-- job gets a new place to make the entry invalid.
 local function claim_named(to, out)
   for _, id in ipairs(to.ids) do
     local r = read(load(id))
@@ -214,9 +215,10 @@ local function claim_named(to, out)
   end
 end
 
--- The reply: the word of the lease's last renewal, or nothing if it is over; when the next job
--- is due; whether to ask again at once; the outcomes, a byte each; what became ready; of what was claimed
--- the ids, their tokens if these are not that of this call, the sizes of the records, and they.
+-- Returns: the value of the lease's last renewal, or nothing if the lease has expired; when the
+-- next job is due; whether to call again at once; the outcomes, one byte each; the ids of
+-- follow-ups that may run; the ids of the claimed jobs; their tokens, if these are not the
+-- token of this call; the sizes of their records; and the records.
 local function fetch(to, limit, memory, settled, outcomes, ready)
   local lease = call('HGET', P .. 'leases', to.worker)
   local alive = lease and lease ~= to.overdue

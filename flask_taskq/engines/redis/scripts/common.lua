@@ -1,9 +1,9 @@
--- What the scripts share. It stands before each of them.
+-- Declarations that the scripts share. They are put before each script that uses them.
 --
--- KEYS[1] is the beginning of every key, with the namespace as its hash tag, so that all
--- keys of a namespace are in one slot of a cluster. Times are milliseconds since the epoch
--- by the server's clock, and come in as arguments. Messages, results and errors are bytes
--- that are moved and never read.
+-- KEYS[1] is the prefix of every key. It has the namespace as its hash tag, so that all keys of
+-- a namespace are in one slot of a cluster. Times are milliseconds since the epoch by the
+-- server's clock, and are passed as arguments. Messages, results and errors are bytes that the
+-- scripts copy and never read.
 --
 --   j:<id>             a record, laid out as layout.py says
 --   log:<id>           the last lines of a job's own log
@@ -37,37 +37,38 @@
 local P = KEYS[1]
 local call = redis.call
 local HEAD = '<ddBBdI2BbI4i4I2I2I4I4I4ddddddI2I2I2I2I4I4I4I4I4I4'
-local FORMAT = 1 -- of a record; one with a higher number is a newer release's
+local FORMAT = 1 -- of a record; a newer release may use a higher number
 local TAIL = struct.size(HEAD) + 1
--- Of what a sender writes, which has not the two numbers: what is needed to queue a job, and
--- where the lengths of its texts are.
+-- A sender writes the record without the first two numbers. SENT is the part of that record
+-- which is needed to queue the job, and LENGTHS_AT is the position of the lengths of its texts.
 local SENT = '<BBdI2Bb'
 local LENGTHS_AT = struct.size('<BBdI2BbI4i4I2I2I4I4I4dddddd') + 1
 local SCHEDULED, QUEUED, RUNNING = 1, 2, 4
 local NAMES = { [5] = 'succeeded', [6] = 'failed', [7] = 'cancelled', [8] = 'expired' }
-local PLACE_AT, STATUS_AT = 9, 18 -- the bytes of a record
+local PLACE_AT, STATUS_AT = 9, 18 -- positions in a record
 local SUCCEEDED, FAILED, CANCELLED, EXPIRED = 5, 6, 7, 8
 local CANCEL, ALONE, LOGS = 1, 2, 4 -- flags
-local WRITTEN = ':w' -- behind the token of a claim that is written into its record
-local LINES = 100 -- of a log that are kept
+local WRITTEN = ':w' -- follows the token of a claim that is written to its record
+local LINES = 100 -- the number of lines that a log keeps
 local NONE = -1
-local LEVEL = 281474976710656 -- 2^48: of a score the priority is above, the place below
-local SLACK = 60000 -- by what a key outlives its record, whose own time decides
-local CHUNK = 1000 -- arguments of one command: Lua's stack has its limits
-local END_OF_TIME = 253402300799999 -- the end of the year 9999: no time is later
-local BOUND = 500 -- jobs that one call looks after at most, besides what it was asked for
+local LEVEL = 281474976710656 -- 2^48: the factor of the priority in a score, see score()
+local SLACK = 60000 -- how much longer than its record a key exists, in milliseconds
+local CHUNK = 1000 -- the most arguments of one command, because Lua's stack is limited
+local END_OF_TIME = 253402300799999 -- the end of the year 9999, the latest possible time
+local BOUND = 500 -- the most jobs that one call handles besides the requested ones
 
--- A server whose memory is full refuses to run a command that may take some, unless its
--- script has written before. What ends jobs, and so frees memory in the end, must run: all
--- scripts that write begin with this, but the one that stores new jobs.
+-- A server whose memory is full refuses a command that may use more memory, unless the script
+-- has written before. The scripts that end jobs must still run, because this finally frees
+-- memory. All scripts that write therefore call this first, except the one that stores new
+-- jobs.
 local function begin()
   call('DEL', P .. 'nothing')
 end
 
 -- Records
 
--- The fields of a record. Nothing of bytes that cannot be one: an error in the midst of a
--- script would leave undone what comes after it, for all jobs of the call.
+-- Decode a record. The result is nil for bytes that are not a valid record. An error in the
+-- middle of a script would prevent the remaining steps for all jobs of the call.
 local function read(raw)
   if not raw or #raw < TAIL - 1 then
     return nil
@@ -80,7 +81,7 @@ local function read(raw)
     return nil
   end
   local sub = string.sub
-  a = at + q + a -- each is where the text begins that comes behind
+  a = at + q + a -- each variable becomes the start of the next text
   w = a + w
   s = w + s
   k = s + k
@@ -90,7 +91,7 @@ local function read(raw)
   t = e + t
   g = t + g
   q = at + q
-  -- All at once: a table that grows field by field is made anew again and again.
+  -- The table is created in one step, because a table that grows is reallocated repeatedly.
   return {
     seq = seq, place = place, status = status, due = due, flags = flags, priority = priority,
     attempt = attempt, max_attempts = max_attempts, crashes = crashes, suspects = suspects,
@@ -103,7 +104,7 @@ local function read(raw)
   }
 end
 
--- The bytes of a record; nothing where there is something else, which is an error.
+-- Read the bytes of a record. The result is false if the key is missing or has another type.
 local function load(id)
   local raw = redis.pcall('GET', P .. 'j:' .. id)
   return type(raw) == 'string' and raw
@@ -117,7 +118,7 @@ local function save(id, r, ttl)
     #r.progress, #r.extra) .. r.queue .. r.actor .. r.worker .. r.reason .. r.key .. r.message
     .. r.result .. r.error .. r.attempts .. r.progress .. r.extra
   if ttl then
-    -- Each is small enough to be written with all its digits.
+    -- These numbers are small enough to be formatted without an exponent.
     call('SET', P .. 'j:' .. id, raw, 'PX', math.min(ttl, END_OF_TIME) + SLACK)
   else
     call('SET', P .. 'j:' .. id, raw)
@@ -125,7 +126,7 @@ local function save(id, r, ttl)
   return raw
 end
 
--- Whether these bytes are a record that only a newer release understands.
+-- Return whether these bytes are a record in the format of a newer release.
 local function is_newer(raw)
   return raw and #raw >= STATUS_AT and string.byte(raw, STATUS_AT - 1) > FORMAT
 end
@@ -134,13 +135,12 @@ local function has(flags, flag)
   return flags % (2 * flag) >= flag
 end
 
--- What a script does to lists that are the same for many jobs is gathered here, and done
--- at once.
+-- Changes of keys that many jobs share are collected here. flush() applies them together.
 
-local counts = { queued = {}, scheduled = {} } -- status -> queue -> difference
+local counts = { queued = {}, scheduled = {} } -- status -> queue -> change of the count
 local tokens = {}
 local ended = {} -- status -> ids of jobs that end
-local queued = {} -- queue -> priority -> what goes to the end of that list
+local queued = {} -- queue -> priority -> entries to add to the end of that list
 
 local function count(status, queue, difference)
   local of = status == QUEUED and counts.queued or counts.scheduled
@@ -204,7 +204,7 @@ local function schedule(id, r)
   local key, name = due_key(r.flags), member(r, id)
   call('ZADD', key, r.due, name)
   if call('ZRANGE', key, 0, 0)[1] == name then
-    -- Consumers that wait know of a later one only.
+    -- Waiting consumers only know the time of a later job.
     wake(r.queue, has(r.flags, ALONE))
   end
 end
@@ -213,7 +213,7 @@ local function score(r)
   return (r.priority + 9) * LEVEL + r.place
 end
 
--- What stands in a list for a job.
+-- Return the list entry of a job.
 local function entry_of(place, id)
   return struct.pack('<d', place) .. id
 end
@@ -237,7 +237,7 @@ local function append(queue, priority, place, id)
   ids[#ids + 1] = entry_of(place, id)
 end
 
--- To the end of its queue. Its place is a new one.
+-- Add a job to the end of its queue. The caller has given it a new place.
 local function line_up(id, r)
   if has(r.flags, ALONE) then
     call('ZADD', P .. 'alone:' .. r.queue, score(r), id)
@@ -247,8 +247,8 @@ local function line_up(id, r)
   end
 end
 
--- To the place that it had. Jobs leave a list from its head, so that whatever comes back
--- to it has a lower place than all that is still in it.
+-- Return a job to its old place in the queue. Jobs leave a list from its head, so the place of
+-- a returning job is lower than all places that are still in the list.
 local function line_up_again(id, r)
   if has(r.flags, ALONE) then
     line_up(id, r)
@@ -260,7 +260,8 @@ end
 
 -- Claims
 
--- Who holds a job that looks queued: the worker, the key where that stands, and the token.
+-- Find the holder of a job whose record is that of a queued job. Returns the worker, the key
+-- that has the claim, and the token.
 local function find_holder(id)
   for _, worker in ipairs(call('HKEYS', P .. 'leases')) do
     local token = call('HGET', P .. 'own:' .. worker, id)
@@ -276,7 +277,7 @@ local function find_holder(id)
   end
 end
 
--- Let a record be that of a job which a worker holds, if it is not yet.
+-- Add a claim to the fields of a record, if the claim is not in it yet.
 local function hold(r, worker, token)
   if r.status ~= QUEUED then
     return
@@ -287,7 +288,8 @@ local function hold(r, worker, token)
   r.started, r.worker, r.reason, r.progress = r.updated, worker, '', ''
 end
 
--- The record of a job that looks queued; if a worker holds it, with the claim written down.
+-- Write the claim to a record that is still that of a queued job. Returns whether a worker
+-- holds the job.
 local function write_claim(id, r)
   local worker, key, token = find_holder(id)
   if worker then
@@ -298,7 +300,8 @@ local function write_claim(id, r)
   return worker ~= nil
 end
 
--- The record of a job that a worker holds under this token; and whether it is written down.
+-- Return the record of a job that a worker holds under this token, and whether the claim is
+-- written to the record.
 local function held(worker, id, token)
   local known = call('HGET', P .. 'own:' .. worker, id)
   if known == token or known == token .. WRITTEN then
@@ -312,7 +315,8 @@ local function held(worker, id, token)
   end
 end
 
--- Whose unique key it is, if that job is not over. A record that is gone holds no key.
+-- Return the job that holds a unique key and is not over, and its record. A record that was
+-- removed holds no key.
 local function holder_of(key)
   local holder = call('HGET', P .. 'unique', key)
   local r = holder and read(load(holder))
@@ -329,7 +333,8 @@ local function status_of(id, r)
   return r.status == QUEUED and find_holder(id) and RUNNING or r.status
 end
 
--- Store a new job: nothing, or of the job that is there its id, status, time, and why.
+-- Store a new job. Returns nothing if it was stored. Otherwise returns the id, the status and
+-- the due time of the existing job, and the reason.
 local function insert(id, sent, number)
   local record = struct.pack('<dd', number, number) .. sent
   local _, status, due, q, flags, priority = struct.unpack(SENT, sent)
@@ -369,7 +374,8 @@ local function remove(id, r)
   end
 end
 
--- Strike a job out from the list of those that are over. The places of the others stay.
+-- Remove a job from the list of jobs that are over. The positions of the other jobs do not
+-- change.
 local function strike(id, status)
   local key = P .. 'over:' .. NAMES[status]
   local at = call('LPOS', key, id, 'RANK', -1)
@@ -383,7 +389,7 @@ local function store_report(id, r, progress, lines, now)
   if #lines > 0 then
     for from = 1, #lines, CHUNK do
       local to = math.min(from + CHUNK - 1, #lines)
-      -- Something else that is there takes no lines, and keeps nothing from being stored.
+      -- If the key has another type, the lines are lost, but the outcome is still stored.
       redis.pcall('RPUSH', P .. 'log:' .. id, unpack(lines, from, to))
     end
     redis.pcall('LTRIM', P .. 'log:' .. id, -LINES, -1)

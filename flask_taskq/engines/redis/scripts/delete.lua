@@ -1,5 +1,6 @@
--- Remove a job, unless a worker holds it; the record as it was.
--- id
+-- Remove a job, unless a worker holds it.
+-- Arguments: id.
+-- Returns the record as it was.
 
 local id = ARGV[1]
 begin()

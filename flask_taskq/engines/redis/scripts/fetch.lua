@@ -1,6 +1,7 @@
 -- Claim jobs.
--- now, worker, the word of its last renewal if its lease is over, limit, whether alone,
--- channel, number of the call, the last that was answered; each queue
+-- Arguments: now, worker, the value of its last renewal if its lease has expired, limit,
+-- whether to claim jobs that run alone, channel, number of the call, number of the last call
+-- that was answered; each queue.
 
 local to = { now = tonumber(ARGV[1]), worker = ARGV[2], overdue = ARGV[3],
   alone = ARGV[5] == '1', channel = ARGV[6], number = ARGV[7], seen = tonumber(ARGV[8]), queues = {} }

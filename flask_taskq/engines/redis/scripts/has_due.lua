@@ -1,5 +1,5 @@
--- Whether a job of these queues may run now.
--- now, whether alone; each queue
+-- Return whether a job of these queues may run now.
+-- Arguments: now, whether to check jobs that run alone; each queue.
 
 local alone = ARGV[2] == '1'
 local wanted = {}

@@ -1,5 +1,6 @@
--- Ids of jobs that are queued in the ordinary lane of a queue, in the order of their turns.
--- queue, priority and place behind which they stand, how many
+-- List queued jobs of the ordinary lane of a queue, in queue order.
+-- Arguments: queue, priority and place after which to begin, limit.
+-- Returns id, priority and place of each job.
 
 local queue, limit = ARGV[1], tonumber(ARGV[4])
 local priority, place = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -9,7 +10,7 @@ local function place_of(entry)
   return (struct.unpack('<d', entry))
 end
 
--- Whether an entry of a list is still valid. The caller reads the records.
+-- Return whether an entry of a list is still valid. The caller reads the records.
 local function counts(entry)
   local head = redis.pcall('GETRANGE', P .. 'j:' .. id_of(entry), 0, STATUS_AT - 1)
   return type(head) == 'string' and #head == STATUS_AT
@@ -17,7 +18,7 @@ local function counts(entry)
     and string.sub(head, PLACE_AT, PLACE_AT + 7) == string.sub(entry, 1, 8)
 end
 
--- Where in a list the first job stands that has a later place. The places in it only grow.
+-- Return the position of the first job with a later place. The places in a list are increasing.
 local function find(list, after)
   local low, high = 0, call('LLEN', list)
   while low < high do

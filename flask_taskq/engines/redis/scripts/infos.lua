@@ -1,5 +1,5 @@
--- The registered workers, each followed by what it says of itself.
--- host with what ends it, nothing for all
+-- Return the registered workers, each followed by its description.
+-- Arguments: the host with the line break after it, or nothing for all hosts.
 
 local found = {}
 local all = call('HGETALL', P .. 'infos')

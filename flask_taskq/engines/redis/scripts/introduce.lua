@@ -1,5 +1,5 @@
--- Note what a worker that is registered says of itself.
--- worker; its host, a new line, and all that it says
+-- Store the description of a registered worker.
+-- Arguments: worker; its host, a line break, and its description.
 
 begin()
 if call('HEXISTS', P .. 'leases', ARGV[1]) == 1 then

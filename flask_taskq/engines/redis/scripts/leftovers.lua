@@ -1,14 +1,14 @@
--- What is to leave with the last job of a queue. It stands behind common.lua in the scripts
--- that take jobs out of one without running them.
+-- Cleanup of a queue's keys. This file is put after common.lua in the scripts that remove jobs
+-- from a queue without running them.
 
--- The record of an entry, if that still counts.
+-- Return the record of an entry, if the entry is still valid.
 local function is_queued(entry)
   local r = read(load(id_of(entry)))
   return r and r.status == QUEUED and entry_of(r.place, '') == string.sub(entry, 1, 8) and r
 end
 
--- Drop from both ends of a list what stands there for jobs that are not queued any more. They are left
--- behind where jobs are cancelled, since from within a list none is removed.
+-- Remove the entries of jobs that are not queued any more from both ends of a list. A cancelled
+-- job leaves its entry behind, because no entry is removed from inside a list.
 local function tidy(queue, level)
   local list = P .. 'ready:' .. queue .. ':' .. level
   local function count_stale(from, step)
@@ -24,8 +24,8 @@ local function tidy(queue, level)
   call('LTRIM', list, 0, -1 - count_stale(-1, -1))
 end
 
--- Forget the priorities of a queue that have no job, and if none has one, that it was rung
--- for it.
+-- Remove the priorities of a queue that have no jobs. If a lane of the queue has no jobs, also
+-- remove the pending wake-up for this lane.
 local function forget_empty(queue)
   for _, level in ipairs(call('ZRANGE', P .. 'levels:' .. queue, 0, -1)) do
     local key = queue .. ':' .. level

@@ -1,5 +1,6 @@
--- The record of a job that looked queued; and if a worker holds it, that and the token.
--- id
+-- Return the record of a job that seemed to be queued. If a worker holds the job, also return
+-- the worker and the token.
+-- Arguments: id.
 
 local raw = load(ARGV[1])
 local r = read(raw)

@@ -1,5 +1,6 @@
--- Remove records whose retention time is over; how many.
--- now
+-- Remove records whose retention time is over.
+-- Arguments: now.
+-- Returns how many were removed.
 
 local now = tonumber(ARGV[1])
 begin()

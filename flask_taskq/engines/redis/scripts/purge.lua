@@ -1,11 +1,12 @@
--- Remove some of the jobs that are queued in a queue; how many, and how many ids have left
--- it: with 0 there are no more.
--- queue, the last number to remove
+-- Remove some of the queued jobs of a queue.
+-- Arguments: queue, the last number to remove.
+-- Returns how many jobs were removed, and how many entries were. No entry is left if the latter
+-- is 0.
 
 local queue, newest = ARGV[1], tonumber(ARGV[2])
 local removed, left = 0, 0
 
--- Whether what stands in a list may leave it.
+-- Return whether an entry may be removed from its list, and remove its job.
 local function may_leave(entry)
   local r = is_queued(entry)
   if not r then

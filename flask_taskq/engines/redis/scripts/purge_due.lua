@@ -1,6 +1,6 @@
--- Remove some of the jobs that are scheduled for a queue; how many, and the cursor to go on
--- with, "0" at the end.
--- queue, the last number to remove, key, cursor
+-- Remove some of the scheduled jobs of a queue.
+-- Arguments: queue, the last number to remove, key, cursor.
+-- Returns how many were removed, and the cursor for the next call, which is "0" at the end.
 
 local queue, newest, key = ARGV[1], tonumber(ARGV[2]), P .. ARGV[3]
 begin()

@@ -1,7 +1,7 @@
--- Apply the changes of jobs whose worker is gone.
--- Arguments: now, the name after lost:; of each job its id, its token as it was read, and the
+-- Apply the changes of jobs whose worker has died.
+-- Arguments: now, the name after lost:; for each job, its id, its token as it was read, and the
 -- change.
--- Returns the ids of jobs that failed.
+-- Returns the ids of the jobs that failed.
 
 local now, name = tonumber(ARGV[1]), ARGV[2]
 local lost = P .. 'lost:' .. name
@@ -11,7 +11,7 @@ begin()
 for i = 3, #ARGV, 3 do
   local id, token = ARGV[i], ARGV[i + 1]
   local known = call('HGET', lost, id)
-  -- Cancelling may have been asked for since it was found.
+  -- A request to cancel the job may have written the claim since the token was read.
   if known == token or known == token .. WRITTEN then
     call('HDEL', lost, id)
     local r = read(load(id))

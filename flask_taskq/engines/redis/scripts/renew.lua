@@ -1,6 +1,7 @@
--- Prolong leases, or begin them; a word that no renewal had before, and then the workers that
--- are not registered.
--- lease in milliseconds, its end, whether it begins, each worker
+-- Extend leases, or begin them.
+-- Arguments: length of the lease in milliseconds, its end, whether the lease begins; each
+-- worker.
+-- Returns the value of this renewal, which is unique, and the workers that are not registered.
 
 begin()
 local word = string.format('%.0f', call('INCR', P .. 'seq')) .. ':' .. ARGV[1] .. ':' .. ARGV[2]

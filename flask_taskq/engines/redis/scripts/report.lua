@@ -1,13 +1,13 @@
--- Store what is still held under its token; which reports were stale, and which jobs are to
--- end.
--- now, worker, channel, number of the call, whether there is anything to store; each report,
--- and behind it the lines of its log
+-- Store the reports of jobs that are still held under their token.
+-- Arguments: now, worker, channel, number of the call, whether there is anything to store; each
+-- report, followed by its log lines.
+-- Returns the positions of stale reports, and those of jobs whose cancellation was requested.
 
 local now, channel, number = tonumber(ARGV[1]), ARGV[3], tonumber(ARGV[4])
 local is_new = false
 if ARGV[5] == '1' then
   begin()
-  -- A call that is repeated, since its reply was lost, must not add its lines twice.
+  -- A call that is repeated after a lost reply must not add its lines twice.
   local calls = P .. 'call:' .. ARGV[2]
   is_new = tonumber(call('HGET', calls, channel) or NONE) < number
   if is_new and call('HEXISTS', P .. 'leases', ARGV[2]) == 1 then

@@ -1,5 +1,5 @@
 -- Let workers fetch from a queue again.
--- queue
+-- Arguments: queue.
 
 begin()
 call('SREM', P .. 'paused', ARGV[1])

@@ -1,10 +1,10 @@
--- Settle what is still held under its token, and claim more.
--- as fetch.lua, but for the queues; how many queues, each of them; for how long the record of a
--- job that succeeded is kept, the change of such a job, how many there are; of each of them its
--- id, its token, and the record as it is then; of all others the blob that says what becomes of
--- it, and behind it the lines of its log and its follow-ups (id, record)
+-- Settle jobs that are still held under their token, and claim more.
+-- Arguments: as for fetch.lua, without the queues; the number of queues, each queue; how long
+-- the record of a succeeded job is kept, the change of such a job, the number of such jobs; for
+-- each of them, its id, its token and its new record; for each other job, the encoded
+-- settlement, followed by its log lines and its follow-ups (id and record).
 --
--- The outcomes are those of the first kind, and then those of the second.
+-- The outcomes of the succeeded jobs come first, followed by those of the other jobs.
 
 local now = tonumber(ARGV[1])
 local to = { now = now, worker = ARGV[2], overdue = ARGV[3], alone = ARGV[5] == '1',
@@ -92,7 +92,7 @@ while next_argument <= #ARGV do
     outcomes[#outcomes + 1] = r.status
   elseif memory.settled[name] then
     outcomes[#outcomes + 1] = tonumber(memory.settled[name])
-    memory.settled[name] = nil -- of two in this call, the second is stale
+    memory.settled[name] = nil -- of two settlements in this call, the second is stale
   else
     outcomes[#outcomes + 1] = 0
   end

@@ -1,6 +1,7 @@
--- Ids of jobs that are over, the newest first.
--- how many; of each status its name, and behind which place in its list, none for its end
--- Returns for each status the place of the first of these ids, and then they.
+-- List jobs that are over, the newest first.
+-- Arguments: limit; for each status, its name, and the position in its list before which to
+-- begin, or nothing for the end of the list.
+-- Returns, for each status, the position of the first of these ids, and then the ids.
 
 local limit = tonumber(ARGV[1])
 local found = {}
