@@ -146,7 +146,7 @@ def working(broker: Broker) -> Iterator[None]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_job_that_is_cancelled_has_one_outcome(new_engine: Any, seed: int) -> None:
-    """What cancel() has answered is what holds, whoever was faster."""
+    """What cancel() has answered stays true."""
     race = Race(new_engine(Clock()), seed)
     race.send()
     race.name_some()

@@ -74,7 +74,7 @@ def test_a_claimed_job_has_a_token_as_every_other_one(bench: Bench) -> None:
     assert bench.settle(done(second)).outcomes == [Status.SUCCEEDED]
 
 
-def test_whoever_has_no_lease_claims_nothing(bench: Bench) -> None:
+def test_a_worker_without_a_lease_claims_nothing(bench: Bench) -> None:
     """As when it fetches."""
     job_id = bench.send()
     consumer = bench.worker()

@@ -90,7 +90,7 @@ def test_enqueueing_tells_the_time_of_the_engine(bench: Bench) -> None:
 
 
 def test_enqueueing_again_tells_what_the_job_is_now(bench: Bench) -> None:
-    """Whoever sends a message a second time learns that it is no new one."""
+    """The sender of a message that is sent twice learns that it is not new."""
     first, second = bench.envelope(), bench.envelope()
     bench.engine.enqueue([first])
     bench.settle(done(bench.claim()))

@@ -174,7 +174,7 @@ def test_a_job_that_became_due_goes_before_what_is_sent_after_it(bench: Bench) -
 
 
 def test_jobs_that_become_due_together_go_by_their_times(bench: Bench) -> None:
-    """Who was due first goes first, whoever was sent first."""
+    """The first one that was due goes first, not the first one that was sent."""
     late, early = bench.send(delay=2_000), bench.send(delay=1_000)
     bench.clock.advance(5_000)
 

@@ -22,7 +22,7 @@ TIMES: Final = 400
 SOONEST: Final = 20e-6
 LATEST: Final = 1_500e-6
 
-#: How soon another signal follows, in seconds, which may hit whoever recovers from the first.
+#: How soon another signal follows, in seconds, which may come while the first one is handled.
 AGAIN: Final = 50e-6
 
 

@@ -73,7 +73,7 @@ def test_progress_is_in_the_record_while_the_job_runs(bench: Bench) -> None:
 
 
 def test_a_report_is_a_change_of_the_record(bench: Bench) -> None:
-    """Whoever polls by version sees it."""
+    """A client that polls by version sees it."""
     delivery = bench.running()
     before = bench.record(delivery.id).version
 
@@ -314,7 +314,7 @@ def test_a_report_is_told_that_cancelling_was_asked_for(bench: Bench, fields: An
 
 
 def test_a_stale_report_is_not_told_of_cancelling(bench: Bench) -> None:
-    """It was lost, which is reason enough to stop; whoever has the job now is told."""
+    """It was lost, which is reason enough to stop; the new holder is informed."""
     delivery = bench.running()
     bench.engine.workers.hand_back("w1", [], "killed by signal 9")
     bench.claim("w2")

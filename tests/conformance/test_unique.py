@@ -92,7 +92,7 @@ def bury(bench: Bench, job_id: str) -> None:
 def test_a_key_is_free_when_its_job_is_gone(
     bench: Bench, act: Callable[[Bench, str], None]
 ) -> None:
-    """Whoever has removed it."""
+    """Whatever has removed it."""
     act(bench, bench.send(unique_key="a"))
 
     assert bench.engine.enqueue([bench.envelope(unique_key="a")])[0].is_new

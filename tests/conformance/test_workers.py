@@ -252,7 +252,7 @@ def test_a_worker_handed_back_is_forgotten(bench: Bench) -> None:
 
 
 def test_handing_back_twice_does_nothing_more(bench: Bench) -> None:
-    """One death is one crash, whoever reports it."""
+    """One death is one crash, however often it is reported."""
     delivery = bench.running("w1")
     crash(bench, delivery.id)
     before = bench.record(delivery.id)
@@ -313,7 +313,7 @@ def test_the_jobs_of_a_vanished_worker_are_queued_again(bench: Bench) -> None:
 
 
 def test_all_that_vanished_are_reaped_at_once(bench: Bench) -> None:
-    """And whoever still lives is not."""
+    """And a worker that still lives is not."""
     bench.worker("w1")
     bench.worker("w2")
     bench.clock.advance(bench.engine.settings.lease)

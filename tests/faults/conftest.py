@@ -33,7 +33,7 @@ LONG = Scale(kills=60, pace=6, jobs=20_000, seconds=60, judges_rates=True)
 
 @contextmanager
 def lock_sqlite(path: Path) -> Iterator[None]:
-    """Whoever holds the lock of the file knows that nobody else does."""
+    """The holder of the lock of the file knows that no other process has it."""
     locker = sqlite3.connect(path, isolation_level=None, timeout=60)
     locker.execute("BEGIN IMMEDIATE")
     yield

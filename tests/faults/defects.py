@@ -42,7 +42,7 @@ def settle_before_the_run(engine: Engine) -> None:
 
 
 class Trusting(Around):
-    """Believes whoever settles a job, whether or not it is still theirs."""
+    """Accepts every settlement, also one with a stale token."""
 
     engine: SQLiteEngine
 
@@ -65,7 +65,7 @@ class Trusting(Around):
 
 
 def settle_without_fencing(engine: Engine) -> None:
-    """Whoever settles is believed, whether or not the job is still theirs."""
+    """Every settlement is accepted, also one with a stale token."""
     assert isinstance(engine, SQLiteEngine)
     Trusting.engine = engine
     put_around(engine, Trusting)

@@ -1,4 +1,4 @@
-"""The history as it is written: outside of the engine, by whoever does something."""
+"""The history as it is written, outside of the engine, by every process."""
 
 from __future__ import annotations
 

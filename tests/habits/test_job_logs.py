@@ -271,7 +271,7 @@ def test_what_the_middleware_of_an_app_logs_belongs_to_the_job(clock, new_broker
 
 
 def test_tasks_of_an_event_loop_log_for_their_job(line, caplog):
-    """They have the context of whoever started them."""
+    """They have the context of the thread that started them."""
 
     caplog.set_level(logging.INFO)
 

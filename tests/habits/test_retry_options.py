@@ -380,7 +380,7 @@ def test_a_job_that_is_to_be_cancelled_is_not_snoozed(line):
 
 
 def test_an_actor_can_cancel_its_job(line, caplog):
-    """For a reason that whoever asks for the job is told."""
+    """For a reason that clients of the job can read."""
     caplog.set_level(logging.INFO)
     job = raising(line, Cancel("the account is closed")).send()
     record = line.run(job)

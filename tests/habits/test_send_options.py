@@ -159,7 +159,7 @@ def test_messages_sent_together_keep_their_own_options(note, broker, clock):
 
 
 def test_a_delay_that_enqueue_is_given_wins_over_the_messages(note, broker, clock):
-    """Whoever sends a message decides last."""
+    """The sender of a message decides last."""
     job = broker.enqueue(note.message_with_options(delay=5), delay=7)
     assert job.refresh().record.scheduled_for == clock.now() + 7
 

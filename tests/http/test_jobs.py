@@ -193,7 +193,7 @@ def test_a_job_that_succeeded(client, clock, in_status):
 
 @pytest.mark.needs("CurrentJob")
 def test_a_running_job_shows_its_progress(app, client, taskq, clock, send):
-    """With the fraction that is done, for whoever draws a bar."""
+    """With the fraction that is done, for a progress bar."""
 
     @taskq.actor
     def load():
@@ -772,7 +772,7 @@ def test_the_routes_need_no_secret_key(taskq):
 
 
 def test_a_damaged_record_is_a_500_that_says_so(taskq, tmp_path, caplog):
-    """Other jobs are shown; whoever runs the app finds the id in the log."""
+    """Other jobs are shown; the log of the app has the id."""
     app = make_app(taskq, broker_url=f"sqlite:///{tmp_path}/jobs.sqlite3")
     with app.app_context():
         good, bad = (taskq.broker.get_actor("add").send(1, 2) for _ in range(2))

@@ -71,7 +71,7 @@ def test_a_job_whose_queue_nobody_serves_says_so(
 def test_a_job_in_a_paused_queue_says_so(
     app: Flask, taskq: TaskQ, clock: ManualClock, job: Any
 ) -> None:
-    """Whoever serves it."""
+    """In any worker that serves the queue."""
     taskq.broker.engine.queues.pause("default")
     assert reason(app, job) == "paused"
     taskq.broker.engine.queues.resume("default")
@@ -125,7 +125,7 @@ def test_a_job_that_does_not_wait_has_no_such_reason(
 
 
 def test_jobs_in_memory_need_no_worker(taskq: TaskQ) -> None:
-    """Whoever asks for them runs them."""
+    """The caller that waits for them runs them."""
     app = make_app(taskq)
     with app.app_context():
         job = taskq.broker.get_actor("work").send()

@@ -311,7 +311,7 @@ def test_half_a_surrogate_pair_in_a_result_of_another_program_is_shown(taskq, mo
         assert client.get(f"/{path}/{job.id}").json["result"] == ["\udce9", 1]
 
 
-# Whoever develops an app and has started no worker
+# A developer who has started no worker
 
 
 @pytest.fixture

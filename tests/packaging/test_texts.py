@@ -1,4 +1,4 @@
-"""What the files of the repository may not say, to whoever reads them."""
+"""What the files of the repository must not contain."""
 
 import re
 from pathlib import Path

@@ -88,7 +88,7 @@ def test_what_jobs_leave_behind_does_not_stay_as_zombies(
 def test_a_process_that_dies_beside_orphans_is_replaced(
     taskq: TaskQ, container: int, folder: Path
 ) -> None:
-    """Its exit status is not taken by whoever looks for those of orphans."""
+    """The code that waits for orphans does not take its exit status."""
     fifo = folder / "fifo"
     os.mkfifo(fifo)
     jobs.leave_orphans.send(str(fifo), ORPHANS).get_result(block=True, timeout=PATIENCE)

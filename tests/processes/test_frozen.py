@@ -34,7 +34,7 @@ def env(env: dict[str, str]) -> dict[str, str]:
 
 
 def freeze_outside_of_transactions(worker: WorkerCommand, database: Path) -> None:
-    """Whoever is frozen in the midst of writing holds SQLite's lock until it goes on."""
+    """A process that is frozen while it writes holds SQLite's lock until it continues."""
     locker = sqlite3.connect(database, isolation_level=None, timeout=60)
     locker.execute("BEGIN IMMEDIATE")
     worker.signal_all(signal.SIGSTOP)

@@ -94,7 +94,7 @@ def test_a_process_that_was_stopped_is_killed(
 def test_a_running_job_is_told_that_it_was_cancelled(
     app: Flask, start_worker: START, recorder: Recorder
 ) -> None:
-    """Within about a second, whoever asks for it and wherever it runs."""
+    """Within about a second, from any client and in any process."""
     start_worker("-p", "2", "-t", "1").wait_until_ready(2)
     job = jobs.ask.send()
     recorder.wait_for("start", 1)

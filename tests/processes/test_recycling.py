@@ -34,7 +34,7 @@ RELOADED = "reloaded: all processes"
 GIVEN_UP = "the reload is given up"
 
 #: An app that tests change on the disk. While there is a "gate", it can only be built by
-#: whom the test lets through.
+#: that the test lets through.
 SHOP = """
 import os
 import app as base
@@ -136,7 +136,7 @@ def test_a_reload_loses_no_job_and_runs_none_twice(
     assert len(set(ready)) == len(ready) == 6
     left = set(processes_of_session(worker.process.pid)) - {worker.process.pid}
     assert left == set(ready) - set(old)
-    # Whoever relieves another one says that it has started a moment after it has.
+    # A successor reports its start a moment after it has started.
     assert fewest_at_once(recorder, 3) >= 2
     assert_nobody_died(worker, recorder)
 

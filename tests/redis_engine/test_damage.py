@@ -170,7 +170,7 @@ def test_a_damaged_record_keeps_no_other_from_being_pruned(
 def test_a_damaged_record_is_told_of_by_name(
     bench: Bench, damage: Callable[[str], None], request: pytest.FixtureRequest
 ) -> None:
-    """Whoever asks for it gets an error of this package, or as much as can be read."""
+    """The caller gets an error of this package, or as much as can be read."""
     job_id = bench.send()
     damage(job_id)
 

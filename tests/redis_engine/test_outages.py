@@ -65,7 +65,7 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(new_bench: NEW_BENCH) -> None:
-    """Whoever reads the log learns where to look, and no secret."""
+    """The log says where to look, and no secret."""
     url = f"redis://shop:hunter2@127.0.0.1:{free_port()}/3"
     bench = new_bench(url, options={"timeout": 200})
 

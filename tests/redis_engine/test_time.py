@@ -57,7 +57,7 @@ def wrong(request: pytest.FixtureRequest, server: RedisServer, new_bench: NEW_BE
     return new_bench(server.url, clock=WrongClock(request.param))
 
 
-def test_a_delay_is_as_long_whoever_sends_the_job(wrong: Bench, bench: Bench) -> None:
+def test_a_delay_does_not_depend_on_the_senders_clock(wrong: Bench, bench: Bench) -> None:
     """The job of a machine that is ahead is not late, and that of one behind not early."""
     earliest = bench.clock.now()
     job_id = wrong.send(delay=300)
@@ -73,7 +73,7 @@ def test_a_delay_is_as_long_whoever_sends_the_job(wrong: Bench, bench: Bench) ->
     assert bench.record(delivery.id).updated_at >= record.scheduled_for
 
 
-def test_a_backoff_is_as_long_whoever_ran_the_job(wrong: Bench, bench: Bench) -> None:
+def test_a_backoff_does_not_depend_on_the_workers_clock(wrong: Bench, bench: Bench) -> None:
     """Likewise."""
     earliest = bench.clock.now()
     delivery = wrong.running()
@@ -214,7 +214,7 @@ def test_what_a_reaper_left_is_taken_though_the_servers_clock_is_set(
 def test_a_worker_that_a_reaper_sees_first_has_a_whole_lease(
     server: RedisServer, new_bench: NEW_BENCH, server_clock: ServerClock
 ) -> None:
-    """Whoever has just come cannot know for how long it has been still."""
+    """A new process cannot know for how long it has been unchanged."""
     bench = new_bench(server.url, clock=server_clock)
     lease = bench.engine.settings.lease
     bench.running("w1")

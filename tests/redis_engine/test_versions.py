@@ -34,7 +34,7 @@ def test_the_keys_say_which_version_they_have(server: RedisServer, bench: Bench)
 def test_keys_that_this_release_cannot_work_with_are_refused(
     server: RedisServer, new_bench: Callable[..., Bench], word: str
 ) -> None:
-    """Whoever connects, and nothing is changed; the text says what to do."""
+    """On every connection, and nothing is changed; the text says what to do."""
     with server.connect() as client:
         client.set(KEY, word)
         bench = new_bench(server.url)

@@ -158,7 +158,7 @@ def test_only_the_apps_own_address_is_fetched(client, jobs, url):
 
 
 def test_the_host_that_a_request_names_is_not_the_apps_own(client, jobs):
-    """Whoever sends the request chooses it."""
+    """The client chooses it."""
     response = client.post(
         "/word-counts",
         data={"url": "http://internal.example/"},

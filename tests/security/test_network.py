@@ -1,4 +1,4 @@
-"""Whoever sends passwords and jobs through a network in the clear is told so."""
+"""Passwords and jobs that cross a network without encryption cause a warning."""
 
 import logging
 

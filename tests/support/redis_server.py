@@ -50,7 +50,7 @@ def find_server() -> str:
 def free_port() -> int:
     """A port of this machine on which nothing listens now.
 
-    It is below those that systems give to whoever asks for any: one of them could be taken
+    It is below those that systems give to a process without a wish: one of them could be taken
     before the server has started, or while it is away. So is the port of a cluster's node
     for other nodes, 10,000 above.
     """

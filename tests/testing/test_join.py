@@ -1,4 +1,4 @@
-"""``join()``: until a queue is done, whoever runs its jobs."""
+"""``join()``: until all jobs of a queue are done."""
 
 from __future__ import annotations
 

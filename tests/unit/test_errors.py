@@ -68,7 +68,7 @@ def test_what_a_caller_did_wrong_is_also_the_builtin_error(cls, builtin) -> None
 
 
 def test_a_decode_error_keeps_the_bytes() -> None:
-    """Whoever looks into it needs them whole."""
+    """A developer needs all of them."""
     error = errors.DecodeError("no message", b"\x00")
 
     assert (str(error), error.data) == ("no message", b"\x00")

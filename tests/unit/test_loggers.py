@@ -212,7 +212,7 @@ def test_in_a_process_that_runs_jobs_they_stay_enabled(logger, disabling, monkey
 
 
 def test_an_apps_own_level_holds(logger, last_resort, monkeypatch):
-    """Whoever wants to hear nothing of a logger says so by its level."""
+    """The level of a logger turns its records off."""
     monkeypatch.setattr(GuardedLogger, "stays_enabled", True)
     logger.setLevel(logging.CRITICAL)
     assert not logger.isEnabledFor(logging.ERROR)

@@ -72,7 +72,7 @@ def run(fn, *args, **options):
 
 @pytest.mark.needs("CurrentJob")
 def test_each_record_inside_a_job_has_it(log):
-    """Whoever logs it: other libraries, too."""
+    """Also records of other libraries."""
     job = run(lambda: logging.getLogger("some.library").info("hello"))
     [line] = [line for line in log() if line["logger"] == "some.library"]
     assert (line["job_id"], line["actor"], line["attempt"]) == (job.id, "actor", 1)

@@ -286,7 +286,7 @@ def test_a_result_that_does_not_fit_its_annotation_fails_the_job(line, annotatio
 
 
 def test_a_result_is_not_held_against_an_annotation_where_the_actor_wants_none(line):
-    """``check_types=False``; whoever reads it finds out."""
+    """``check_types=False``; the reader of the result finds out."""
     fn = annotated(lambda: "noon", **{"return": datetime})
     job = declare(line.broker, fn, actor_name="now", check_types=False).send()
     assert line.run(job).status is Status.SUCCEEDED

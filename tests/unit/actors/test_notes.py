@@ -104,7 +104,7 @@ def test_a_long_line_does_not_wait_whole(run):
 
 
 def test_a_run_without_a_clock_has_the_machines(monkeypatch):
-    """Whoever makes a run need not bring one."""
+    """A run can be made without one."""
     run = run_of(Message("default", "add", (), {}, {}))
     run.log("one")
 

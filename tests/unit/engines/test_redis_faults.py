@@ -121,7 +121,7 @@ def test_a_node_that_has_moved_is_found_in_the_error() -> None:
 def test_an_error_says_where_what_and_what_to_do(
     error: Exception, opening: bool, advice: str
 ) -> None:
-    """Whoever reads it need not know this package."""
+    """A reader needs no knowledge of this package."""
     text = str(translate(error, "TASKQ_BROKER_URL: redis://cache", opening=opening))
     assert text.startswith("TASKQ_BROKER_URL: redis://cache")
     assert str(error).rstrip(".") in text

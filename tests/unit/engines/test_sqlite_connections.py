@@ -122,7 +122,7 @@ def test_a_file_that_stays_locked_is_a_clear_error(
 
 
 def test_reading_does_not_wait_for_a_lock(bench: Bench, path: Path) -> None:
-    """Whoever asks for a status is answered while somebody writes."""
+    """A status can be read while another process writes."""
     job_id = bench.send()
     with outsider(path) as connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -277,7 +277,7 @@ def test_a_full_disk_is_a_clear_error(path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_connection_that_somebody_was_torn_away_from_while_closing_it_is_opened_again(
     bench: Bench,
 ) -> None:
-    """Whoever comes next does not hear of it."""
+    """The next caller is not affected."""
     bench.send()
     sender = bench.engine._store.sender  # type: ignore[attr-defined]
     sender._connection.close()

@@ -127,7 +127,7 @@ def test_a_damaged_row_keeps_no_isolated_job_waiting(
     "change", [*DAMAGES, "live SET status = 'asleep'", "live SET version = 'x'"]
 )
 def test_a_damaged_row_is_told_of_by_name(bench: Bench, path: Path, change: str) -> None:
-    """Whoever asks for it gets an error of this package, or as much as can be read."""
+    """The caller gets an error of this package, or as much as can be read."""
     job_id = bench.send()
     spoil(path, change, job_id)
 

@@ -167,7 +167,7 @@ def test_a_containers_own_layer_is_warned_of_once(
 
 @pytest.mark.parametrize("url", ["sqlite:///jobs", "sqlite:///", "sqlite:////var/lib/"])
 def test_a_url_without_an_absolute_path_to_a_file_is_refused(url: str) -> None:
-    """Relative to what, was decided by whoever made the settings."""
+    """The settings have decided what it is relative to."""
     with pytest.raises(ConfigurationError, match="TASKQ_BROKER_URL"):
         SQLiteEngine(Settings(broker_url=url), Clock())
 

@@ -198,7 +198,7 @@ def test_every_process_notices_that_the_log_is_taken_away(
 def test_a_copy_of_the_file_costs_no_jobs(
     path: Path, new_other: Callable[[], Other], whose: str
 ) -> None:
-    """By the process that has it open, whose locks are gone then: whoever closes the file
+    """By the process that has it open, whose locks are gone then: who closes the file
     next is not to take himself for the last one, and remove the log."""
     sender, other = new_other(), new_other()
     sender.send(*ids("a"))
@@ -409,7 +409,7 @@ def test_who_closes_the_file_leaves_the_log_of_others_alone(
 def test_a_file_behind_a_link_keeps_its_log_beside_it(
     tmp_path: Path, new_other: Callable[[], Other]
 ) -> None:
-    """SQLite follows the link, and so does whoever looks after the log."""
+    """SQLite follows the link, and so does the code that guards the log."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "real").touch()
     os.symlink(tmp_path / "data" / "real", tmp_path / "jobs")

@@ -174,7 +174,7 @@ def test_jobs_are_found_without_the_folder_of_the_sockets(
 
 
 def test_a_ring_ends_looking_more_often(bench: Bench, looks: Looks, path: Path) -> None:
-    """Whoever is heard need not be looked for."""
+    """A job that came with a wake-up changes no interval."""
     consumer = bench.worker()
     [delivery] = fetch_while(lambda: send_from_elsewhere(path, rings=False), consumer, looks)
     bench.settle(done(delivery))

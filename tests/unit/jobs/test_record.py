@@ -98,7 +98,7 @@ def test_effects_are_on_fields_of_a_record(row: Transition) -> None:
 
 
 def test_no_row_stands_twice() -> None:
-    """What happens, from where, to where, and by whom."""
+    """The event, the source, the target, and the actor of each."""
     rows = [(row.name, row.source, row.target, row.by) for row in TRANSITIONS]
 
     assert len(rows) == len(set(rows))

@@ -444,7 +444,7 @@ def test_ctrl_c_while_an_async_job_waits_is_raised(app, taskq):
 
 
 def test_an_async_job_that_cancels_itself_fails(app, taskq):
-    """As in a worker; whoever sent it is not cancelled."""
+    """As in a worker; the sender is not cancelled."""
 
     @taskq.actor(**once())
     async def cancel():

@@ -60,7 +60,7 @@ def test_lines_that_come_during_a_write_are_written_at_once(logger, stream):
     assert stream.writes == ["a\n", "b\nc\nd\n"]
 
 
-def test_whoever_warns_waits_until_the_line_is_written(logger, stream):
+def test_a_warning_waits_until_the_line_is_written(logger, stream):
     """A process that is about to die has said why."""
     warned = threading.Event()
 
@@ -97,7 +97,7 @@ def test_a_closed_handler_has_written_everything_and_writes_what_still_comes(log
 
 
 def test_those_who_log_wait_when_too_many_lines_do(logger, stream, monkeypatch):
-    """Nothing fills the memory while whoever reads the log stands still."""
+    """Nothing fills the memory while the reader of the log is stopped."""
     monkeypatch.setattr("flask_taskq.worker.log._MAX_WAITING", 2)
     logger.info("a")
     assert stream.begun.acquire(timeout=NET)
@@ -153,7 +153,7 @@ def dying(stream, logger):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_log_whose_thread_has_died_says_so_and_is_written_all_the_same(dying, logger, stream):
-    """In order, by whoever logs, who does not wait for a thread that is not there."""
+    """In order, by the thread that logs, which waits for no other thread."""
     logger.warning("c")
     assert dying.is_broken
     logger.info("d")

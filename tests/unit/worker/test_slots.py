@@ -146,7 +146,7 @@ def test_a_closed_table_has_let_go_of_the_memory():
 
 
 def test_a_table_that_was_overwritten_can_be_read():
-    """Nothing that a job does with a descriptor may end whoever reads the table."""
+    """Nothing that a job does with a descriptor may end the reader of the table."""
     fd = SlotTable.open_file()
     table = SlotTable(2, fd)
     os.pwrite(fd, b"\xff" * 192, 0)
@@ -157,7 +157,7 @@ def test_a_table_that_was_overwritten_can_be_read():
 
 
 def test_a_table_cannot_be_made_smaller():
-    """Whoever reads memory that is not there any more dies."""
+    """Reading memory that is gone would kill the process."""
     fd = SlotTable.open_file()
     table = SlotTable(2, fd)
     with pytest.raises(PermissionError):

@@ -154,7 +154,7 @@ def test_a_child_that_is_not_worn_needs_no_other_successor(slot, clock):
     assert slot.due_at is None
 
 
-def test_whoever_dies_while_it_is_relieved_is_followed_by_its_successor(slot, clock):
+def test_a_child_that_dies_while_it_is_replaced_is_followed_by_its_successor(slot, clock):
     """No further one is due."""
     old = take_over(slot, clock)
     new = start(slot)
@@ -215,7 +215,7 @@ def take_over_all(pool, clock):
 
 
 def replace_due(pool, clock):
-    """Let a child begin and become ready where one is due; whom it relieves has ended."""
+    """Let a child start and become ready where one is due; the one before has ended."""
     pool.go_on_reloading()
     [slot] = pool.due()
     child = take_over(slot, clock, pool.reload)
@@ -237,7 +237,7 @@ def test_what_is_due_is_what_is_due_now(pool, clock):
 
 
 def test_a_closed_crew_starts_nobody(pool, clock, caplog):
-    """Whoever dies in the meantime, and whatever was asked before."""
+    """Whatever dies meanwhile, and whatever was asked before."""
     old = take_over_all(pool, clock)
     pool.begin_reload()
     pool.close()
@@ -280,7 +280,7 @@ def test_a_reload_does_not_hurry_what_could_not_be_started(pool, clock):
 
 
 def test_a_reload_ends_when_all_are_new(pool, clock):
-    """Whoever dies after it is replaced as ever."""
+    """A child that dies after it is replaced as usual."""
     take_over_all(pool, clock)
     pool.begin_reload()
     replace_due(pool, clock)
@@ -290,7 +290,7 @@ def test_a_reload_ends_when_all_are_new(pool, clock):
 
 
 def test_a_second_reload_replaces_whom_the_first_had_brought(pool, clock):
-    """And those whom it had not come to yet once only."""
+    """The ones that it had not reached are replaced once."""
     take_over_all(pool, clock)
     pool.begin_reload()
     first = replace_due(pool, clock)
@@ -303,7 +303,7 @@ def test_a_second_reload_replaces_whom_the_first_had_brought(pool, clock):
     assert set(pool.children) == {second, third}
 
 
-def test_whoever_died_during_a_reload_has_been_replaced_by_it(pool, clock):
+def test_a_child_that_died_during_a_reload_was_replaced_by_it(pool, clock):
     """Its successor has new code."""
     old = take_over_all(pool, clock)
     pool.begin_reload()

@@ -71,7 +71,7 @@ def test_what_a_run_is_told_while_it_is_interrupted_is_raised_as_well(run):
 
 
 def test_a_run_is_told_each_reason_once(run, clock):
-    """Whoever tells it finds the reason again and again; the first patience counts."""
+    """The reason is found repeatedly; the first patience counts."""
     watch = Watch([], clock, lambda *stuck: None)
     watch.interrupt(run, JobCancelled, patience=1_000)
     raise_at = run.raise_at

@@ -914,7 +914,7 @@ def declare_late(broker):
 
 
 def test_a_queue_that_a_late_actor_brings_is_served(broker, add, start):
-    """As by an import in a job. It is told to whoever wants to know."""
+    """As by an import in a job. The supervisor is informed."""
     told = []
     worker = start(on_queues=told.append)
     late = declare_late(broker)
@@ -926,7 +926,7 @@ def test_a_queue_that_a_late_actor_brings_is_served(broker, add, start):
 
 
 def test_a_late_actor_brings_no_queue_where_queues_were_named(broker, add, start):
-    """Whoever names them wants these and no others."""
+    """Named queues are served, and no others."""
     told = []
     worker = start(queues=["default"], on_queues=told.append)
     late = declare_late(broker).send()
@@ -973,7 +973,7 @@ def test_a_process_that_alone_cannot_reach_the_engine_asks_to_be_replaced(
 
 
 def test_a_process_that_reaches_the_engine_again_is_left_alone(start, broker, add, monkeypatch):
-    """However long nobody could: whoever comes back first may not be this one."""
+    """However long no process could: another one may be the first to reach it."""
     monkeypatch.setattr("flask_taskq.worker.threads.worker._CUT_OFF", 100)
     worn = []
     worker = start(on_replace=worn.append)
