@@ -388,7 +388,7 @@ local function strike(id, status)
   end
 end
 
--- What a run says of itself.
+-- Add the progress and the log lines of a running job to its record and its log.
 local function store_report(id, r, progress, lines, now)
   if #lines > 0 then
     for from = 1, #lines, CHUNK do
