@@ -147,7 +147,7 @@ class Consumer(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Close connections and files. Deliveries stay claimed."""
+        """Close the resources of the consumer. Its deliveries stay claimed."""
 
 
 class Jobs(abc.ABC):
@@ -282,12 +282,12 @@ class Workers(abc.ABC):
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> list[str]:
         """Reclaim the jobs of a dead worker, and remove the worker.
 
-        :func:`~flask_taskq.jobs.lifecycle.lose` says what becomes of each.
+        :func:`~flask_taskq.jobs.lifecycle.lose` decides the outcome of each job.
 
-        :param started: ids of the jobs that were running when it died; None if that
-            is unknown.
-        :param cause: how it died, such as ``killed by signal 9``.
-        :return: ids of the jobs that were failed for good.
+        :param started: the ids of the jobs that were running when the worker died, or None if
+            this is not known.
+        :param cause: the cause of the death, such as ``killed by signal 9``.
+        :return: the ids of the jobs that failed permanently.
         """
 
     @abc.abstractmethod

@@ -102,17 +102,17 @@ class QueueState(NamedTuple):
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The description of a worker, as registered by the worker itself.
 
-    :param host: the machine since it was started, and the namespace that ids of processes
-        are of. Where it is the same, so are the processes that the ids mean. Empty if nobody
-        knows.
-    :param processes: id and start time of each process that keeps the lease, as
-        :mod:`flask_taskq.worker.proof` reads them. When all are dead, no process holds its
-            jobs.
-    :param hostname: for people.
-    :param pid: of the process, for people.
-    :param queues: names of those that it serves.
-    :param version: of the package that it runs.
-    :param started_at: milliseconds since the epoch by the engine's clock.
+    :param host: identifies the machine, its present boot, and its process id namespace. Where
+        two workers have the same value, their process ids refer to the same processes. Empty if
+        unknown.
+    :param processes: the id and the start time of each process that keeps the lease, as
+        :mod:`flask_taskq.worker.proof` reads them. If all are dead, no process holds the
+        worker's jobs.
+    :param hostname: the name of the machine, for display.
+    :param pid: the process id, for display.
+    :param queues: the names of the queues that the worker serves.
+    :param version: the version of flask_taskq that the worker runs.
+    :param started_at: the start time in milliseconds since the epoch, by the engine's clock.
     """
 
     host: str = ""

@@ -6,7 +6,7 @@ errors of redis-py), ``layout`` (a record as bytes), ``claims`` (the record of a
 (what the server can do) and ``versions`` (which release its keys belong to), ``server`` (its
 address and its time), ``connection`` (one connection), ``sightings`` (how long a worker has not
 renewed its lease), ``store`` (what the modules share), ``lists`` (pages and counts),
-``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the contract), and
+``workers``, ``queues``, ``records`` and ``consumer`` (the parts of the engine interface), and
 ``engine``.
 """
 

@@ -1,7 +1,7 @@
-"""A claim, as the worker keeps it, and the record that the claim or its success makes.
+"""Claims as the worker keeps them, and the records that a claim or a success produces.
 
-A claim does not write the record. So the record with the claim in it is made here, and
-``hold()`` in ``scripts/common.lua`` makes the same bytes.
+A claim does not write the record. Therefore this module produces the record with the claim.
+``hold()`` in ``scripts/common.lua`` produces the same bytes.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from .layout import to_attempts
 
 
 class Claimed(NamedTuple):
-    """What a claim was, for the settlement of its delivery.
+    """The data of a claim that the settlement of its delivery needs.
 
-    :param token: under which it stands in the server.
-    :param claim: the number that the delivery has.
-    :param worker: who has it.
-    :param raw: the record as it was claimed.
-    :param head: the numbers at the beginning of that.
+    :param token: the token of the claim in the server.
+    :param claim: the claim number of the delivery.
+    :param worker: the worker that holds the job.
+    :param raw: the record at the time of the claim.
+    :param head: the header of that record.
     """
 
     token: str
@@ -44,7 +44,7 @@ class Claimed(NamedTuple):
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Those that the record has kept so far."""
+        """The attempts in the record."""
         head = self.head
         end = len(self.raw) - sum(head[29:])
         return to_attempts(self.raw[end - head[28] : end])
@@ -57,12 +57,12 @@ def read_claims(
     sizes: Sequence[bytes],
     raws: bytes,
 ) -> list[Delivery]:
-    """What a worker gets of records that were claimed for it.
+    """Return the deliveries for claimed records.
 
-    Of one that is damaged it gets no message, and so the job fails.
+    The delivery of a damaged record has an empty message, so that the job fails.
 
-    :param sizes: how many bytes each record has.
-    :param raws: the records, one behind the other.
+    :param sizes: the size of each record in bytes.
+    :param raws: the concatenated records.
     """
     deliveries = []
     end = 0
@@ -77,7 +77,7 @@ def read_claims(
 def _to_delivery(
     job_id: str, token: str, worker: str, raw: bytes, head: tuple[Any, ...]
 ) -> Delivery:
-    # Where the claim is not written into the record, it counts from here on.
+    # If the claim is not written to the record yet, it is added here.
     more = head[3] == QUEUED
     claim = head[12] + more
     released = head[20]
@@ -104,7 +104,7 @@ def _to_delivery(
             releases=head[13],
             handle=handle,
         )
-    except (ValueError, OverflowError):  # or a number that is none
+    except (ValueError, OverflowError):  # or a time is not a finite number
         return Delivery(
             id=job_id,
             queue="",
@@ -120,7 +120,8 @@ def _to_delivery(
 
 
 def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
-    """What the claim of a delivery was; None if this worker was not handed it like this."""
+    """Return the claim of a delivery, or None if the delivery is not as this worker has
+    received it."""
     claimed: Claimed = delivery.handle
     if claimed.claim != delivery.claim or not claimed.worker == delivery.worker == worker:
         return None
@@ -130,14 +131,14 @@ def find_claimed(delivery: Delivery, worker: str) -> Claimed | None:
 def to_succeeded(
     done: Succeeded, worker: str, now: int, expires_at: int
 ) -> tuple[str, bytes] | None:
-    """The token of a job that has succeeded, and its record. None if that must be made where
-    the record is, because something beside it belongs to the job, or changes with it.
+    """Return the token and the new record of a job that has succeeded. Return None if the
+    script must make the record, because other keys of the job exist or must change too.
 
-    It does what the row ``succeed`` of the table of transitions says, and ``claim`` before it.
+    This has the effects of the transition ``claim`` and then of ``succeed``.
 
-    :param now: by the server's clock.
-    :param worker: who settles it.
-    :param expires_at: until when it is kept.
+    :param now: the time by the server's clock.
+    :param worker: the worker that settles the job.
+    :param expires_at: the expiry time of the record.
     """
     claimed = find_claimed(done.delivery, worker)
     if claimed is None:
@@ -187,7 +188,7 @@ def to_succeeded(
     raw, result, holder = claimed.raw, done.result, worker.encode()
     started_at = done.started_at
     if started_at is None:
-        started_at = int(claimed.token.split(":")[2])  # when it was claimed
+        started_at = int(claimed.token.split(":")[2])  # the time of the claim
     names_end = HEAD.size + queue_length + actor_length
     message_at = names_end + worker_length + reason_length
     message_end = message_at + message_length
@@ -241,11 +242,12 @@ def to_succeeded(
 
 
 def with_claim(raw: bytes, worker: str, token: bytes) -> bytes:
-    """The record of a job that is held by a worker, if these bytes do not say so yet.
+    """Return the record of a job that a worker holds, with the claim added if it is not written
+    yet.
 
-    They are what ``hold()`` in ``scripts/common.lua`` makes of them.
+    The result is the same as that of ``hold()`` in ``scripts/common.lua``.
 
-    :param token: under which it stands in the server.
+    :param token: the token of the claim in the server.
     """
     if len(raw) < HEAD.size or raw[STATUS_AT] != QUEUED:
         return raw

@@ -40,9 +40,10 @@ class RedisConnection:
         self._server = server
         self._prefix = prefix.encode()
         self._connection: Connection | None = None
-        # Whether something was asked whose reply was not read to its end. It is set before and
-        # cleared afterwards: an exception from outside, even one that hits a handler of
-        # exceptions, leaves it set, and no call reads the reply to another call.
+        # Whether a call was sent whose reply was not read completely. This is set before the
+        # call and cleared afterwards. An asynchronous exception leaves it set, even if it
+        # occurs in an exception handler. This prevents a caller from reading the reply to
+        # another call.
         self._is_asked = False
         self._timeout = server.options.timeout / 1000
 
@@ -58,7 +59,7 @@ class RedisConnection:
         return self._repeat(self._run, script, call, args, is_durable)
 
     def command(self, *arguments: Argument) -> Any:
-        """Run a command, as :meth:`run` does a script."""
+        """Run a command, with the same errors as :meth:`run`."""
         call = pack(*arguments)
         return self._repeat(self._ask, call)
 
@@ -147,7 +148,7 @@ class RedisConnection:
                     where = self._server.location.where
                     raise translate(error, where, opening=not is_open) from error
             except BaseException:
-                # A reply may be on its way that will not be read.
+                # A reply may still arrive that no caller will read.
                 self.close()
                 raise
             time.sleep(pause)
@@ -221,12 +222,12 @@ class Packed(NamedTuple):
     data: bytes
 
 
-#: What a command consists of.
+#: The parts of a command.
 Argument = bytes | str | int | Packed
 
 
 def pack(*arguments: Argument) -> bytes:
-    """A command as the server reads it."""
+    """Encode a command for the server."""
     count = len(arguments)
     parts = [b""]
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""Translates errors of the server and of redis-py into those of this package."""
+"""Translates errors of the server and the driver to errors of this package."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ...errors import BrokerFull
 from ...errors import ConnectionClosed
 from ...errors import ConnectionFailed
 
-#: What a server says that is about to become, or to find, another one, or that is busy. To
-#: reconnect, which asks again where the server is, and to repeat the call is all there is
-#: to do. A script passes on what a command in it said, within its own text.
+#: Error codes of a server that changes its role, waits for its master, or is busy. The only
+#: remedy is to reconnect, which also determines the server's address again, and to repeat the
+#: call. If a command in a script fails, the code is in the middle of the error text.
 _TRANSIENT: Final = re.compile(
     r"\b(READONLY|LOADING|UNBLOCKED|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY"
     r"|NOREPLICAS)\b"

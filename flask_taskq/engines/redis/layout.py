@@ -32,7 +32,7 @@ HEAD: Final = struct.Struct("<ddBBdHBbIiHHIIIddddddHHHHIIIIII")
 #: own. Data that a newer release adds after all texts is kept and not read.
 FORMAT: Final = 1
 
-#: Where in the bytes the status and the flags are.
+#: The positions of the status and the flags in the bytes.
 STATUS_AT: Final = struct.calcsize("<ddB")
 _FLAGS_AT: Final = struct.calcsize("<ddBBdH")
 
@@ -131,12 +131,14 @@ def to_arguments(envelopes: Sequence[Envelope], now: int) -> list[bytes | str]:
 
 
 def is_queued(raw: bytes | None) -> bool:
-    """Whether these bytes look like the record of a queued job, which may be held by now."""
+    """Return whether these bytes are the record of a queued job. A worker may hold that job, if
+    its claim is not written to the record yet."""
     return raw is not None and len(raw) > STATUS_AT and raw[STATUS_AT] == QUEUED
 
 
 def to_counts(raw: bytes | None) -> tuple[int, int] | None:
-    """How many crashes and suspects a record has; None if these bytes cannot be one."""
+    """Return the crashes and suspects of a record, or None if these bytes are not a valid
+    record."""
     if raw is None or len(raw) < HEAD.size:
         return None
     head = HEAD.unpack_from(raw)
@@ -166,7 +168,7 @@ def fits(
 
 
 def has_logs(raw: bytes) -> bool:
-    """Whether there are lines of the job's own log, which are stored apart."""
+    """Return whether the job has log lines, which are stored in another key."""
     return len(raw) > _FLAGS_AT and bool(raw[_FLAGS_AT] & HAS_LOGS)
 
 

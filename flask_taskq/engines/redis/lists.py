@@ -158,7 +158,7 @@ class Lists:
     def _range(
         self, key: str, start: str | int, end: str | int, limit: int | None
     ) -> list[tuple[bytes, int]]:
-        """Members of a sorted set with their scores."""
+        """Return members of a sorted set with their scores."""
         arguments: list[str | int] = ["ZRANGEBYSCORE", key, start, end, "WITHSCORES"]
         if limit is not None:
             arguments += ("LIMIT", 0, limit)

@@ -38,8 +38,8 @@ from .script import PRUNE
 from .script import REQUEUE
 from .store import Store
 
-#: How often a thread that waits for a job reads its record, in milliseconds: at first,
-#: and in the end.
+#: How often a caller that waits for a job reads its record, in milliseconds: the first
+#: interval, and the longest one.
 FIRST_LOOK: Final = 2.0
 LAST_LOOK: Final = 50.0
 
@@ -117,7 +117,8 @@ class RedisJobs(Jobs):
         if wanted.queue is None and wanted.actor is None:
             if self._size(status) > listing.WINDOW:
                 return Count(listing.WINDOW, False)
-        # Checked one by one: a final record may have expired and not be removed yet.
+        # The jobs are examined one by one, because records that have expired may not be removed
+        # yet.
         return self._lists(msgspec.structs.replace(wanted, statuses=(status,))).count()
 
     def _size(self, status: Status) -> int:

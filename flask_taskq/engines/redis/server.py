@@ -29,8 +29,9 @@ _MEASURED_FOR: Final = 10_000
 #: How long a measurement with a shorter round trip is preferred to later ones, in milliseconds.
 _PREFERRED_FOR: Final = 300_000
 
-#: By how much two measurements may differ though no clock was set: the milliseconds to
-#: which times are cut, and what two clocks drift apart in each millisecond.
+#: The difference between two measurements that is possible without setting a clock. It has a
+#: fixed part for the rounding of times, in milliseconds, and a part for clock drift, per
+#: millisecond.
 _GRAIN: Final = 5
 _DRIFT: Final = 0.001
 

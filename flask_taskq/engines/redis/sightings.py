@@ -1,4 +1,4 @@
-"""How long a value has been the same, by the monotonic clock."""
+"""Measures with the monotonic clock for how long values of other processes have not changed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from ...clock import Clock
 
 
 class Sightings:
-    """Since when this process has seen the same value under a name.
+    """For each name, the time since which this process has seen the same value.
 
-    A worker writes another value with each renewal of its lease, and its lease is over for
-    a reader that has seen the same value for one lease. Only the reader's monotonic
-    clock counts: the server's may be set, as the worker's may. A reader that is new waits as
-    if each worker had renewed its lease when it was first seen.
+    A worker writes a new value with each renewal of its lease. For a reader, the lease has
+    expired if the reader has seen the same value for the length of one lease. This uses only
+    the reader's monotonic clock, because the wall clocks of the server and of the worker may be
+    set. A new reader waits as if each worker had renewed its lease when the reader first saw
+    it.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -23,7 +24,7 @@ class Sightings:
         self._seen: dict[str, tuple[bytes, float]] = {}
 
     def note(self, name: str, value: bytes) -> float:
-        """This is the present value.
+        """Record the present value for a name.
 
         :return: for how many milliseconds it has been the same.
         """
@@ -36,9 +37,9 @@ class Sightings:
         return now - since
 
     def last(self, name: str) -> tuple[bytes, float]:
-        """The last value, and for how many milliseconds it has been the same.
+        """Return the last value for a name, and for how many milliseconds it has been the same.
 
-        :return: an empty value if nothing was seen.
+        :return: an empty value if none was seen.
         """
         now = self._clock.monotonic()
         value, since = self._seen.get(name, (b"", now))

@@ -54,13 +54,14 @@ class Store:
 
     def _begin(self) -> None:
         self._free: list[RedisConnection] = []
-        # All that there are. One that an exception from outside has torn out of the hands of
-        # its user is in nobody's then, is gone from here too, and makes room for another.
+        # All shared connections. If an asynchronous exception prevents the return of a
+        # connection, no reference to it is left. It then also disappears from this set, so that
+        # another one may be opened.
         self._connections: weakref.WeakSet[RedisConnection] = weakref.WeakSet()
-        # Taken by "with" alone, which is C code and cannot be left half done, unlike the
-        # methods of a condition.
+        # Only "with" statements take this lock. They do so in C code, which an exception cannot
+        # interrupt, unlike the methods of a condition.
         self._lock = threading.Lock()
-        # Held by a thread that waits for a connection. _release() unlocks it.
+        # Locked while a thread waits for a connection. _release() unlocks it.
         self._bell = threading.Lock()
         self._down_until = 0.0
         self._trouble: BrokerConnectionError | None = None
@@ -112,7 +113,7 @@ class Store:
 
     @property
     def _count(self) -> int:
-        """How many shared connections there are, in use or free."""
+        """The number of shared connections, in use or free."""
         return len(self._connections)
 
     def _take(self) -> RedisConnection:
@@ -122,7 +123,8 @@ class Store:
             connection = self._try_to_take()
             if connection is not None:
                 return connection
-            # In slices: nothing reports a connection that is gone.
+            # The wait is split into short intervals, because no wake-up reports a lost
+            # connection.
             self._bell.acquire(timeout=min(left, _LOOK_AGAIN))
         raise ConnectionFailed(
             f"{self.server.location.where}: all {self._limit} connections of"
@@ -155,7 +157,7 @@ class Store:
             connection.close()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: the connections are the parent's."""
+        """Start again without connections, because the existing ones belong to the parent."""
         for connection in list(self._connections):
             connection.abandon()
         self._begin()

@@ -38,7 +38,7 @@ _info_decoder = msgspec.json.Decoder(WorkerInfo)
 
 
 class RedisWorkers(Workers):
-    """A hash of workers, with the renewal that each wrote when it renewed its lease last."""
+    """The workers. They are in a hash, with the value of each worker's last lease renewal."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -115,7 +115,8 @@ class RedisWorkers(Workers):
         return sorted(reaped)
 
     def _find_lapsed(self) -> list[str | bytes]:
-        """Worker and renewal of each whose lease is over."""
+        """Return the worker and the value of its last renewal, for each worker whose lease has
+        expired."""
         store = self._store
         reply = store.command("HGETALL", f"{store.prefix}leases")
         known = dict(zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True))
@@ -127,7 +128,8 @@ class RedisWorkers(Workers):
         return over
 
     def _find_left(self) -> list[str]:
-        """Names of reclaims that were begun some time ago and not finished."""
+        """Return the names of the reclaims that were begun some time ago and are not
+        finished."""
         store = self._store
         names = [
             name.decode() for name in store.command("ZRANGE", f"{store.prefix}lost", 0, -1)

@@ -139,8 +139,9 @@ class Statements:
         self.delete = tuple(
             f"DELETE FROM {table} WHERE seq = ?" for table in (live, outcome, job)
         )
-        # Those that ended first are looked at, which are those that expire first as long as
-        # their retention is unchanged: an index of its own would cost every job.
+        # This examines the jobs that ended first. They also expire first, as long as the
+        # configured retention times stay the same. An index on the expiry time would add a cost
+        # to every job.
         # status, limit, now
         self.expired = f"""SELECT seq FROM (SELECT seq, expires_at FROM {outcome}
             WHERE status = ? ORDER BY finished_at LIMIT ?) WHERE expires_at <= ?"""

@@ -112,7 +112,7 @@ def store_report(
     report: Report | Settlement,
     now: int,
 ) -> None:
-    """Store the progress and the lines of a run, if its delivery is still held."""
+    """Store the progress and the log lines of a report, if its delivery is still held."""
     token = token_of(report.delivery)
     progress = None
     if report.progress is not None:

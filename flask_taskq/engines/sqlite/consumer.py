@@ -70,8 +70,9 @@ class _Seen(NamedTuple):
 class _Step(NamedTuple):
     """A settlement, with its statements and their values.
 
-    :param steps: what is done if no cancel was requested, or in any case.
-    :param otherwise: what is done in place of that if it was asked for.
+    :param steps: the statements to use if cancellation was not requested. If ``otherwise`` is
+        None, they are used in any case.
+    :param otherwise: the statements to use if cancellation was requested.
     """
 
     settlement: Settlement
@@ -235,7 +236,7 @@ class SQLiteConsumer(Consumer):
     def _wait(self, timeout: float, version: Version) -> bool:
         """Wait until there may be something to fetch.
 
-        :return: whether another process has written without a wake-up.
+        :return: whether a connection has written to the file without a wake-up.
         """
         clock = self._store.clock
         now = clock.monotonic()
@@ -275,7 +276,7 @@ class SQLiteConsumer(Consumer):
             raise
 
     def _find_out(self) -> list[Delivery]:
-        """The uncertain claims that are stored: no other worker would run those jobs."""
+        """Return the uncertain claims that are stored. No other worker would run their jobs."""
         statement = self._store.statements.is_asked
         uncertain, self._uncertain = self._uncertain, []
 

@@ -73,8 +73,8 @@ UNSETTLED: Final = 0.005
 #: How many times a transaction is started before giving up, if the log is removed meanwhile.
 BEGINNINGS: Final = 5
 
-# Inherited by a fork without a call of the fork hooks. Closing them would touch the parent's
-# file.
+# Open connections that a child process has inherited, because the hooks before the fork have
+# not closed them. They stay referenced, since closing them would affect the parent's file.
 _abandoned: list[sqlite3.Connection] = []
 
 
@@ -111,9 +111,10 @@ class Database:
     def open(self, synchronous: str, query_only: bool) -> tuple[sqlite3.Connection, Watch]:
         """Return a new connection, and a watch for the files that it has open.
 
-        :raises ConnectionFailed: there is no using this file.
-        :raises ConnectionClosed: the one before it is gone, and no caller was informed yet.
-        :raises ConfigurationError: the place or the schema is refused.
+        :raises ConnectionFailed: the file cannot be used.
+        :raises ConnectionClosed: the previous database is gone, and no call has reported this
+            yet.
+        :raises ConfigurationError: the location or the schema is not acceptable.
         """
         until = time.monotonic() + self.options.busy_timeout / 1000
         while True:
@@ -198,7 +199,8 @@ class Database:
         )
 
     def note_loss(self, opened: Opened) -> None:
-        """As :meth:`check`, for a connection that is not in use: the next call raises."""
+        """Check like :meth:`check`, for a connection that no thread is using. The next call
+        reports a loss."""
         if opened.database == self._told:
             return
         try:
@@ -229,13 +231,13 @@ class Database:
         return False
 
     def _may_write_back(self, opened: Opened) -> bool:
-        """Whether nothing can have been stored since the log is gone."""
+        """Return whether no process can have stored anything since the log was removed."""
         found = look_at(self.path)
         if found is None or found.database != opened.database:
             return False
         if found.shared == opened.shared:
-            # All still lock the same index, so that no process can write to a log which is
-            # not the one that it speaks of.
+            # All processes still lock the same index. This prevents writes to any log other
+            # than the one that the index refers to.
             return found.log in (None, opened.log) or log_size(self.path) == 0
         # A process that has opened the database since then has created files. This has changed
         # the time of the folder, even if the process has removed the files again.
@@ -246,7 +248,8 @@ class Database:
         self, connection: sqlite3.Connection, synchronous: str, query_only: bool
     ) -> None:
         if _one(connection, "PRAGMA page_count") == 0:
-            # Only possible while the file is empty; it lets prune() shrink the file.
+            # This is only possible while the file is empty. It lets prune() return unused pages
+            # to the filesystem.
             connection.execute("PRAGMA auto_vacuum = incremental")
         self._use_wal(connection)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -435,8 +438,8 @@ class Handle:
             # The write lock is taken at once. A transaction that reads first cannot wait for
             # the lock later. It fails if another transaction was faster.
             self._patiently(_begin, connection)
-            # Only now, since no other process can write any more. What was read from a log that
-            # is gone would spoil the file.
+            # The check follows the lock, because from then on no other process can write. A
+            # transaction that is based on a removed log would corrupt the file.
             if watch.is_current():
                 return connection, watch
             self.database.check(watch.opened)
@@ -500,7 +503,7 @@ class Handle:
             self._drop()
 
     def _put_away(self) -> None:
-        """Drop a connection that is not in use; it is opened again when needed."""
+        """Drop a connection that no thread is using. It is opened again when it is needed."""
         if self._watch is not None and not self._is_current(self._watch):
             self.database.note_loss(self._watch.opened)
         self._drop()

@@ -199,7 +199,7 @@ def _explain(path: str, done: str, error: OSError) -> str:
 def _make_folders(folder: str) -> None:
     if not os.path.isdir(folder):
         _make_folders(os.path.dirname(folder))
-        # Another process may be faster. The mode of an existing folder is not changed.
+        # Another process may create it first. The mode of an existing folder is not changed.
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
 
@@ -212,8 +212,8 @@ def _check_folder(folder: str, path: str) -> None:
             f"{folder} may be written by every user of this machine, who could then replace"
             f" the jobs in {path}; choose a private folder, or chmod o-w this one"
         )
-    # In a folder such as /tmp no user can replace our file, but any user could have made it
-    # before us.
+    # In a folder such as /tmp no other user can replace this file, but any user may have
+    # created it earlier.
     if os.path.lexists(path) and os.lstat(path).st_uid not in (os.geteuid(), 0):
         raise ConfigurationError(
             f"{path} belongs to another user and is in a folder that everybody may write;"

@@ -43,7 +43,7 @@ _resting: list[Iterator[None]] = []
 
 
 def watch(thing: ForkAware) -> None:
-    """Call the fork hooks of this object, for as long as it exists."""
+    """Call this object around every fork, for as long as it exists."""
     with _lock:
         _watched.add(thing)
 

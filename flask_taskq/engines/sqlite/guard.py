@@ -30,7 +30,8 @@ from .files import Opened
 #: to lock them for writing before it removes the log. They are part of its file format.
 _SHARED: Final = (0x4000_0002, 510)
 
-#: What it locks in the index of the log, so that no process resets the log.
+#: SQLite locks this byte in the index of the log, so that no process initializes the index
+#: again.
 _IN_USE: Final = (128, 1)
 
 _SET_LOCK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)

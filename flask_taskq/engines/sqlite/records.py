@@ -37,8 +37,8 @@ from .changing import change
 from .store import Store
 from .store import take_places
 
-#: How often a thread that waits for a job checks whether anything has changed, in
-#: milliseconds: at first, and in the end.
+#: How often a caller that waits for a job checks for changes, in milliseconds: the first
+#: interval, and the longest one.
 FIRST_LOOK: Final = 2.0
 LAST_LOOK: Final = 50.0
 
@@ -168,7 +168,7 @@ class SQLiteJobs(Jobs):
                 connection.executemany(outcome, over)
                 connection.executemany(job, over)
             if connection.execute("PRAGMA freelist_count").fetchone()[0] > SPARE_PAGES:
-                # Each row fetched is a page that was freed.
+                # SQLite returns one page for each row that is fetched.
                 connection.execute(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})").fetchall()
             return len(over)
 

@@ -103,10 +103,10 @@ class Sender(Handle):
         call = _Call(envelopes, now)
         self._waiting.append(call)
         while not call.done:
-            # The holder of the lock looks for waiting calls after it has released it, and this
-            # one was added before that: it cannot be missed. Should
-            # another thread take the lock in between, this caller waits for that commit,
-            # which has its jobs too.
+            # The holder of the lock checks for waiting calls after it has released the lock.
+            # This call was added before that check, so it cannot be missed. If another caller
+            # takes the lock in between, this caller waits for that transaction, which includes
+            # its jobs.
             if not self._lock.locked():
                 leads = False
                 try:

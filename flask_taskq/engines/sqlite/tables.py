@@ -13,8 +13,9 @@ from ..sql.schema import Tables
 def find_tables(namespace: str) -> Tables:
     """Return the names of the tables of a namespace.
 
-    SQLite does not distinguish upper and lower case there, and keeps what begins with
-    ``sqlite_`` to itself. Two namespaces never get the same: no app's has a ``$``.
+    SQLite ignores case in table names, and reserves names that begin with ``sqlite_``. Both
+    cases are encoded with a ``$``. Names of namespaces have no ``$``, so two namespaces never
+    get the same table names.
     """
     prefix = re.sub("[A-Z]", lambda letter: letter[0].lower() + "$$", namespace)
     return Tables.of(re.sub("^sqlite(?=_|$)", "sqlite$$$", prefix))

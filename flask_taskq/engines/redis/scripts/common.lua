@@ -5,34 +5,38 @@
 -- server's clock, and are passed as arguments. Messages, results and errors are bytes that the
 -- scripts copy and never read.
 --
---   j:<id>             a record, laid out as layout.py says
---   log:<id>           the last lines of a job's own log
---   seq                the last number that was given out
---   ready:<q>:<p>      list of what is queued in a queue with a priority, in order: of each
---                      job its place and its id. It counts only as long as the record has
---                      that place
---   back:<q>:<p>       ids that were released, by place: all of them go before that list
---   levels:<q>         the priorities of a queue that have either
---   alone:<q>          queued ids that must run alone, by priority and place
---   due, due:alone     scheduled ids by time; a member is the job's number and its id
---   queued, scheduled  queue -> how many jobs are that
---   paused             set of the queues from which no worker fetches
---   unique             unique key -> the job that is not over and has it
---   wake:<q>, wake:alone:<q>   one token at most, for who waits for jobs
---   leases             worker -> the word of its last renewal: number:length:end of the lease
---   infos              worker -> its host, a new line, and what it says of itself
---   own:<worker>       what a worker holds: id -> token, that is the channel, number and time
---                      of the call that claimed it; and ":w" behind it if the claim is written
---                      into the record. As long as it is not, the record is that of a queued
---                      job, and only this says that it runs
---   call:<worker>      channel -> the last call, for the case that its reply is lost
---   lost               names of what was taken from workers that are gone, by time
---   lost:<name>        id -> token, as in own:<worker>; the name is another one, a colon, and
---                      that of the worker
---   over:<status>      list of ids of jobs that are over, as they ended; empty: it is not
---                      that any more
---   passed             status -> how many ids have left the head of that list
---   layout             the version of this layout, and the oldest one that can work with it
+--   j:<id>             the record of a job, in the format of layout.py
+--   log:<id>           list of the last lines of a job's log
+--   seq                the last number that was assigned
+--   ready:<q>:<p>      list of the queued jobs of a queue and a priority, in order. Each entry
+--                      has the place and the id of a job. It is valid only as long as the
+--                      record has the same place
+--   back:<q>:<p>       sorted set of released ids by place. All of them come before that list
+--   levels:<q>         sorted set of the priorities of a queue that have one of these two keys
+--   alone:<q>          sorted set of queued ids that must run alone, by priority and place
+--   due, due:alone     sorted sets of scheduled jobs by time. A member is the job's number and
+--                      its id
+--   queued, scheduled  hashes: queue -> how many jobs have this status
+--   paused             set of the paused queues
+--   unique             hash: unique key -> id of the job that holds it and is not over
+--   wake:<q>, wake:alone:<q>   lists with at most one element, which wakes a waiting consumer
+--   leases             hash: worker -> the value of its last renewal: number:length:end of the
+--                      lease
+--   infos              hash: worker -> its host, a line break, and its description
+--   own:<worker>       hash of the jobs that a worker holds: id -> token. The token is the
+--                      channel, the number and the time of the call that claimed the job. It
+--                      is followed by ":w" if the claim is written to the record. Until then
+--                      the record is that of a queued job, and only this hash shows that the
+--                      job runs
+--   call:<worker>      hash: channel -> the last call, in case its reply is lost
+--   lost               sorted set of the names of unfinished reclaims, by time
+--   lost:<name>        hash: id -> token, as in own:<worker>. The name is a random text, a
+--                      colon, and the worker
+--   over:<status>      list of ids of jobs that are over, in the order of their ends. An empty
+--                      element replaces a job that does not have this status any more
+--   passed             hash: status -> how many ids were removed from the head of that list
+--   layout             the version of this layout, and the oldest version whose releases can
+--                      use it
 
 local P = KEYS[1]
 local call = redis.call
@@ -308,7 +312,7 @@ local function held(worker, id, token)
     local r = read(load(id))
     if r then
       hold(r, worker, token)
-    else -- it is damaged, and cannot be ended
+    else -- it is damaged, so that no settlement can end it
       call('HDEL', P .. 'own:' .. worker, id)
     end
     return r, known ~= token
@@ -384,7 +388,7 @@ local function strike(id, status)
   end
 end
 
--- What a run says of itself.
+-- Add the progress and the log lines of a running job to its record and its log.
 local function store_report(id, r, progress, lines, now)
   if #lines > 0 then
     for from = 1, #lines, CHUNK do

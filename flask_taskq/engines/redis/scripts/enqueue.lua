@@ -1,7 +1,7 @@
--- Store jobs whose ids are new, and whose unique keys no job holds.
--- id and record of each
--- Returns nothing if all are stored; else of each that is not its position, and as insert()
--- says what is there.
+-- Store jobs whose ids are new and whose unique keys are free.
+-- Arguments: id and record of each job.
+-- Returns nothing if all jobs are stored. Otherwise returns, for each job that is not, its
+-- position and the result of insert().
 
 local number = call('INCRBY', P .. 'seq', #ARGV / 2) - #ARGV / 2
 local known = {}

@@ -1,6 +1,7 @@
--- Queue a job again that has ended, if no other job holds its unique key.
+-- Queue a job again that is over, if no other job holds its unique key.
+-- Arguments: now, id, the codes of the statuses that the job may have, with two digits each;
+-- the change.
 -- Returns the record afterwards.
--- now, id, for each status that it may have, with two digits: which that is; the change
 
 local now, id = tonumber(ARGV[1]), ARGV[2]
 local raw = load(id)

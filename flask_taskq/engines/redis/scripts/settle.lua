@@ -20,8 +20,8 @@ begin()
 local memory = recall(to.worker, to.channel, to.seen)
 local settled, outcomes, ready = {}, {}, {}
 
--- When the record cannot be replaced as a whole: it was changed meanwhile, or
--- the reply to the same call was lost.
+-- Settle a succeeded job whose record cannot simply be replaced, because it was changed
+-- meanwhile, or because the reply to the same call was lost.
 local function succeed(id, token, final)
   local r = held(to.worker, id, token)
   local f = read(final)
