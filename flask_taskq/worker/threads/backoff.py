@@ -1,4 +1,4 @@
-"""Patience of a worker's threads with an engine that is out of order."""
+"""Back-off of a worker's threads while the engine fails."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Backoff:
     def __init__(self, stop: threading.Event, clock: Clock) -> None:
         self._stop = stop
         self._clock = clock
-        #: Since when the engine was out of reach, and when it was so last, in milliseconds of
-        #: the monotonic clock; None after a try that has gone well.
+        #: When the engine failed first and last, in milliseconds of the monotonic clock; None
+        #: after a success.
         self.failing: tuple[float, float] | None = None
         self._delay = self._MIN
 
     def wait(self, error: Exception) -> None:
-        """A try has failed with this error: wait before another one."""
+        """Wait before the next try, after this error."""
         if isinstance(error, (BrokerConnectionError, OSError)):
             now = self._clock.monotonic()
             self.failing = (now if self.failing is None else self.failing[0], now)
@@ -40,13 +40,13 @@ class Backoff:
         self._delay = min(self._delay * 2, self._MAX)
 
     def reset(self) -> None:
-        """A try has gone well."""
+        """A try has succeeded."""
         self.failing = None
         self._delay = self._MIN
 
 
 def log_failure(what: str, error: Exception) -> None:
-    """Say that the engine could not do something, which will be tried again."""
+    """Log that a call of the engine failed and will be tried again."""
     if isinstance(error, BrokerError):
         logger.error("cannot %s, will try again: %s", what, error)
     else:

@@ -1,4 +1,4 @@
-"""One worker's lease: until when what it has fetched is its own."""
+"""The lease of one worker: until when its deliveries are valid."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..slots import SlotTable
 
 logger = get_logger(__name__)
 
-#: A worker starts jobs until this part of its lease has passed unrenewed ...
+#: A worker starts no jobs if this part of its lease has passed without a renewal ...
 _TRUST: Final = 5 / 6
-#: ... and renews the lease itself when this part has: its supervisor is stopped or dead.
+#: ... and renews the lease itself after this part: its supervisor is stopped or dead.
 _NEGLECT: Final = 2 / 3
 
 
 class Lease:
     """A worker's own view of its lease.
 
-    When it was renewed stands in the slot table, because it is mostly the supervisor that
-    renews it.
+    The time of the last renewal is in the slot table, since normally the supervisor renews the
+    lease.
 
     :param worker: the name under which the worker registers.
     :param duration: how long a lease is, in milliseconds.
@@ -49,15 +49,15 @@ class Lease:
         self._describe = describe
 
     def begin(self) -> None:
-        """Take a lease, the first one or another after one was lost."""
+        """Register, at the start or after the lease was lost."""
         began = self._clock.monotonic()
         self._workers.register(self._worker, self._describe())
         self._slots.renewed_at = began
 
     def renew(self) -> bool:
-        """Prolong the lease.
+        """Renew the lease.
 
-        :return: False if it is lost. An engine that is out of reach takes none away.
+        :return: False if it is lost. An engine that is out of reach does not count.
         """
         began = self._clock.monotonic()
         try:

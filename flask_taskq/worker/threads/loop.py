@@ -25,7 +25,7 @@ _loops: Final[weakref.WeakSet[Loop]] = weakref.WeakSet()
 
 
 class _NoCallbacks(deque[Any]):
-    """What a loop has to call in a process that one of its jobs has forked: nothing."""
+    """Replaces the callbacks of a loop in a process that a job has forked: it has none."""
 
     def popleft(self) -> Any:
         forked.end_awaiting()
@@ -34,10 +34,10 @@ class _NoCallbacks(deque[Any]):
 class Loop:
     """Runs one coroutine for each delivery.
 
-    :param concurrency: how many at once; the others wait.
+    :param concurrency: how many run at once; the others wait.
     :param run: makes the coroutine, which raises nothing. It gets a number below
         ``concurrency`` that none of the others has.
-    :param on_change: called in the loop's thread when some have started, or one has ended.
+    :param on_change: called in the loop's thread when coroutines have started or ended.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Loop:
         self._run = run
         self._on_change = on_change
         self._waiting: deque[Delivery] = deque()
-        # Written by the loop's own thread alone.
+        # Written only by the thread of the loop.
         self._free = list(reversed(range(concurrency)))
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_over = False
@@ -68,7 +68,7 @@ class Loop:
     def start(self) -> None:
         """Start the thread."""
         self._loop = asyncio.new_event_loop()
-        # Threads of our own, for the same reason as in end_in_child().
+        # Own executor threads, for the same reason as in end_in_child().
         self._loop.set_default_executor(forked.Threads(thread_name_prefix="taskq-loop"))
         _loops.add(self)
         self._thread.start()
@@ -78,18 +78,18 @@ class Loop:
         return self._thread.is_alive()
 
     def put(self, deliveries: Iterable[Delivery]) -> None:
-        """Run these, as soon as there is room."""
+        """Run these as soon as the concurrency allows."""
         self._waiting.extend(deliveries)
         try:
             self._loop.call_soon_threadsafe(self._fill)
         except RuntimeError:
-            # Fetched while the worker stopped: the loop is closed. They go back with all
-            # that the worker holds when it signs off.
+            # Fetched while the worker stopped: the loop is closed. They are released with all
+            # other jobs of the worker when it deregisters.
             if not self._is_over:
                 raise
 
     def take_back(self) -> list[Delivery]:
-        """Those that have not started, which will not be run."""
+        """Return the deliveries that have not started, and do not run them."""
         taken = []
         while True:
             try:
@@ -108,25 +108,26 @@ class Loop:
         self._thread.join(timeout)
 
     def end_in_child(self) -> None:
-        """Do nothing more in this process, if one of the jobs here has just forked it.
+        """Run nothing more in this process, which one of the jobs has forked.
 
-        The job's coroutine goes on until it ends or awaits something. What comes then on the
-        stack would run the other jobs' callbacks, and take events from the parent's selector.
+        The job's coroutine continues until it ends or awaits something. The frames below it on
+        the stack would then run the callbacks of other jobs, and take events from the parent's
+        selector.
         """
         if self._thread.ident == threading.get_ident():
             loop: Any = self._loop
             loop.stop()
-            # This alone would still run what was ready together with the present callback.
+            # The replaced methods alone would still run callbacks that were ready before.
             loop._ready = _NoCallbacks()
 
     def _work(self) -> None:
         generation = forked.generation
-        # It cancels what an actor has left running, and waits for it.
+        # It cancels tasks that actors have left running, and waits for them.
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             loop = runner.get_loop()
             while not self._is_over:
-                # What a job leaves to the loop may stop it, or exit, which asyncio hands on
-                # to here. Neither is a reason to end all the others.
+                # A callback of a job may stop the loop, or raise SystemExit, which asyncio
+                # passes on. Neither must end the other jobs.
                 try:
                     loop.run_forever()
                 except BaseException as error:
@@ -144,12 +145,12 @@ class Loop:
                 break  # taken back
             number = self._free.pop()
             coroutine = self._run(number, delivery)
-            # In an empty context, as in a thread: nothing of where the worker was made, or of
-            # whoever puts a delivery, is seen in a job.
+            # In an empty context, as in a thread: a job does not see the context variables of
+            # the code that made the worker, or put the delivery.
             task = self._loop.create_task(coroutine, context=Context())
             self._tasks.add(task)
             task.add_done_callback(partial(self._end, number))
-        # Not now: the new ones take their first steps before it.
+        # Scheduled, not called: the new coroutines begin before it.
         self._loop.call_soon(self._on_change)
 
     def _end(self, number: int, task: asyncio.Task[None]) -> None:

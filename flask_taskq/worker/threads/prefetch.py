@@ -1,4 +1,4 @@
-"""What a worker has fetched, and how much more it asks for."""
+"""The deliveries that a worker holds, and how many more it asks for."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _MAX_PREFETCH: Final = 256
 class Prefetch:
     """The deliveries that a worker holds: fetched, and not settled yet.
 
-    Slow jobs: it asks for as many as can start at once, so that none waits here while
-    another process is free. Fast ones: for as many as will be gone in a moment, so that
-    calls of the engine are few.
+    Of slow jobs it asks for as many as can start at once, so that none waits here while another
+    process is free. Of fast jobs it asks for as many as will end within milliseconds, so that
+    few calls of the engine are needed.
 
     :param threads: how many jobs can run at the same time.
     """
 
     def __init__(self, threads: int, clock: Clock) -> None:
-        #: How many calls of the fetcher have been answered, and how many jobs have come in.
+        #: The number of fetches that have returned, and of jobs that were fetched.
         self.answers = 0
         self.taken = 0
         self._threads = threads
         self._clock = clock
-        # Fetcher and settler both write here, so all of it is behind a lock.
+        # The fetcher and the settler both write here, under this lock.
         self._lock = threading.Lock()
         self._held: dict[str, tuple[Delivery, float]] = {}  # and since when
         self._asked = 0  # for how many the fetcher is waiting
@@ -44,7 +44,7 @@ class Prefetch:
         return len(self._held)
 
     def has_waited(self, milliseconds: int, besides: Collection[str]) -> bool:
-        """Whether a delivery has been held so long, not counting these jobs' ones."""
+        """Whether a delivery was held for so long, not counting these jobs."""
         since = self._clock.monotonic() - milliseconds
         with self._lock:
             return any(
@@ -53,9 +53,9 @@ class Prefetch:
             )
 
     def ask(self) -> int:
-        """The fetcher is about to ask.
+        """The fetcher is about to fetch.
 
-        :return: for how many; 0 is for none.
+        :return: how many jobs to ask for.
         """
         with self._lock:
             self._asked = 0
@@ -63,17 +63,17 @@ class Prefetch:
             return self._asked
 
     def answered(self) -> None:
-        """The fetcher asks no longer, and has taken in what it got."""
+        """The fetch has returned, and its deliveries are counted."""
         with self._lock:
             self._asked = 0
             self.answers += 1
 
     def ask_along(self, finished: int, settled: int) -> int:
-        """The settler is about to settle, and can ask with the same call.
+        """The settler is about to settle, and can fetch with the same call.
 
         :param finished: how many jobs have ended.
         :param settled: how many it settles, those that are released included.
-        :return: for how many to ask.
+        :return: how many jobs to ask for.
         """
         now = self._clock.monotonic()
         with self._lock:
@@ -83,7 +83,7 @@ class Prefetch:
             return self._demand(len(self._held) - settled)
 
     def is_short(self) -> bool:
-        """Whether there is room for more than is held and asked for."""
+        """Whether more jobs are wanted than are held and asked for."""
         with self._lock:
             return self._demand(len(self._held)) > 0
 
@@ -94,7 +94,7 @@ class Prefetch:
         return max(0, target - (held - self._aside) - self._asked)
 
     def set_aside(self, difference: int) -> None:
-        """So many more, or fewer, of the jobs that are held run without a thread."""
+        """Count more, or fewer, of the held jobs as running without a thread."""
         with self._lock:
             self._aside += difference
 

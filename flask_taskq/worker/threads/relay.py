@@ -1,8 +1,8 @@
-"""Engine calls of jobs, made in other threads than theirs.
+"""Makes the engine calls of jobs in other threads.
 
-An exception that is raised into a job must not hit a connection in the middle of something:
-its next user would read the reply to another call. And the job must not block in
-the engine: it may wait there for another job for a long time.
+An exception that is raised in a job must not interrupt a call on a connection: its next user
+would read the reply to another call. And a job that waits in the engine for another job must
+still be interruptible.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Final
 
 from ...errors import ConnectionClosed
 
-#: How often a thread that waits for its call lets exceptions in, in seconds.
+#: How often exceptions can be raised in a thread that waits for its call, in seconds.
 _HEAR: Final = 0.05
 
-#: How many threads there are at the most for each that is served. When a job is interrupted,
-#: the call that it waited for goes on, and the next job must not wait for that.
+#: The most relay threads for each thread that is served. When a job is interrupted, its call
+#: continues, and the next job must not wait for it.
 _SPARE: Final = 4
 
 
 class _Call:
-    """One call on its way."""
+    """One call that has not returned."""
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._function = function
         self._args = args
         self.value: Any = None
         self.error: BaseException | None = None
-        # Released by the thread that makes the call. A lock alone is left in order by an
-        # exception that comes at any moment, which a condition is not.
+        # Released by the thread that makes the call. A plain lock stays
+        # consistent when an exception is raised at any moment. A condition does not.
         self.is_made = threading.Lock()
         self.is_made.acquire()
 
@@ -47,9 +47,9 @@ class _Call:
 
 
 class EngineRelay:
-    """Makes the engine calls of some threads in threads of its own.
+    """Makes the engine calls of runner threads in relay threads.
 
-    :param call: makes those of all other threads.
+    :param call: makes the calls of all other threads.
     :param threads: how many threads it serves.
     """
 
@@ -61,7 +61,7 @@ class EngineRelay:
         self._pool = ThreadPoolExecutor(_SPARE * threads, thread_name_prefix="taskq-relay")
 
     def serve_this_thread(self, raise_interrupt: Callable[[], None] = lambda: None) -> None:
-        """Make the calls of the thread that calls this.
+        """Relay the calls of the current thread from now on.
 
         :param raise_interrupt: called repeatedly in a :meth:`wait`; an exception ends it.
         """
@@ -84,7 +84,7 @@ class EngineRelay:
         if raise_interrupt is None:
             return self._call(function, *args)
         if os.getpid() != self._pid:
-            # A job has forked: the pool believes in threads that this process has not.
+            # A job has forked: the threads of the pool do not exist in this process.
             return self._call(function, *args)
         call = _Call(function, args)
         self._pool.submit(call.make)
@@ -98,6 +98,6 @@ class EngineRelay:
         return call.value
 
     def close(self) -> None:
-        """Take no more calls, and end the wait for those that are on their way."""
+        """Accept no more calls, and do not wait for those that have not returned."""
         self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The thread that stores what has become of a worker's jobs."""
+"""The thread that stores the settlements and the reports of a worker."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ from .watch import Watch
 
 logger = get_logger(__name__)
 
-#: How many settlements go into one call of the engine at most.
+#: The most settlements in one call of the engine.
 _MAX_BATCH: Final = 500
 
-#: A settlement that cannot be stored so often, though the engine works, is given up, and the
-#: job fails instead.
+#: After so many failures to store a settlement, though the engine works, the job fails
+#: instead.
 _MAX_ODDITIES: Final = 3
 
-#: How long a run that was cancelled has, in milliseconds, to end where it finds it best.
+#: How long a cancelled run has to end by itself, in milliseconds, before it is interrupted.
 _CANCEL_PATIENCE: Final = 1_000
 
 
 class _Request(Enum):
-    """What the settler does besides settling."""
+    """Requests to the settler besides settlements."""
 
     REPORT = "report"
     END = "end"
 
 
 class Settler:
-    """Settles in batches, and asks for more jobs with the same call.
+    """Settles in batches, and fetches with the same call.
 
-    It also reports progress and log lines of runs: what was taken from a run must reach
-    the engine before the run's settlement does, and so one thread sends both.
+    It also reports progress and log lines of runs. What was taken from a run must reach the
+    engine before the run's settlement, so one thread sends both.
 
-    :param consumer: of the worker that holds the jobs.
-    :param prefetch: what the worker holds.
-    :param watch: passes on to runs what the engine answers.
-    :param running: the runs that are under way.
-    :param may_fetch: whether more jobs are wanted at all.
-    :param on_settled: called with what was fetched along.
-    :param hurrying: set when nothing is to be tried again.
+    :param consumer: the consumer of the worker.
+    :param prefetch: the deliveries that the worker holds.
+    :param watch: interrupts runs that are cancelled or lost.
+    :param running: returns the current runs.
+    :param may_fetch: returns whether more jobs may be fetched.
+    :param on_settled: called with the deliveries that a settlement has returned.
+    :param hurrying: set when failed calls are not repeated any more.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Settler:
     ) -> None:
         #: How many runs have ended and were settled.
         self.finished = 0
-        #: Whether it may have got jobs that are not taken in yet.
+        #: Whether a call may have returned jobs that are not counted yet.
         self.is_settling = False
         self._broker = broker
         self._consumer = consumer
@@ -95,9 +95,9 @@ class Settler:
         self._queue: SimpleQueue[Settlement | _Request] = SimpleQueue()
         #: Store a settlement, soon.
         self.put: Callable[[Settlement], None] = self._queue.put
-        # How often a settlement could not be stored though the engine works.
+        # By job, how often its settlement could not be stored though the engine works.
         self._odd: Counter[str] = Counter()
-        #: Patience with the engine.
+        #: The back-off while the engine fails.
         self.backoff = Backoff(hurrying, broker.clock)
         self._thread = threading.Thread(target=self._work, name="taskq-settler", daemon=True)
 
@@ -110,7 +110,7 @@ class Settler:
         self._queue.put(_Request.REPORT)
 
     def end(self) -> None:
-        """End, when everything that came before this is stored."""
+        """End when everything before this request is stored."""
         self._queue.put(_Request.END)
 
     def is_alive(self) -> bool:
@@ -136,7 +136,7 @@ class Settler:
                 self._report()
 
     def _collect(self) -> tuple[list[Settlement], _Request | None]:
-        # While one call of the engine is in flight the next batch forms by itself.
+        # During a call of the engine, the next batch accumulates.
         batch: list[Settlement] = []
         one = self._queue.get()
         try:
@@ -164,9 +164,9 @@ class Settler:
     def _settle(self, batch: list[Settlement], backoff: Backoff) -> list[Settlement]:
         """Settle a batch, and fetch with the same call.
 
-        :return: what is to be tried again: no settlement is given up while the worker lives.
+        :return: settlements to try again: none is dropped while the worker lives.
         """
-        # Jobs that are released have not been finished: they must not come again at once.
+        # A released job is not finished. It must not be fetched again at once.
         finished = len([one for one in batch if one.is_run])
         limit = self._prefetch.ask_along(finished, len(batch))
         if not self._may_fetch():
@@ -188,8 +188,8 @@ class Settler:
         return []
 
     def _single_out(self, batch: list[Settlement], error: Exception) -> list[Settlement]:
-        # It is not the engine that is out of order but one of these, which must not hold
-        # up the others.
+        # The engine works, and one of these settlements has a defect. It must not block the
+        # others.
         if len(batch) > 1:
             backoff = Backoff(self._hurrying, self._broker.clock)
             return [left for one in batch for left in self._settle([one], backoff)]
@@ -202,7 +202,7 @@ class Settler:
 
 
 def defective(delivery: Delivery, error: BaseException) -> Failed:
-    """The settlement of a job that met a defect of this package."""
+    """The settlement of a job that failed by a defect of this package."""
     text = cut(text_of(error))
     defect = JobError(type=type(error).__name__, message=text, code="internal")
     return Failed(delivery=delivery, error=defect)

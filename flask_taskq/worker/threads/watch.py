@@ -17,20 +17,20 @@ from ..runner import Runner
 
 logger = get_logger(__name__)
 
-#: How often it looks when nothing is due, in milliseconds: so that a job with a limit that
-#: is further away need not wake it.
+#: How often the thread wakes when nothing is due, in milliseconds. A job whose time limit is
+#: further away need not wake it.
 _REST: Final = 60_000
 
-#: How soon it tries again, in milliseconds, to raise an exception in a run whose actor's code
-#: was not being run at that moment.
+#: How soon the thread tries again, in milliseconds, to raise an exception in a run whose
+#: actor's code was not running at that moment.
 _AGAIN: Final = 20
 
 
 class Watch:
-    """Raises pending interrupts in runs, and gives up runs that do not end.
+    """Raises pending interrupts in runs, and reports runs that do not end.
 
-    :param runners: whose runs.
-    :param on_stuck: called when a run should have ended long ago, once.
+    :param runners: the runners of these runs.
+    :param on_stuck: called once for a run that should have ended long ago.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Watch:
         self._clock = clock
         self._on_stuck = on_stuck
         self._changed = threading.Condition()
-        #: When it looks again, in milliseconds of the monotonic clock; it is awake until then.
+        #: When the thread wakes, in milliseconds of the monotonic clock.
         self.wakes_at = -math.inf
         self._is_over = False
         self._thread = threading.Thread(target=self._watch, name="taskq-watch", daemon=True)
@@ -60,7 +60,7 @@ class Watch:
         return self._thread.is_alive()
 
     def expect(self, at: float) -> None:
-        """Something is due at this time of the monotonic clock; look again by then."""
+        """Wake by this time of the monotonic clock: something is due then."""
         if at < self.wakes_at:
             with self._changed:
                 self.wakes_at = -math.inf
@@ -78,7 +78,7 @@ class Watch:
     def _watch(self) -> None:
         while not self._is_over:
             with self._changed:
-                # Said before looking: what becomes due meanwhile is not overlooked.
+                # Set before the check: what becomes due meanwhile is not missed.
                 self.wakes_at = self._clock.monotonic() + _REST
             due = self._look()
             with self._changed:
@@ -89,7 +89,7 @@ class Watch:
                 self._clock.wait(self._changed, max(0.0, self.wakes_at - now))
 
     def _look(self) -> float:
-        """See to all runs; when the next thing is due."""
+        """Check all runs. :return: when the next check is due."""
         due = math.inf
         for runner in self._runners:
             run = runner.current
@@ -97,7 +97,7 @@ class Watch:
                 try:
                     due = min(due, self._see_to(runner, run))
                 except BaseException:
-                    # The others need this thread, whatever was raised over this one.
+                    # An error over this run must not end the thread, which other runs need.
                     logger.exception("job %s cannot be watched", run.delivery.id)
         return due
 

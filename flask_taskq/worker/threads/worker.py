@@ -1,10 +1,9 @@
 """The threads of one worker: one fetches, one settles, one watches, the others run jobs.
 
-Async actors share one thread, the event loop's. Only the fetching and the settling thread
-touch the engine. Runner threads take deliveries
-from a queue and put settlements on another, and so an exception that is raised into a job
-cannot hit a connection. What a job itself asks of the engine, such as sending another job,
-is done for it by the threads of ``relay.py``.
+Async actors share the thread of the event loop. Only the fetcher and the settler call the
+engine. Runner threads take deliveries from a queue and put settlements on another queue, so an
+exception that is raised in a job cannot interrupt a connection. The threads of ``relay.py``
+make the calls of the engine that a job needs, such as sending another job.
 """
 
 from __future__ import annotations
@@ -54,25 +53,25 @@ from .watch import Watch
 
 logger = get_logger(__name__)
 
-#: How long one waiting fetch lasts, in milliseconds. It is woken by new jobs.
+#: How long one fetch waits, in milliseconds. New jobs end the wait.
 _FETCH_TIMEOUT: Final = 30_000
 
-#: Jobs that have waited here so long for a thread, in milliseconds, go back to the engine.
+#: Jobs that have waited for a thread for so long, in milliseconds, are released.
 _HOARDING: Final = 1_000
 
-#: How long a process may find the engine out of reach, in milliseconds, while its supervisor
-#: reaches it: a job has perhaps used up or closed its file descriptors.
+#: How long the engine may be out of reach for a process, in milliseconds, while its supervisor
+#: reaches it: a job may have used all file descriptors, or closed some.
 _CUT_OFF: Final = 10_000
 
-#: How long jobs have to end, in milliseconds, once ``Shutdown`` was raised in them.
+#: How long jobs have to end after ``Shutdown`` was raised in them, in milliseconds.
 _INTERRUPT_TIME: Final = 1_000
 
 #: How long the last settlements may take to store, in milliseconds ...
 _FLUSH_TIME: Final = 2_000
-#: ... and in a hurry, in seconds.
+#: ... and after a second stop signal, in seconds.
 _HURRY: Final = 0.3
 
-#: How long a fetcher waits, in seconds, before it looks again whether the lease is renewed.
+#: How long a fetcher waits before it checks the lease again, in seconds.
 _MISTRUST: Final = 0.1
 
 #: How often a thread that waits for the fetcher's reply looks for it, in seconds.
@@ -82,18 +81,17 @@ _GLANCE: Final = 0.005
 class Worker:
     """Runs the jobs of some queues in threads of this process.
 
-    :param broker: of the app whose actors run.
+    :param broker: the broker of the app whose actors run.
     :param queues: names of the queues; None takes those of all declared actors, and those of
         actors that are declared later.
     :param worker_threads: how many jobs run at the same time, besides those of async
         actors, of which there are ``TASKQ_ASYNC_CONCURRENCY`` at once.
     :param worker_id: the name under which it is registered.
-    :param slots_fd: a file for the table of what it runs; None for memory of its own.
-    :param lane: run only jobs that stand in this one; of those that must run alone one at
-        a time.
+    :param slots_fd: the file of the slot table; None for private memory.
+    :param lane: run only jobs of this lane; isolated jobs run one at a time.
     :param on_replace: called with the reason when this process should be replaced, because a
         job does not end; None leaves it as it is.
-    :param on_queues: called with the queues that actors which were declared late have brought.
+    :param on_queues: called with the queues of actors that were declared after the start.
     """
 
     def __init__(
@@ -116,12 +114,12 @@ class Worker:
         self._workers = broker.engine.workers
         self._on_replace = on_replace
         self._on_queues = on_queues
-        # With how many actors its queues are complete; None if they were given.
+        # The number of actors whose queues are known; None if the queues were given.
         self._known_actors = len(broker.actors) if queues is None else None
         self._consumer = broker.engine.consumer(self.queues, self.id, lane)
         coroutines = 1 if lane is Lane.ALONE else broker.settings.async_concurrency
-        # The table of slots, which another process reads, keeps the size that it gets here: a
-        # loop that was begun for the first async actor only when that is declared had none.
+        # The slot table, which another process reads, cannot grow later. So an event loop
+        # cannot be started for an async actor that is declared after the start.
         if not any(one.is_async for one in broker.actors.values()):
             coroutines = 0
         self.slots = SlotTable(worker_threads + coroutines, slots_fd)
@@ -147,7 +145,7 @@ class Worker:
             Loop(coroutines, self._run_async, self._note_coroutines) if coroutines else None
         )
         self._watch = Watch([*self._runners, *self._async_runners], broker.clock, self._give_up)
-        # Runs that do not end, and have been settled without.
+        # Runs that do not end, and were settled without their thread.
         self._given_up: dict[Runner, Run] = {}
         self._call_engine = broker.call_engine
         self._wait_in_engine = broker.wait_in_engine
@@ -159,7 +157,7 @@ class Worker:
         self._stopping = threading.Event()
         # Whether that is set, as a plain attribute: it is read before each job.
         self._is_stopping = False
-        # Patience with fetching, and when the lease was first renewed while it was needed.
+        # The back-off of the fetcher, and when the lease was first renewed during a failure.
         self._backoff = Backoff(self._stopping, broker.clock)
         self._reached_at: float | None = None
         self._hurrying = threading.Event()
@@ -186,7 +184,7 @@ class Worker:
 
     @property
     def threads(self) -> list[threading.Thread]:
-        """Those that run jobs."""
+        """The threads that run jobs."""
         return list(self._threads)
 
     @property
@@ -200,15 +198,15 @@ class Worker:
         return not self._prefetch and not self._settler.is_settling
 
     def has_finished(self, timeout: float) -> bool:
-        """Whether nothing waits in its queues, for now or for later, and it holds no job.
+        """Whether no job is queued or scheduled in its queues, and it holds none.
 
         :param timeout: seconds that the fetcher may take to answer.
         """
         taken = self._prefetch.taken
         if not self.is_idle or self._has_waiting():
             return False
-        # The fetcher may have claimed a job just now, and not have got it yet. What it had
-        # claimed is here when its call has returned.
+        # The fetcher may have claimed a job that has not arrived here yet. It has arrived when
+        # the call has returned.
         answers = self._prefetch.answers
         self._consumer.interrupt()
         until = time.monotonic() + timeout
@@ -221,11 +219,11 @@ class Worker:
         depths = self._call_engine(self.broker.engine.queues.depths)
         return not depths.keys().isdisjoint(self.queues)
 
-    # Life
+    # Start and stop
 
     @property
     def is_broken(self) -> bool:
-        """Whether one of its threads has died, of a defect."""
+        """Whether a defect has ended one of its threads."""
         threads = (*self._threads, self._fetcher, self._settler, self._watch, self._loop)
         is_whole = all(one.is_alive() for one in threads if one is not None)
         return not self._stopping.is_set() and not is_whole
@@ -252,11 +250,10 @@ class Worker:
         self.broker.emit_after("worker_boot", self)
 
     def tick(self) -> None:
-        """Keep what no single event keeps; call it about once a second.
+        """Do what no event causes. Call it about once a second.
 
-        Renews a lease that the supervisor did not renew, releases jobs that wait here for
-        threads which are busy with long ones, and serves the queues of actors that were
-        declared late.
+        Renews a lease that the supervisor did not renew, releases jobs that wait for threads
+        with long jobs, and serves the queues of actors that were declared after the start.
         """
         if self._lease.is_neglected() and not self._lease.renew():
             self._recover_lease()
@@ -271,8 +268,8 @@ class Worker:
             self._on_replace("it cannot reach the engine, which its supervisor can")
 
     def _add_late_queues(self) -> None:
-        # A job has imported a module with actors. No other process may know them. (Not all that
-        # the broker knows: it also has the queues of others, to which this app only sends.)
+        # A job has imported a module with actors. No other process may know them. (Not all
+        # queues of the broker: it also has queues to which this app only sends.)
         actors = list(self.broker.actors.values())
         self._known_actors = len(actors)
         late = sorted({actor.queue_name for actor in actors}.difference(self.queues))
@@ -284,14 +281,14 @@ class Worker:
             self._on_queues(late)
 
     def _is_cut_off(self) -> bool:
-        """Whether the engine is out of reach for this process, and for it alone."""
+        """Whether the engine is out of reach for this process, but not for its supervisor."""
         failing = [one.failing for one in (self._backoff, self._settler.backoff)]
         times = [one for one in failing if one is not None]
         if not times:
             self._reached_at = None
             return False
         began, last = max(times, key=lambda one: one[1] - one[0])
-        # Another process renews the lease. Once it can, this one has some tries to do so.
+        # The supervisor renews the lease. Once it can, this process gets some more tries.
         renewed_at = self.slots.renewed_at
         if self._reached_at is None and renewed_at > began:
             self._reached_at = renewed_at
@@ -312,7 +309,7 @@ class Worker:
         return [run for run in runs if run is not None]
 
     def stop_fetching(self) -> None:
-        """Start nothing more, and release what has not started."""
+        """Start no more jobs, and release those that have not started."""
         self._is_stopping = True
         self._stopping.set()
         self._hungry.set()
@@ -320,9 +317,9 @@ class Worker:
         self._release_unstarted()
 
     def stop(self, grace: int) -> None:
-        """Stop fetching, let running jobs finish, give the others back, and end.
+        """Stop fetching, let running jobs finish, release the others, and end.
 
-        :param grace: how long running jobs may go on, in milliseconds. Then ``Shutdown``
+        :param grace: how long running jobs may continue, in milliseconds. Then ``Shutdown``
             is raised in them and they are released.
         """
         self.stop_fetching()
@@ -351,7 +348,7 @@ class Worker:
         self.broker.emit_after("worker_shutdown", self)
 
     def hurry(self) -> None:
-        """Let a :meth:`stop` that is under way end without any more waiting."""
+        """Let a :meth:`stop` in another thread end without waiting any longer."""
         self._hurrying.set()
         with self._runners_ended:
             self._runners_ended.notify_all()
@@ -369,7 +366,7 @@ class Worker:
         return self._runners_left + coroutines <= len(given_up)
 
     def _join(self, thread: threading.Thread | Settler) -> bool:
-        """Wait for a thread that may be waiting for the engine, though not for long.
+        """Wait for a short time for a thread that may be waiting for the engine.
 
         :return: whether it has ended.
         """
@@ -402,8 +399,8 @@ class Worker:
     # Lease
 
     def _recover_lease(self) -> None:
-        # Another worker may have the jobs of this one by now. Jobs that have started end as
-        # they end, and if so, their settlements will be refused.
+        # Another worker may have the jobs of this one by now. Jobs that have started go on, and
+        # their settlements may be refused.
         logger.warning(
             "worker %s lost its lease: the %d jobs that it held may run elsewhere",
             self.id,
@@ -423,7 +420,7 @@ class Worker:
             self._hungry.clear()
             while not self._stopping.is_set() and (limit := self._prefetch.ask()):
                 if not self._lease.is_trusted(self._clock.monotonic()):
-                    # What was fetched now would not be started.
+                    # Jobs that were fetched now would not be started.
                     self._prefetch.answered()
                     self._stopping.wait(_MISTRUST)
                     continue
@@ -457,17 +454,17 @@ class Worker:
             self._deliveries.put(delivery)
 
     def _is_async(self, delivery: Delivery) -> bool:
-        # Asked each time: an actor may have been declared since, as by a late import.
+        # Looked up each time: an actor may have been declared since, by a late import.
         actor = self.broker.actors.get(delivery.actor)
         return actor is not None and actor.is_async
 
     def _take_in_more(self, deliveries: list[Delivery]) -> None:
-        """Settling has made room, and has brought these."""
+        """Take deliveries that a settlement has returned."""
         self._accept(deliveries)
         if self._prefetch.is_short():
-            # Nothing more was ready: from here on the fetcher waits for it. Asked again after
-            # each settlement: a fetch that came back empty while one was in flight counted
-            # jobs that were still held, and the fetcher may have gone to sleep over it.
+            # No more jobs were ready: from now on the fetcher waits for them. Checked after
+            # each settlement: a fetch that returned nothing during a settlement counted jobs
+            # that were still held, and the fetcher may be asleep.
             self._hungry.set()
 
     def _is_hoarding(self) -> bool:
@@ -536,7 +533,7 @@ class Worker:
             self._settler.put(settlement)
 
     def _note_coroutines(self) -> None:
-        """Coroutines have started or ended."""
+        """The number of running coroutines has changed."""
         if self._prefetch.is_short():
             self._hungry.set()
         if self._stopping.is_set():
@@ -564,7 +561,7 @@ class Worker:
                 self._watch.expect(run.limit_at)
 
     def _give_up(self, runner: Runner, run: Run) -> None:
-        """A run has not ended long after its time limit, and holds a thread."""
+        """Settle a run that has not ended long after its time limit, and keeps its thread."""
         settlement = runner.abandon(run)
         reason = (
             f"job {run.delivery.id} of actor {run.delivery.actor!r} does not end though it is"
@@ -574,7 +571,7 @@ class Worker:
         logger.critical("%s; it was here:\n%s", reason, error.traceback if error else "")
         self._settler.put(settlement)
         if runner.current is run:
-            # It was seen to. Had a hook kept this from coming so far, the supervisor would.
+            # The run is settled, so the supervisor need not kill this process for it.
             slot = self.slots.slots[[*self._runners, *self._async_runners].index(runner)]
             slot.limit(math.inf)
         with self._runners_ended:
@@ -586,8 +583,8 @@ class Worker:
 
 
 def _settle_defect(delivery: Delivery, error: BaseException) -> Settlement:
-    # A defect of this package must not cost a thread, nor lose the job, whatever the app's
-    # logging makes of it.
+    # A defect of this package must neither end a thread nor lose the job, also if the app's
+    # logging fails.
     with suppress(BaseException):
         logger.error("job %s could not be run", delivery.id, exc_info=error)
     return defective(delivery, error)
