@@ -26,7 +26,7 @@ def announce(
 ) -> None:
     """Run the ``before_ack`` and ``before_nack`` hooks of outcomes that are to be stored.
 
-    :param catches: what hooks raise that is logged and ignored.
+    :param catches: exceptions of hooks that are logged and ignored.
     """
     if broker.chain.has("before_ack") or broker.chain.has("before_nack"):
         for settlement in settlements:
@@ -41,9 +41,8 @@ def announce_stored(
 ) -> None:
     """Log the outcomes that were stored and run the ``after_ack`` and ``after_nack`` hooks.
 
-    :param settled: what has become of the settlements.
-    :param catches: what hooks and the app's logging raise that is ignored. Nothing may keep
-        an outcome from being stored.
+    :param settled: what the engine has stored.
+    :param catches: exceptions of hooks, and of the app's logging, that are ignored.
     """
     chain = broker.chain
     wants_follow_ups = chain.has("after_enqueue")

@@ -53,7 +53,7 @@ class EagerEngine(MemoryEngine):
 
 
 class EagerRunner:
-    """Runs the jobs of a broker in the thread that sends them, and what follows from them.
+    """Runs the jobs of a broker in the thread that sends them, and their follow-ups.
 
     :param worker: runs one job.
     :param engine: the broker's.

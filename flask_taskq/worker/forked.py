@@ -1,9 +1,9 @@
-"""The end of a process that a job has forked.
+"""Ends processes that a job has forked.
 
-Such a process has a copy of the frames of its parent, and goes on in the midst of the job.
-When the job's own code is done there, what follows on the stack is the worker: it would store
-an outcome, free a slot and fetch the next job, all in the name of its parent. So it ends
-before that. Processes of :mod:`multiprocessing` end by themselves and never come here.
+Such a process has a copy of the parent's stack, and continues in the job. When the job's own
+code returns there, the next frames are those of the worker: it would store an outcome, free a
+slot, and fetch the next job in the name of its parent. So the process ends before that.
+Processes of :mod:`multiprocessing` end by themselves and never come here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: How many forks lie between this process and the one that has imported this. Code that
+#: The number of forks between this process and the one that imported this module. Code that
 #: calls a job compares it before and afterwards, which costs less than reading the
 #: process id.
 generation = 0

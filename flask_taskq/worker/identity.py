@@ -1,4 +1,4 @@
-"""What a worker says of itself to others."""
+"""What a worker registers about itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .proof import read_process
 def describe_worker(
     queues: Iterable[str] = (), started_at: int = 0, *, has_supervisor: bool
 ) -> WorkerInfo:
-    """What a worker in this process says of itself.
+    """What a worker in this process registers about itself.
 
     :param has_supervisor: whether the parent of this process renews its lease.
-    :return: without a host and processes where their death could not be proven.
+    :return: without a host and processes if their death could not be proven.
     """
     host = find_host()
     pids = [os.getpid(), os.getppid()] if has_supervisor else [os.getpid()]

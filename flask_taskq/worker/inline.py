@@ -1,4 +1,4 @@
-"""Runs jobs without threads of its own: in a test, or where they are sent."""
+"""Runs jobs in the current thread: in a test, or where they are sent."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from .runner import Runner
 #: How many runs of a job the caller waits for at most.
 MAX_RUNS: Final = 100
 
-#: How many jobs may be inside of each other. Each takes some of the stack.
+#: How many jobs may be nested. Each one uses some of the stack.
 MAX_DEPTH: Final = 20
 
-#: Ctrl-C, and what a test runner raises to end a test, is not for the job's record.
+#: Not Ctrl-C, nor what a test runner raises to end a test: these are no errors of the job.
 _CATCHES: Final = (Exception, Interrupt, SystemExit, asyncio.CancelledError)
 
-#: How the names of those begin that run jobs in this way.
+#: The prefix of the ids of inline workers.
 _PREFIX: Final = "inline-"
 
-#: The jobs that cannot end before the code that looks here has, from the outermost.
+#: The jobs that wait for the current code, from the outermost one.
 _held_up: Final[ContextVar[tuple[str, ...]]] = ContextVar("flask_taskq.held_up", default=())
 
-#: How many jobs have sent or called back the next one, up to the job that runs.
+#: How many jobs have each sent the next one, up to the current job.
 chain_length: Final[ContextVar[int]] = ContextVar("flask_taskq.chain_length", default=0)
 
 
@@ -72,7 +72,7 @@ class Ran(NamedTuple):
 
 
 class InlineWorker:
-    """Runs jobs one by one, each in the thread that asks for it.
+    """Runs jobs one by one, each in the calling thread.
 
     :param broker: of the app whose actors run.
     :param engine: the broker's.
@@ -102,8 +102,8 @@ class InlineWorker:
     ) -> Ran | None:
         """Run the next job that may run now.
 
-        :param only: the id of the job to run, whichever is next.
-        :param queues: only what is in these.
+        :param only: the id of the job to run; None for the next one.
+        :param queues: run only jobs of these queues.
         :return: None if there is none.
         """
         with self._claim(only, queues) as claimed:
@@ -138,8 +138,7 @@ class InlineWorker:
 
     @contextmanager
     def collecting(self) -> Iterator[list[Ran]]:
-        """A list that gets each run that ends in the block, also those for other jobs that
-        wait for them."""
+        """A list to which each run is added that ends in the block, also nested runs."""
         before, self._ran = self._ran, []
         try:
             yield self._ran
@@ -189,11 +188,11 @@ class InlineWorker:
     def run_awaited(self, job_id: str, timeout: int | None) -> None:
         """Run a job that the calling code waits for, unless another thread runs it.
 
-        No real time passes: what would not end in time is known at once.
+        No real time passes: a job that would not end in time raises at once.
 
-        :param timeout: how long the code would wait, in milliseconds; None for ever.
-        :raises ResultTimeout: the job would not end in that time, or not as long as it is
-            waited for.
+        :param timeout: how long the code would wait, in milliseconds; None without a limit.
+        :raises ResultTimeout: the job would not end in that time, or not before the caller
+            stops waiting.
         """
         until = None if timeout is None else self._broker.engine.now() + timeout
         for _ in range(MAX_RUNS):
@@ -273,8 +272,8 @@ class _InlineRunner(Runner):
 
 
 def _apart(run: Callable[[Delivery], Settlement], delivery: Delivery) -> Settlement:
-    """Run a job where no context variable of the caller is seen, as in a worker: no request
-    above all. Only what is known of jobs inside of each other is taken along."""
+    """Run a job without the context variables of the caller, as in a worker: without a request
+    above all. Only the variables about nested jobs are copied."""
     context = Context()
     variables: tuple[ContextVar[Any], ...] = (_held_up, chain_length)
     for variable in variables:

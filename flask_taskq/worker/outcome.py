@@ -1,4 +1,4 @@
-"""What the end of a run means for its job, and what is said of it."""
+"""The settlement that follows from the end of a run, and its log line."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _MAX_TEXT: Final = 32_768
 
 def is_cancelled(run: Run) -> bool:
     """Whether a run that ended with an exception has done so because it was cancelled."""
-    # What it raises while it cleans up is no reason to run it again, nor is what else it was
-    # told since.
+    # Neither an exception during its clean-up nor a later interrupt is a reason to run it
+    # again.
     return JobCancelled in run.interrupts or isinstance(run.exception, (Cancel, JobCancelled))
 
 
 def classify(run: Run, now: Callable[[], int]) -> Settlement:
-    """What becomes of the job.
+    """Return the settlement of a run.
 
     :param now: returns the time of the engine's clock.
     """
@@ -82,8 +82,7 @@ def classify(run: Run, now: Callable[[], int]) -> Settlement:
     error = _describe(run)
     if run.retry_delay is None:
         return Failed(delivery=delivery, started_at=started_at, follow_ups=after, error=error)
-    # No time may be stored that an engine or a reader cannot deal with, whatever a hook or a
-    # subclass has set.
+    # A hook or a subclass may have set a time that an engine cannot store.
     at = min(now() + run.retry_delay, END_OF_TIME)
     return Retried(delivery=delivery, started_at=started_at, error=error, at=at)
 
@@ -92,9 +91,9 @@ _LINE: Final = "job %s %s: actor=%s attempt=%d duration=%.1fms"
 
 
 class OutcomeLine:
-    """The line about a run that has ended, to be logged when its outcome is stored.
+    """The line about a run that has ended, which is logged when its outcome is stored.
 
-    :param settlement: what was asked for.
+    :param settlement: the settlement of the run.
     :param duration: how long the run took, in milliseconds.
     """
 
@@ -128,8 +127,8 @@ class OutcomeLine:
         if outcome is Status.CANCELLED and self._runs_again:
             level, text = logging.INFO, "cancelled, as was asked while it ran"
         if logger.isEnabledFor(level):
-            # Not by log(), which looks through the stack for where it was called: here, always.
-            # Arguments and results may be secrets: no line here has any.
+            # Not by logger.log(), which searches the stack for its caller: it is always here.
+            # Arguments and results may be secrets: no line has any.
             delivery = self._delivery
             args = (delivery.id, text, self._actor_name, delivery.attempt, self._duration)
             record = logger.makeRecord(
@@ -144,7 +143,7 @@ class OutcomeLine:
                 log_fields(delivery),
             )
             logger.handle(record)
-        # The frames of a traceback refer to all that the job had.
+        # The frames of a traceback keep all values of the job alive.
         self._exc_info = None
 
 
@@ -154,7 +153,7 @@ def _is_expected(run: Run) -> bool:
     return run.code == "exception" and isinstance(run.exception, throws)
 
 
-#: The level of the line about a run that has ended so, and a word for that.
+#: For each settlement, the level of the line and a word for the outcome.
 OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
     Succeeded: (logging.INFO, "succeeded"),
     Retried: (logging.WARNING, "failed"),
@@ -167,9 +166,9 @@ OUTCOMES: Final[dict[type[Settlement], tuple[int, str]]] = {
 
 
 def log_fields(delivery: Delivery) -> dict[str, Any]:
-    """What a line about a job has besides its text.
+    """The fields of a line about a job.
 
-    Such lines are logged around the job and not in it: there is no current job.
+    Such lines are logged outside of the job, where there is no current job.
     """
     return {"job_id": delivery.id, "actor": delivery.actor, "attempt": delivery.attempt}
 
@@ -211,7 +210,7 @@ def _is_public(run: Run) -> bool:
 def _text(run: Run) -> str:
     text = text_of(run.exception)
     if isinstance(run.exception, Interrupt) and not text:
-        # What is raised from outside comes without one.
+        # An exception that was raised from outside has no traceback of its own.
         if isinstance(run.exception, TimeLimitExceeded):
             return f"it had not ended after its time limit of {run.time_limit} ms"
         return "from outside, while it ran"
@@ -219,7 +218,7 @@ def _text(run: Run) -> str:
 
 
 def text_of(error: BaseException | None) -> str:
-    """What an exception says, whatever its ``__str__()`` does."""
+    """The text of an exception, also if its ``__str__()`` fails."""
     try:
         return str(error)
     except BaseException:
@@ -238,8 +237,8 @@ def _format_traceback(exception: BaseException | None) -> str:
     try:
         lines = traceback.format_exception(type(exception), exception, frames, -_MAX_FRAMES)
     except Exception:
-        # To mark the place in a line it is parsed, which in some releases of Python fails
-        # while another thread parses something. The job must not suffer for that.
+        # Python parses the line to mark the position, and in some releases that fails while
+        # another thread parses something. The job must not fail for that.
         lines = [_format_plainly(frames), f"{type(exception).__name__}\n"]
     return "".join(lines)
 
@@ -254,7 +253,7 @@ def _format_plainly(frames: TracebackType | None) -> str:
 
 def actors_frames(exception: BaseException) -> TracebackType | None:
     """The traceback of an exception, from the actor's own frames on."""
-    # The outermost ones are this package's.
+    # The outermost frames belong to this package.
     frames = exception.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__") in _OUTER:
         frames = frames.tb_next
@@ -274,10 +273,10 @@ _OUTER: Final = frozenset(
 
 
 def format_stack(frame: FrameType | None, limit: int = _MAX_FRAMES) -> str:
-    """Where a thread is, as text without the values of variables."""
+    """The stack of a thread, as text without the values of variables."""
     return "".join(traceback.format_stack(frame, limit)) if frame is not None else ""
 
 
 def cut(text: str) -> str:
-    """Text as a record can keep it."""
+    """A text, cut to the length that a record keeps."""
     return cut_text(text, _MAX_TEXT)

@@ -1,11 +1,11 @@
 """Whether it can be proven that a worker is dead, before its lease is over.
 
-The proof needs the machine itself: the same machine, not restarted since, the same
-namespace of process ids, and no process with that id that began at that time. Where anything
-of this cannot be read, as in another container or on a system without ``/proc``, nothing is
-proven, and the lease decides. A worker lives as long as one of the processes that renew its
-lease does: its own, which goes on when its supervisor has died, and the supervisor's, which
-knows what its processes were running when they died.
+A worker is dead if the machine is the same and was not restarted, the namespace of process ids
+is the same, and no process with its id and its start time exists. If any of this cannot be
+read, as in another container or on a system without ``/proc``, nothing is proven, and the lease
+decides. A worker lives as long as a process lives that renews its lease: its own process, which
+continues after its supervisor has died, or the supervisor, which knows the jobs that its
+processes were running.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Process(NamedTuple):
 
 
 def find_host() -> str | None:
-    """What is the same for all processes that can prove each other's death, or None."""
+    """An id of the host: equal for processes that can prove each other's death. Or None."""
     try:
-        # Of another namespace's /proc, ids mean other processes.
+        # In the /proc of another namespace, the ids belong to other processes.
         if os.readlink(_PROC / "self") != str(os.getpid()):
             return None
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -41,21 +41,21 @@ def find_host() -> str | None:
     with suppress(OSError):  # older kernels have none
         # The start time of a process is in the clock of the reader's time namespace.
         times = os.readlink(_PROC / "self/ns/time")
-    # The number of a namespace that has ended may be that of one which came after it.
+    # The number of a namespace may be used again after it has ended.
     first = read_process(1)
     began = "" if first is None else first.started
     return f"{boot} {ids} {began} {times}"
 
 
 def generate_worker_id() -> str:
-    """A name that no other worker has or had, unlike a host's name with a process id."""
+    """An id that no other worker has or had, unlike a host name with a process id."""
     return secrets.token_hex(8)
 
 
 def is_dead(info: WorkerInfo) -> bool:
-    """Whether all processes that keep a worker's lease have ended for certain.
+    """Whether all processes that renew a worker's lease are proven to have ended.
 
-    :param info: of the host that :func:`find_host` names.
+    :param info: of a worker on the host that :func:`find_host` returns.
     """
     return bool(info.processes) and all(
         _has_ended(pid, started) for pid, started in info.processes
@@ -63,7 +63,7 @@ def is_dead(info: WorkerInfo) -> bool:
 
 
 def _has_ended(pid: int, started: int) -> bool:
-    # Asked first: /proc may hide the processes of other users, which then look dead.
+    # Checked first: /proc may hide processes of other users, which then seem dead.
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

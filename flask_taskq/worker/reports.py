@@ -20,7 +20,7 @@ News = TypeVar("News", bound=Report | Settlement)
 
 
 class Running(Protocol):
-    """A run that is under way, as far as it matters here."""
+    """The parts of a current run that are needed here."""
 
     @property
     def delivery(self) -> Delivery: ...
@@ -32,11 +32,11 @@ class Running(Protocol):
 class Reporter:
     """Reports progress and log lines of runs.
 
-    It belongs to the thread that settles. What is taken from a run for a report is not in
-    its settlement any more: another thread could store the settlement while the report is
-    on its way, and the report would be refused and lost.
+    Only the settler thread uses it. News that were taken from a run for a report are not in its
+    settlement any more. If another thread stored the settlement before the report, the report
+    would be refused and lost.
 
-    :param consumer: of the worker that holds the jobs.
+    :param consumer: the consumer of the worker.
     """
 
     def __init__(self, consumer: Consumer) -> None:
@@ -45,10 +45,10 @@ class Reporter:
         self._unsent: dict[str, Report] = {}
 
     def report(self, runs: Iterable[Running]) -> Reported:
-        """Store what is new of these runs, and learn which of them should end.
+        """Store the news of these runs, and return which of them are to end.
 
-        Call it about once a second while anything runs, whether or not there is any news.
-        What could not be stored is tried again with the next call, or goes with the outcome.
+        Call it about once a second while any job runs, also without news. News that could not
+        be stored are stored with the next call, or with the outcome.
 
         :raises BrokerError: the engine is out of reach.
         """
@@ -62,9 +62,9 @@ class Reporter:
         return reported
 
     def complete(self, settlements: list[Settlement]) -> list[Settlement]:
-        """Settlements, with what could not be reported of their runs before.
+        """Settlements, with news of their runs that could not be reported before.
 
-        Each is to be given to this once, and what comes out takes its place.
+        Each settlement is passed once, and replaced by the result.
         """
         if not self._unsent:
             return settlements

@@ -1,8 +1,7 @@
-"""What the runs of a process are doing, in memory that its supervisor reads.
+"""The slot table: shared memory in which a child process writes which jobs it runs.
 
-A child writes here which jobs it has started; the supervisor knows them even after the
-child was killed in the middle. The other way round, the supervisor writes when it last
-renewed the child's lease.
+The supervisor reads the table, also after the child was killed. In the header, the supervisor
+writes when it last renewed the lease of the child.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from typing import NamedTuple
 #: Bytes per slot. The first one is the header.
 _SIZE: Final = 64
 
-#: The version of this table. The process that writes it may be of another release than its
-#: supervisor, which does not read what it does not know.
+#: The version of this table. The process that writes it may have another release than its
+#: supervisor, which does not read an unknown version.
 _VERSION: Final = 1
 
 # Offsets within a slot. The flag is written last on the way in and first on the way out,
@@ -32,7 +31,7 @@ _JOB_ID_LENGTH: Final = 32
 
 
 class StartedJob(NamedTuple):
-    """A job that is being run. Times are milliseconds of the monotonic clock.
+    """A running job. Times are milliseconds of the monotonic clock.
 
     :param kill_at: when its process has to be replaced if it still runs.
     """
@@ -43,12 +42,12 @@ class StartedJob(NamedTuple):
 
 
 class Slot:
-    """Where one thread, or one of the coroutines at once, says what it runs."""
+    """The slot of one runner thread, or of one coroutine."""
 
     __slots__ = ("_flag", "_job_id", "_numbers")
 
     def __init__(self, memory: memoryview) -> None:
-        # Views of the parts, so that a job costs no arithmetic.
+        # Views of the fields, so that no offset is computed for each job.
         self._flag = memory[_FLAG : _FLAG + 1]
         self._numbers = memory[_STARTED_AT:_JOB_ID].cast("d")
         self._job_id = memory[_JOB_ID : _JOB_ID + _JOB_ID_LENGTH]
@@ -86,8 +85,8 @@ class Slot:
 class SlotTable:
     """A slot for each run that a process can have at the same time, behind a header.
 
-    :param size: how many slots; a file that has room for fewer is made larger. None for as
-        many as the file has.
+    :param size: the number of slots; a smaller file is enlarged. None for the number in the
+        file.
     :param fd: a file from :meth:`open_file`, or None for memory of this process alone.
     """
 
@@ -110,7 +109,7 @@ class SlotTable:
 
     @staticmethod
     def open_file() -> int:
-        """A nameless file for a table, to be handed to a child.
+        """An anonymous file for a table, which a child inherits.
 
         :return: its descriptor, which the caller closes.
         """
@@ -136,7 +135,7 @@ class SlotTable:
 
     @property
     def is_known(self) -> bool:
-        """Whether this release can read it. A process that has not begun has written none."""
+        """Whether this release can read it. Before a process has started, there is no version."""
         return self._version[0] in (0, _VERSION)
 
     def started(self) -> list[StartedJob]:
