@@ -135,7 +135,7 @@ class SlotTable:
 
     @property
     def is_known(self) -> bool:
-        """Whether this release can read it. It has no version before its process has started."""
+        """Whether this release can read it. It has no version before the process starts."""
         return self._version[0] in (0, _VERSION)
 
     def started(self) -> list[StartedJob]:

@@ -1,4 +1,4 @@
-"""``flask taskq worker --check``: builds the app once, in a child, and says what is found."""
+"""``flask taskq worker --check``: builds the app once, in a child, and reports on it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check(options: SupervisorOptions, clock: Clock, show: Callable[[str, str], N
         check=True,
     )
     messages: list[ControlMessage] = []
-    # Before the child is there: no signal may end this process and leave it behind.
+    # Before the child is started: otherwise a signal could end this process without it.
     with catch_signals() as signals, selectors.DefaultSelector() as selector:
         child = spawn(options.command, spec)
         selector.register(signals, selectors.EVENT_READ)

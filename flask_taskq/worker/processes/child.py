@@ -1,4 +1,4 @@
-"""A child of the supervisor, once its app is built: a worker, and an ear for orders."""
+"""A child process after its app is built: it runs a worker, and follows orders."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from .recycling import RecyclePolicy
 
 logger = get_logger(__name__)
 
-#: How often the worker is looked after, in seconds.
+#: How often the worker's tick() is called, in seconds.
 _TICK: Final = 1.0
 
-#: How often a process that is to end looks whether its jobs have, in seconds.
+#: How often a process that is to end checks whether its jobs have ended, in seconds.
 _PATIENCE: Final = 0.2
 
-#: How long a process for jobs that run alone waits for another one, in seconds.
+#: How long a process for isolated jobs waits for another one, in seconds.
 _IDLE_TIME: Final = 5.0
 
 
@@ -50,7 +50,7 @@ class Log(Protocol):
 
 
 def ignore_signals() -> None:
-    """Leave some signals to the supervisor, which gives its orders over the channel.
+    """Ignore signals that the supervisor handles, which sends orders over the channel.
 
     A terminal sends SIGINT and SIGHUP to the whole group: they must count once. A handler that
     does nothing is used because, unlike SIG_IGN, programs that a job starts do not inherit
@@ -58,7 +58,7 @@ def ignore_signals() -> None:
     before this was called.
     """
     for number in ORDERS:
-        # What nohup has set is for those programs, too.
+        # A SIGHUP that nohup ignores stays ignored for those programs, too.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
     # A process that a job forks inherits it all the same, and must end when it is ordered to,
@@ -81,7 +81,7 @@ def _handle_signals() -> None:
 
 
 def serve(broker: Broker, channel: ControlChannel, spec: ChildSpec, log: Log) -> None:
-    """Run jobs until the supervisor says otherwise or is gone."""
+    """Run jobs until the supervisor orders the end, or is gone."""
     worker = Worker(
         broker,
         queues=spec.queues,
@@ -94,9 +94,9 @@ def serve(broker: Broker, channel: ControlChannel, spec: ChildSpec, log: Log) ->
     )
     policy = RecyclePolicy(worker, spec.max_jobs, spec.max_memory, broker.clock)
     grace = broker.settings.grace if spec.grace is None else spec.grace
-    # From the first job on, the supervisor must know that there is something to wait for.
+    # Sent before the first job is fetched, so that the supervisor waits for its jobs.
     worker.start(announce=lambda: channel.send(Ready()))
-    # In a thread of its own, as it may have to wait for the engine and orders must not.
+    # In another thread, since it may wait for the engine, and orders must not wait.
     threading.Thread(target=_look_after, args=(worker, channel, log), daemon=True).start()
     order = _wait_for_order(worker, channel, spec.lane is Lane.ALONE, policy)
     threading.Thread(target=_keep_listening, args=(worker, channel), daemon=True).start()
@@ -118,7 +118,7 @@ def _look_after(worker: Worker, channel: ControlChannel, log: Log) -> None:
         except BaseException:
             logger.exception("worker %s cannot be looked after", worker.id)
         if worker.is_broken:
-            # Its jobs would be stuck under a lease that is renewed for ever. The supervisor
+            # Its jobs would be stuck under a lease that is always renewed. The supervisor
             # starts another one, and hands them back.
             logger.critical("worker %s has lost a thread: ending the process", worker.id)
             os._exit(1)
@@ -130,7 +130,7 @@ def _look_after(worker: Worker, channel: ControlChannel, log: Log) -> None:
 
 
 def _end_cut_off(worker: Worker) -> NoReturn:
-    # No order comes any more, and the database may be written to where it must not be.
+    # No order can arrive any more, and a job may have damaged other descriptors, too.
     logger.critical(
         "worker %s has lost the connection to its supervisor, which a job has closed or used:"
         " ending the process",
@@ -144,7 +144,8 @@ def _wait_for_order(
 ) -> Drain | Quit:
     """Wait until it is time to end, because of an order or because the supervisor is gone.
 
-    An order without haste is followed here until no job is left, or until a stricter one.
+    An order without a time limit is followed here until no job is left, or until a stricter
+    order.
     """
     is_leaving = False
     while channel.is_open:
@@ -180,7 +181,7 @@ def _keep_listening(worker: Worker, channel: ControlChannel) -> None:
 def _listen(
     worker: Worker, channel: ControlChannel, timeout: float | None = None
 ) -> Drain | Quit | None:
-    """The next order; None if there was none within so many seconds, or there will be none.
+    """The next order; None if none came within so many seconds, or the supervisor is gone.
 
     Of two that come together the stricter one counts.
     """
@@ -205,7 +206,7 @@ def _time_left(order: Drain | Quit) -> float:
 
 
 def _announce_death(broker: Broker, message: Died) -> None:
-    # In a thread apart: what an app does with it must not hold up orders.
+    # In another thread: a hook of the app must not delay orders.
     details = {
         "worker_id": message.worker_id,
         "exit_code": message.exit_code,

@@ -1,4 +1,4 @@
-"""What a worker finds when it starts, in messages."""
+"""The lines and warnings that a worker logs when it starts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .channel import Configured
 
 
 def describe_engine(engine: Engine) -> str:
-    """What kind of engine it is, and its URL without secrets."""
+    """The kind of the engine, and its URL without secrets."""
     kind = type(engine).__name__.removesuffix("Engine")
     return f"{kind}, {redact_url(engine.settings.broker_url)}"
 
 
 def describe_processes(processes: int, threads: int, reason: str) -> str:
-    """How many there are, of how many threads.
+    """The number of processes, and of the threads of each.
 
     :param reason: why there are as many processes.
     """
@@ -41,7 +41,7 @@ def describe_start(
 
 
 def find_warnings(queues: Sequence[str] | None, found: Configured) -> list[str]:
-    """Why jobs may be waited for in vain.
+    """Reasons why some jobs may never run.
 
     :param queues: those that the command line names; None is all of the app's.
     """

@@ -22,15 +22,14 @@ from ..slots import SlotTable
 
 logger = get_logger(__name__)
 
-#: How often, in milliseconds, leases of other workers are looked at, and jobs that must run
-#: alone.
+#: How often leases of other workers, and isolated jobs, are checked, in milliseconds.
 _LOOK_AROUND: Final = 1_000
 
-#: How long a process has, in milliseconds, to act itself when a job is over its hard limit.
+#: How long a process has to react itself to a job over its hard time limit, in milliseconds.
 _LATENESS: Final = 2_000
 
-#: How often records past their retention are removed, in milliseconds, and how soon the
-#: rest is, when there are many.
+#: How often expired records are removed, in milliseconds, and how soon again when there are
+#: many.
 _PRUNE: Final = 60_000
 _PRUNE_MORE: Final = 50
 
@@ -39,13 +38,13 @@ _RETRY: Final = 500
 
 
 class Housekeeper:
-    """A thread that makes all engine calls of a supervisor, so that none holds up signals.
+    """A thread that makes all engine calls of a supervisor, so that none delays signals.
 
-    :param engine: an engine of its own, which it closes at its end.
+    :param engine: an engine that only it uses, and closes at its end.
     :param queues: the queues that this supervisor's workers serve.
-    :param on_alone: called when a job is due that must run alone in a process.
-    :param on_overdue: called with a worker and the jobs for which its process should have
-        been replaced, and which it does nothing about.
+    :param on_alone: called when an isolated job is due.
+    :param on_overdue: called with a worker and its jobs over their hard time limit, if its
+        process does not react.
     """
 
     def __init__(
@@ -58,16 +57,16 @@ class Housekeeper:
     ) -> None:
         self._engine = engine
         self._clock = clock
-        #: May be replaced while it runs.
+        #: May be replaced at any time.
         self.queues = queues
         self._on_alone = on_alone
         self._on_overdue = on_overdue
         self._watched: dict[str, SlotTable] = {}
         self._lock = threading.Lock()
-        # What is to be done at once; None ends the thread.
+        # Requests to do something at once; None ends the thread.
         self._requests: deque[Callable[[], float] | None] = deque()
         self._has_requests = threading.Condition()
-        # How many are to be tried again, and whether it ends when there are none.
+        # How many requests wait for another try, and whether it ends after them.
         self._waiting = 0
         self._is_ending = False
         self._thread = threading.Thread(target=self._keep, name="taskq-leases", daemon=True)
@@ -76,7 +75,8 @@ class Housekeeper:
         # When leases were last renewed, and when other workers may be reaped.
         self._renewed_at = now
         self._reaps_from = now + _LOOK_AROUND
-        # Each duty, and when it is next due. It returns in how many milliseconds again.
+        # Each duty, and when it is due. A duty returns in how many milliseconds it is due
+        # again.
         self._duties: dict[Callable[[], float], float] = {
             self._renew: now,
             self._take_from_dead: now,
@@ -97,12 +97,12 @@ class Housekeeper:
             self._watched[worker] = slots
 
     def unwatch(self, worker: str) -> None:
-        """Renew this worker's lease no longer; its slot table may be closed afterwards."""
+        """Stop renewing this worker's lease. Its slot table may be closed afterwards."""
         with self._lock:
             self._watched.pop(worker, None)
 
     def hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> None:
-        """Take a dead worker's jobs from it, as soon as the engine can be reached.
+        """Free a dead worker's jobs, as soon as the engine can be reached.
 
         :param started: ids of the jobs that it was running; None if that is unknown.
         :param cause: how it died.
@@ -110,14 +110,13 @@ class Housekeeper:
         self._put(lambda: self._hand_back(worker, started, cause))
 
     def end(self) -> None:
-        """Do what is left to do, and end. Does not wait for that."""
+        """Finish the requests, and end. Does not wait for that."""
         self._put(None)
 
     def join(self, timeout: float) -> None:
         """Wait until it has ended.
 
-        :param timeout: for how many milliseconds. An engine that is out of reach would be
-            waited for.
+        :param timeout: in milliseconds. It may be waiting for an engine that is out of reach.
         """
         self._thread.join(timeout / 1000)
 
@@ -153,7 +152,7 @@ class Housekeeper:
                 self._duties[duty] = self._clock.monotonic() + again_in
 
     def _do(self, action: Callable[[], float]) -> float | None:
-        """Do something, and return what it returns, or None if that failed."""
+        """Return the result of an action, or None if it failed."""
         try:
             again_in = action()
         except Exception as error:
@@ -183,7 +182,7 @@ class Housekeeper:
         lost = self._engine.workers.renew(workers) if workers else []
         with self._lock:
             for worker in workers:
-                # One that lost its lease sees it go unrenewed, and registers again.
+                # A worker that lost its lease notices that, and registers again.
                 if worker in self._watched and worker not in lost:
                     self._watched[worker].renewed_at = began
         now = self._clock.monotonic()
@@ -201,8 +200,8 @@ class Housekeeper:
                 logger.warning(
                     "worker %s is gone: its lease ran out, its jobs are free", worker
                 )
-        # A lease can end right after one look, having been renewed right after another: jobs of
-        # dead workers wait for up to two intervals.
+        # A lease may end right after one check, and have been renewed right after another: jobs
+        # of dead workers wait for up to two intervals.
         return min(_LOOK_AROUND, self._lease / 10)
 
     def _look_for_alone(self) -> float:
@@ -211,7 +210,7 @@ class Housekeeper:
         return _LOOK_AROUND
 
     def _take_from_dead(self) -> float:
-        # Those of this machine need not be waited for until their lease is over.
+        # The death of workers of this machine can be proven before their lease is over.
         host = find_host()
         infos = {} if host is None else self._engine.workers.list_on(host)
         for worker, info in infos.items():
@@ -223,7 +222,7 @@ class Housekeeper:
         return _LOOK_AROUND
 
     def _check_limits(self) -> float:
-        # A process sees to its limits itself, unless it is stopped, or C code holds the
+        # A process enforces its limits itself, unless it is stopped, or C code holds the
         # interpreter's lock.
         until = self._clock.monotonic() - _LATENESS
         with self._lock:
@@ -237,7 +236,7 @@ class Housekeeper:
         return _LOOK_AROUND
 
     def _prune(self) -> float:
-        # Some at a time, so that nothing more urgent has to wait.
+        # A few at a time, so that more urgent work need not wait.
         return _PRUNE_MORE if self._engine.jobs.prune() else _PRUNE
 
     def _hand_back(self, worker: str, started: Sequence[str] | None, cause: str) -> float:
@@ -263,6 +262,6 @@ class Housekeeper:
         try:
             record = self._engine.jobs.get(job_id)
         except TaskQError:
-            # The jobs are handed back, which is what counts.
+            # Only for the log: the jobs are freed.
             return None
         return None if record is None else record.actor

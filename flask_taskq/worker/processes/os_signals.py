@@ -1,4 +1,4 @@
-"""Signals of the operating system, as something to wait for among other things."""
+"""Signals of the operating system, read from a socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 #: Signals that order a worker to end, or to load its code again.
 ORDERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-#: The supervisor blocks these until a child has said what they mean to it.
+#: A child starts with these blocked, until it has set its handlers.
 LEFT_TO_THE_SUPERVISOR: Final = (*ORDERS, signal.SIGUSR1)
 
 #: SIGCHLD is not handled itself: it ends a wait.
@@ -20,9 +20,9 @@ _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class SignalReader:
-    """Where signals arrive, in their order.
+    """Reads signals, in the order of their arrival.
 
-    :param reader: a socket that has a byte for each, its number.
+    :param reader: a socket with a byte for each signal: its number.
     """
 
     def __init__(self, reader: socket.socket) -> None:
@@ -33,7 +33,7 @@ class SignalReader:
         return self._reader.fileno()
 
     def read(self) -> list[int]:
-        """The numbers of those that have come since. Never waits."""
+        """The numbers of the signals that have arrived. Never waits."""
         try:
             return list(self._reader.recv(4096))
         except BlockingIOError:
@@ -42,10 +42,10 @@ class SignalReader:
 
 @contextmanager
 def catch_signals() -> Iterator[SignalReader]:
-    """Let signals arrive at a reader instead of ending the process.
+    """Send signals to a reader, so that they do not end the process.
 
-    SIGUSR1 makes it show the stacks of its threads. A SIGHUP that is ignored stays so: the
-    command was started to outlive its terminal, as ``nohup`` does.
+    SIGUSR1 makes it show the stacks of its threads. A SIGHUP that is ignored stays
+    ignored: ``nohup`` has started the command.
     """
     reader, writer = socket.socketpair()
     reader.setblocking(False)

@@ -18,7 +18,7 @@ _LENGTH: Final = 64
 
 
 class PidFileError(Exception):
-    """The file cannot be had; the text says why."""
+    """The file cannot be used; the text says why."""
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def write_pid_file(path: Path | None) -> Iterator[None]:
         _write(path, descriptor, mine)
         yield
     finally:
-        # Before the lock is let go: otherwise it could be the file of the next worker.
+        # Before the lock is released: afterwards it could be the file of the next worker.
         with suppress(OSError):
             if _is_at(path, descriptor) and path.read_bytes() == mine:
                 path.unlink()

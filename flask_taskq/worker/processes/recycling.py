@@ -1,4 +1,4 @@
-"""When a process has run so many jobs, or has grown so large, that another one is better."""
+"""Decides when a process has run enough jobs, or uses too much memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .channel import ReplaceRequest
 
 logger = get_logger(__name__)
 
-#: By how much of ``max_jobs`` the number may be larger, so that processes which were
-#: started together are not all replaced together.
+#: The random part that is added to ``max_jobs``, so that processes which were started together
+#: are not replaced together.
 _JITTER: Final = 0.1
 
-#: A process that is too large sooner than this (ms) will be followed by one that is, too.
+#: If a process is too large sooner than this (ms), its successor will be, too.
 _SOON: Final = 5_000
 
 
@@ -43,7 +43,7 @@ class RecyclePolicy:
         self._clock = clock
         self._began = clock.monotonic()
         self._has_asked = False
-        #: Whether there is anything to look for.
+        #: Whether any limit is set.
         self.has_limits = not (max_jobs is None and max_memory is None)
         self._is_too_large_at_first = self._is_too_large()
         if self._is_too_large_at_first:
@@ -55,7 +55,7 @@ class RecyclePolicy:
             )
 
     def look(self) -> ReplaceRequest | None:
-        """What is to be said to the supervisor, if it is to be said now."""
+        """The request to the supervisor, if it is time for it."""
         request = None if self._has_asked else self._check()
         self._has_asked = self._has_asked or request is not None
         return request
@@ -64,7 +64,7 @@ class RecyclePolicy:
         finished = self._worker.finished
         if self._max_jobs is not None and finished >= self._max_jobs:
             return ReplaceRequest(f"it has run {finished} jobs")
-        # Before its first job it is as large as another one would be.
+        # Before its first job it is as large as its successor would be.
         if self._is_too_large() and (finished or not self._worker.is_idle):
             age = self._clock.monotonic() - self._began
             return ReplaceRequest(
@@ -78,7 +78,7 @@ class RecyclePolicy:
 
 
 def measure_memory() -> int:
-    """The resident memory of this process in bytes; where only its peak is known, that."""
+    """The resident memory of this process in bytes, or its peak if only that is known."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

@@ -1,4 +1,4 @@
-"""Starting a child process, and what its supervisor shares with it."""
+"""Starts a child process, and keeps what the supervisor shares with it."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ class Child:
         self.channel.send(order)
 
     def kill(self) -> None:
-        """End it. What it runs did nothing wrong."""
+        """Kill it. Its jobs get no crash."""
         self.was_killed = True
         self.process.kill()
 
     def kill_for(self, jobs: Sequence[str], kill_at: float) -> None:
-        """Let it write down where it is, and then end it because of these jobs."""
+        """Let it log its stacks, and then kill it because of these jobs."""
         self.overdue = jobs
         self.kill_at = kill_at
         self.process.send_signal(signal.SIGUSR1)
 
     def cut_off(self) -> None:
-        """End it, since no order reaches it. What it runs may be the cause."""
+        """Kill it, since no order reaches it. Its jobs may be the cause."""
         self.is_cut_off, self.cut_off_at = True, None
         self.process.kill()
 
@@ -94,7 +94,7 @@ class Child:
         self.slots = SlotTable(None, self.slots_fd)
 
     def release(self) -> None:
-        """Let go of what was shared with it."""
+        """Close what was shared with it."""
         self.channel.close()
         self.slots.close()
         os.close(self.slots_fd)
@@ -105,7 +105,7 @@ def spawn(command: Sequence[str], spec: ChildSpec) -> Child:
 
     :param command: what starts it; the spec is added.
     :param spec: its arguments; the descriptors are added here.
-    :raises OSError: the system has no room for another process, or its descriptors.
+    :raises OSError: the system has too many processes or descriptors.
     """
     with ExitStack() as stack:
         ours, theirs = socket.socketpair()
