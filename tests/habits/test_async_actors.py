@@ -231,7 +231,7 @@ def test_a_worker_without_async_actors_has_no_loop(broker, start):
     """Nothing is paid for what is not used."""
     declare(broker, lambda: None, actor_name="plain")
     worker = start()
-    assert worker._loop is None
+    assert "taskq-loop" not in [thread.name for thread in threading.enumerate()]
     assert len(worker.slots.slots) == worker.worker_threads
 
 

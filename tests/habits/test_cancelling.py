@@ -234,7 +234,7 @@ def test_a_cancelled_job_whose_time_is_over_is_cancelled(
     job.cancel()
     worker.tick()
     assert told.wait(PATIENCE)
-    [current] = worker._running()
+    [current] = worker.runs
     current.limit_at = 0
     if not ends:
         current.kill_at = 0
@@ -306,7 +306,7 @@ def test_a_run_whose_job_was_taken_away_is_told(broker, start):
     begun = Begun(broker, works)
     worker = start()
     job = begun.send()
-    [run] = worker._running()
+    [run] = worker.runs
     worker._consumer.settle_if_held([Released(delivery=run.delivery, at=2**45)])
     assert ended.wait(PATIENCE)
     assert seen == ["told"]

@@ -514,7 +514,7 @@ def test_limits_at_random_moments_harm_no_thread(make, start, caplog, final):
     interrupted = broker.enqueue_many(endless.message() for _ in range(INTERRUPTS))
     others = broker.enqueue_many(short.message(rng.randrange(2_000)) for _ in range(1_000))
     worker = start(broker, threads=2)
-    threads = list(worker._threads)
+    threads = worker.threads
     sent = 0
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -532,7 +532,7 @@ def test_limits_at_random_moments_harm_no_thread(make, start, caplog, final):
     assert {final(job).error.code for job in interrupted} == {"time_limit"}
     errors = [final(job).error for job in others]
     assert {None, "time_limit"} == {error and error.code for error in errors}
-    assert worker._threads == threads and all(one.is_alive() for one in threads)
+    assert worker.threads == threads and all(one.is_alive() for one in threads)
     assert not worker.is_broken and worker.slots.started() == []
 
 

@@ -169,7 +169,7 @@ class Worker:
             self._consumer,
             self._prefetch,
             self._watch,
-            running=self._running,
+            running=lambda: self.runs,
             may_fetch=self._may_start,
             on_settled=self._take_in_more,
             hurrying=self._hurrying,
@@ -186,6 +186,12 @@ class Worker:
     def threads(self) -> list[threading.Thread]:
         """The threads that run jobs."""
         return list(self._threads)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The current runs."""
+        runs = [one.current for one in (*self._runners, *self._async_runners)]
+        return [run for run in runs if run is not None]
 
     @property
     def finished(self) -> int:
@@ -257,7 +263,7 @@ class Worker:
         """
         if self._lease.is_neglected() and not self._lease.renew():
             self._recover_lease()
-        if self._running():
+        if self.runs:
             self._settler.report()
         if self._is_hoarding():
             self._release_unstarted()
@@ -300,13 +306,9 @@ class Worker:
 
     def interrupt(self, exception: type[Interrupt], wanted: Callable[[Run], bool]) -> None:
         """Interrupt the runs for which ``wanted`` is true."""
-        for run in self._running():
+        for run in self.runs:
             if wanted(run):
                 self._watch.interrupt(run, exception)
-
-    def _running(self) -> list[Run]:
-        runs = [one.current for one in (*self._runners, *self._async_runners)]
-        return [run for run in runs if run is not None]
 
     def stop_fetching(self) -> None:
         """Start no more jobs, and release those that have not started."""
@@ -384,7 +386,7 @@ class Worker:
     def _release_stuck(self) -> None:
         # Jobs that cannot be interrupted. Should one end well after all, its own
         # settlement comes too late and is refused.
-        for run in self._running():
+        for run in self.runs:
             if all(run is not one for one in self._given_up.values()):
                 back = Released(delivery=run.delivery)
                 notes = run.notes
