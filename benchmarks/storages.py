@@ -25,11 +25,11 @@ from typing import Self
 from redis import Redis
 
 from flask_taskq.engines.sql import schema
-from flask_taskq.engines.sql.changes import Changes
-from flask_taskq.engines.sql.changes import to_values
 from flask_taskq.engines.sql.rows import to_rows
 from flask_taskq.engines.sql.schema import Tables
 from flask_taskq.engines.sql.statements import Statements
+from flask_taskq.engines.sql.transition_statements import Changes
+from flask_taskq.engines.sql.transition_statements import to_values
 from flask_taskq.jobs import lifecycle
 from flask_taskq.jobs.delivery import Envelope
 from flask_taskq.jobs.message import generate_id

@@ -26,16 +26,16 @@ from ..jobs.encoding import check_actor_name
 from ..jobs.encoding import check_queue_name
 from ..jobs.encoding import decode_value
 from ..jobs.message import Message
-from ..lazy import lazy_property
+from ..lazy_property import lazy_property
 from .annotations import make_result_decoder
 from .annotations import read_annotation
 from .annotations import Value
 from .arguments import Arguments
 from .job import Job
-from .options import check_delay
-from .options import check_eta
-from .options import check_priority
-from .options import since_epoch
+from .option_checks import check_delay
+from .option_checks import check_eta
+from .option_checks import check_priority
+from .option_checks import since_epoch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -28,9 +28,9 @@ from msgspec import inspect as types
 from ..errors import BadResult
 from ..jobs.encoding import decode_value
 from ..jobs.encoding import encode_value
-from .roundtrip import explain_change
-from .roundtrip import explain_difference
-from .roundtrip import SCALARS
+from .json_roundtrip import explain_change
+from .json_roundtrip import explain_difference
+from .json_roundtrip import SCALARS
 
 _OPAQUE: Final = (types.CustomType, types.RawType, types.ExtType)
 

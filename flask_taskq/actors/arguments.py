@@ -15,11 +15,11 @@ from typing import Final
 from typing import NamedTuple
 
 from ..errors import BadArguments
-from ..lazy import lazy_property
+from ..lazy_property import lazy_property
 from .annotations import Misfit
 from .annotations import read_annotation
 from .annotations import Value
-from .roundtrip import explain_change
+from .json_roundtrip import explain_change
 
 _POSITIONAL: Final = (
     inspect.Parameter.POSITIONAL_ONLY,

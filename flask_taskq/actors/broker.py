@@ -48,13 +48,13 @@ from .arguments import check_unknown
 from .hook_chain import Chain
 from .hooks import Middleware
 from .job import Job
-from .option_table import OptionTable
-from .options import check_delay
-from .options import check_eta
-from .options import check_priority
-from .plan import find_max_attempts
-from .plan import make_plan
-from .plan import Plan
+from .middleware_options import OptionTable
+from .option_checks import check_delay
+from .option_checks import check_eta
+from .option_checks import check_priority
+from .resolved_actor import find_max_attempts
+from .resolved_actor import resolve_actor
+from .resolved_actor import ResolvedActor
 from .run import Run
 
 logger = get_logger(__name__)
@@ -115,8 +115,8 @@ class Broker:
         #: The hooks of middleware.
         self.chain = Chain(self)
         self._options = OptionTable(settings)
-        #: What is known of actors, by name. :meth:`plan` finds out what is not.
-        self.plans: dict[str, Plan] = {}
+        #: The actors that :meth:`resolve` has resolved, by name.
+        self.resolved_actors: dict[str, ResolvedActor] = {}
         #: Names of the queues that are known.
         self.queues: set[str] = set()
         #: How a call of the engine is made. A worker routes it through threads of its own,
@@ -157,7 +157,7 @@ class Broker:
         """
         self.chain.add(middleware, before, after)
         self._options.add(middleware)
-        self.forget_plans()
+        self.forget_resolved()
         for actor in self.actors.values():
             middleware.after_declare_actor(self, actor)
         for queue_name in self.queues:
@@ -169,7 +169,7 @@ class Broker:
         :raises ValueError: it is not among the broker's.
         """
         self.chain.remove(middleware)
-        self.forget_plans()
+        self.forget_resolved()
 
     @property
     def middleware(self) -> Sequence[Middleware]:
@@ -204,7 +204,7 @@ class Broker:
         self.emit_before("declare_actor", actor)
         self.declare_queue(actor.queue_name)
         self.actors[actor.actor_name] = actor
-        self.plans.pop(actor.actor_name, None)
+        self.resolved_actors.pop(actor.actor_name, None)
         self.emit_after("declare_actor", actor)
 
     def declare_queue(self, queue_name: str) -> None:
@@ -242,26 +242,28 @@ class Broker:
         """
         if isinstance(message, Run):
             message = message.message
-        plan = self.plans.get(message.actor_name) or self.plan(message.actor_name)
-        if not message.options and name in plan.options:
-            return plan.options[name]
-        return self._options.value(name, message.options, plan.actor)
+        resolved = self.resolved_actors.get(message.actor_name) or self.resolve(
+            message.actor_name
+        )
+        if not message.options and name in resolved.options:
+            return resolved.options[name]
+        return self._options.value(name, message.options, resolved.actor)
 
-    def plan(self, actor_name: str) -> Plan:
+    def resolve(self, actor_name: str) -> ResolvedActor:
         """What holds for all messages of an actor that bring no options of their own."""
         # What is forgotten meanwhile, since something has changed, must not come back.
-        plans = self.plans
-        plan = plans.get(actor_name)
-        if plan is None:
+        resolved_actors = self.resolved_actors
+        resolved = resolved_actors.get(actor_name)
+        if resolved is None:
             actor = self.actors.get(actor_name)
-            plan = make_plan(actor, self.chain, self._options)
+            resolved = resolve_actor(actor, self.chain, self._options)
             if actor is not None:  # names that come from outside are without number
-                plans[actor_name] = plan
-        return plan
+                resolved_actors[actor_name] = resolved
+        return resolved
 
-    def forget_plans(self) -> None:
-        """Make new plans: what :meth:`.Middleware.applies_to` goes by has changed."""
-        self.plans = {}
+    def forget_resolved(self) -> None:
+        """Resolve all actors again. The result of :meth:`.Middleware.applies_to` has changed."""
+        self.resolved_actors = {}
 
     # Messages
 
@@ -382,16 +384,16 @@ class Broker:
             self._note_queue(check_queue_name(message.queue_name), message.actor_name)
         if not JOB_ID.fullmatch(message.message_id):
             raise ValueError(f"{message.message_id!r} is no job's id: those are 32 hex digits")
-        plan = self.plans.get(message.actor_name)
-        if plan is None:
-            plan = self.plan(check_actor_name(message.actor_name))
-        actor = plan.actor
+        resolved = self.resolved_actors.get(message.actor_name)
+        if resolved is None:
+            resolved = self.resolve(check_actor_name(message.actor_name))
+        actor = resolved.actor
         parameters = actor.parameters if actor else ()
         priority = actor.priority if actor else 0
-        max_attempts, unique_key = plan.max_attempts, None
+        max_attempts, unique_key = resolved.max_attempts, None
         if message.options:
             max_attempts = self._max_attempts(message)
-        if message.options or plan.options.get("unique"):
+        if message.options or resolved.options.get("unique"):
             unique_key = self._unique_key(message, actor)
         if message.options and message.options.get("priority") is not None:
             priority = check_priority(message.options["priority"], message.actor_name)

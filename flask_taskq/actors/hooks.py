@@ -45,7 +45,7 @@ class HookBroker(Protocol):
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None: ...
 
-    def forget_plans(self) -> None: ...
+    def forget_resolved(self) -> None: ...
 
 
 class HookWorker(Protocol):
@@ -110,7 +110,7 @@ class Middleware:
         brings no options of its own.
 
         It is asked once for each actor, and where it is False they are not called. When what
-        it goes by changes, call :meth:`.Broker.forget_plans`.
+        it goes by changes, call :meth:`.Broker.forget_resolved`.
         """
         return True
 

@@ -26,7 +26,7 @@ from ..jobs.delivery import Delivery
 from ..jobs.delivery import Envelope
 from ..jobs.message import Message
 from .actor import Actor
-from .notes import Notes
+from .run_progress import RunProgress
 
 #: Exceptions of a run that say themselves what becomes of the job: it is no failure. Of a
 #: worker's own they count only in a run that the worker interrupted: see :func:`is_decided`.
@@ -91,7 +91,7 @@ class Run(msgspec.Struct, eq=False):
     #: Jobs that are stored together with the job's outcome. See ``Broker.follow_up()``.
     follow_ups: tuple[Envelope, ...] = ()
     #: What the run has noted down for its record; None, as for most, if it never did.
-    notes: Notes | None = None
+    unreported: RunProgress | None = None
     misfit: BadArguments | None = None
     value: Any = None
     result: bytes = b"null"
@@ -122,7 +122,7 @@ class Run(msgspec.Struct, eq=False):
         """When the job was sent, in milliseconds since the epoch by the engine's clock."""
         return self.delivery.created_at
 
-    # What it notes down
+    # What it reports
 
     def progress(
         self, current: float, total: float | None = None, message: str | None = None
@@ -138,7 +138,7 @@ class Run(msgspec.Struct, eq=False):
         :raises TypeError: ``current`` or ``total`` is no number, or ``message`` no text.
         :raises ValueError: a number is not finite, or ``total`` is below 0.
         """
-        (self.notes or self._begin_notes()).progress(current, total, message)
+        (self.unreported or self._begin_progress()).progress(current, total, message)
 
     def log(self, text: str, level: str = "info") -> None:
         """Add a line to the job's own log, of which the record keeps the last 100.
@@ -148,11 +148,11 @@ class Run(msgspec.Struct, eq=False):
         :raises TypeError: ``text`` is no text.
         :raises ValueError: there is no such level.
         """
-        (self.notes or self._begin_notes()).log(text, level)
+        (self.unreported or self._begin_progress()).log(text, level)
 
-    def _begin_notes(self) -> Notes:
-        self.notes = Notes(self.now, self.attempt)
-        return self.notes
+    def _begin_progress(self) -> RunProgress:
+        self.unreported = RunProgress(self.now, self.attempt)
+        return self.unreported
 
     # What becomes of the job
 

@@ -51,8 +51,8 @@ from .context import AppContext
 from .loading import load_middleware
 from .shared_actors import get_shared_actors
 from .shared_actors import OUTSIDE
-from .signals import AppSignals
-from .uncommitted import Uncommitted
+from .signal_middleware import AppSignals
+from .uncommitted_warning import Uncommitted
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -209,7 +209,7 @@ def job(job_id: str, wait: bool, timeout: int | None, cancel: bool, as_json: boo
     (with --wait) or could not be cancelled, 2 for wrong usage, 3 when the engine was not
     reached, 124 when the time was over, 130 after Ctrl-C, which leaves the job alone.
     """
-    from .exits import run
+    from .exit_codes import run
     from .job import handle_job
 
     if timeout is not None and not wait:
@@ -228,7 +228,7 @@ def job(job_id: str, wait: bool, timeout: int | None, cancel: bool, as_json: boo
 @with_appcontext
 def queues(as_json: bool) -> None:
     """List the queues: what waits in each, since when, and how many workers serve it."""
-    from .operators import list_queues
+    from .operations import list_queues
 
     _run(lambda broker: list_queues(broker, as_json=as_json))
 
@@ -264,7 +264,7 @@ def jobs(
 ) -> None:
     """List jobs: those that run, those that wait in the order of their turns, and those that
     are over, the newest first."""
-    from .operators import list_jobs
+    from .operations import list_jobs
 
     _run(
         lambda broker: list_jobs(
@@ -284,7 +284,7 @@ def jobs(
 @with_appcontext
 def retry(job_ids: tuple[str, ...]) -> None:
     """Run jobs again that failed or were cancelled, with all their attempts before them."""
-    from .operators import retry_jobs
+    from .operations import retry_jobs
 
     _run(lambda broker: retry_jobs(broker, job_ids))
 
@@ -294,7 +294,7 @@ def retry(job_ids: tuple[str, ...]) -> None:
 @with_appcontext
 def delete(job_ids: tuple[str, ...]) -> None:
     """Remove jobs that no worker runs, with their records."""
-    from .operators import delete_jobs
+    from .operations import delete_jobs
 
     _run(lambda broker: delete_jobs(broker, job_ids))
 
@@ -304,7 +304,7 @@ def delete(job_ids: tuple[str, ...]) -> None:
 @with_appcontext
 def pause(queue: str) -> None:
     """Let no worker take jobs from this queue. What runs goes on."""
-    from .operators import pause_queue
+    from .operations import pause_queue
 
     _run(lambda broker: pause_queue(broker, queue))
 
@@ -314,7 +314,7 @@ def pause(queue: str) -> None:
 @with_appcontext
 def resume(queue: str) -> None:
     """Let workers take jobs from this queue again."""
-    from .operators import resume_queue
+    from .operations import resume_queue
 
     _run(lambda broker: resume_queue(broker, queue))
 
@@ -325,7 +325,7 @@ def resume(queue: str) -> None:
 @with_appcontext
 def purge(queue: str, is_sure: bool) -> None:
     """Remove all jobs that wait in this queue, with their records."""
-    from .operators import purge_queue
+    from .operations import purge_queue
 
     _run(lambda broker: purge_queue(broker, queue, is_sure=is_sure))
 
@@ -335,7 +335,7 @@ def purge(queue: str, is_sure: bool) -> None:
 @with_appcontext
 def workers(as_json: bool) -> None:
     """List the processes that run jobs: where, since when, and for which queues."""
-    from .operators import list_workers
+    from .operations import list_workers
 
     _run(lambda broker: list_workers(broker, as_json=as_json))
 
@@ -348,14 +348,14 @@ def init_db() -> None:
     An app and its workers do this themselves when they connect. Run it before them where they
     may not, or in a deployment that does one thing after another.
     """
-    from .operators import prepare_storage
+    from .operations import prepare_storage
 
     _run(prepare_storage)
 
 
 def _run(act: Callable[[Broker], int]) -> None:
     """Do what a command does, and end with its exit code."""
-    from .exits import run
+    from .exit_codes import run
 
     extension = _find_extension()
     sys.exit(run(lambda: act(extension.broker)))
@@ -396,15 +396,15 @@ def _child_command(context: click.Context, log_level: str, log_format: str) -> l
 
 def _check_app(options: SupervisorOptions, log_level: str, log_format: str) -> int:
     from ..clock import Clock
-    from ..worker.log import configure_logging
-    from ..worker.processes.check import check
+    from ..worker.log_output import configure_logging
+    from ..worker.processes.check_command import check
 
     configure_logging(log_level, log_format)
     return check(options, Clock(), _show)
 
 
 def _show(name: str, value: str) -> None:
-    from .listing import list_row
+    from .job_text import list_row
 
     click.echo(list_row(name, value))
 

@@ -20,14 +20,14 @@ from ..http import job_resource
 from ..http import job_url
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
-from .bar import make_bar
-from .exits import fail
-from .exits import FAILURE
-from .exits import INTERRUPTED
-from .exits import SUCCESS
-from .exits import TIMEOUT
-from .listing import list_job
-from .waiting import explain_wait
+from .exit_codes import fail
+from .exit_codes import FAILURE
+from .exit_codes import INTERRUPTED
+from .exit_codes import SUCCESS
+from .exit_codes import TIMEOUT
+from .job_text import list_job
+from .progress_bar import make_progress_bar
+from .wait_reason import explain_wait
 
 #: How often the bar is drawn while a job runs, in milliseconds.
 _LOOK: Final = 500
@@ -79,7 +79,7 @@ def _unknown(broker: Broker, error: JobNotFound) -> str:
 
 def _wait(broker: Broker, record: JobRecord, timeout: int | None) -> JobRecord:
     until = None if timeout is None else broker.clock.monotonic() + timeout
-    with make_bar(sys.stderr) as bar:
+    with make_progress_bar(sys.stderr) as bar:
         while not record.status.is_final:
             bar.show(record)
             left = _LOOK if until is None else until - broker.clock.monotonic()

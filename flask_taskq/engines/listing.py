@@ -106,7 +106,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
         two workers have the same value, their process ids refer to the same processes. Empty if
         unknown.
     :param processes: the id and the start time of each process that keeps the lease, as
-        :mod:`flask_taskq.worker.proof` reads them. If all are dead, no process holds the
+        :mod:`flask_taskq.worker.liveness` reads them. If all are dead, no process holds the
         worker's jobs.
     :param hostname: the name of the machine, for display.
     :param pid: the process id, for display.

@@ -10,9 +10,9 @@ from typing import Any
 from ..actors.actor import Actor
 from ..actors.hooks import HookBroker
 from ..actors.hooks import Middleware
-from ..actors.options import check_duration
-from ..actors.options import check_moment
-from ..actors.options import refusal
+from ..actors.option_checks import check_duration
+from ..actors.option_checks import check_moment
+from ..actors.option_checks import refusal
 from ..actors.run import Run
 from ..config import milliseconds
 from ..errors import SkipMessage

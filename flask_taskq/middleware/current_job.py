@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.local import LocalProxy
 
 from ..actors.hooks import Middleware
-from ..actors.options import check_bool
+from ..actors.option_checks import check_bool
 from ..actors.run import Run
 from ..actors.run import running
 

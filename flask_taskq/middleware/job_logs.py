@@ -15,7 +15,7 @@ from typing import Final
 from ..actors.actor import Actor
 from ..actors.hooks import HookBroker
 from ..actors.hooks import Middleware
-from ..actors.options import check_bool
+from ..actors.option_checks import check_bool
 from ..actors.run import Run
 from ..jobs.record_limits import LINE_TEXT
 

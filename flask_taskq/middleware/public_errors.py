@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..actors.hooks import Middleware
-from ..actors.options import check_exceptions
+from ..actors.option_checks import check_exceptions
 
 
 class PublicErrors(Middleware):

@@ -8,7 +8,7 @@ from typing import Any
 from ..actors.hooks import HookBroker
 from ..actors.hooks import HookWorker
 from ..actors.hooks import Middleware
-from ..actors.options import check_bool
+from ..actors.option_checks import check_bool
 from ..errors import Shutdown
 
 

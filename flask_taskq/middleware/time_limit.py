@@ -12,7 +12,7 @@ from msgspec import UnsetType
 
 from ..actors.hooks import HookBroker
 from ..actors.hooks import Middleware
-from ..actors.options import check_duration
+from ..actors.option_checks import check_duration
 from ..actors.run import Run
 from ..config import milliseconds
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..actors.hooks import Middleware
-from ..actors.options import refusal
+from ..actors.option_checks import refusal
 
 
 class Unique(Middleware):

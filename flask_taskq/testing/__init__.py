@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from .draining import drain
     from .draining import JobFailed
     from .tester import JobTester
-    from .threaded import ThreadedWorker
-    from .threaded import Worker
+    from .threaded_worker import ThreadedWorker
+    from .threaded_worker import Worker
 
 __all__ = [
     "JobFailed",

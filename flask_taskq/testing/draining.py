@@ -17,7 +17,7 @@ from ..errors import ConfigurationError
 from ..jobs.record import Status
 from ..worker.inline import InlineWorker
 from ..worker.inline import Ran
-from ..worker.inline_loop import inline_loop
+from ..worker.inline_event_loop import inline_loop
 
 #: How many of the jobs that failed are named.
 _MAX_SHOWN: Final = 10

@@ -17,7 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from .tester import JobTester
-    from .threaded import ThreadedWorker
+    from .threaded_worker import ThreadedWorker
 
 _NO_APP: Final = (
     "taskq_jobs needs a fixture named 'app' that returns the Flask app under test, with"

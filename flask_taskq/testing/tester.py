@@ -34,7 +34,7 @@ from ..jobs.record import JobRecord
 from ..jobs.record import Status
 from ..worker.inline import InlineWorker
 from ..worker.inline import Ran
-from ..worker.inline_loop import inline_loop
+from ..worker.inline_event_loop import inline_loop
 from .clock import MovableClock
 from .draining import find_broker
 from .draining import finish
@@ -44,7 +44,7 @@ from .fault_injector import FaultInjector
 from .matching import describe_count
 from .matching import describe_missing
 from .matching import Expectation
-from .threaded import ThreadedWorker
+from .threaded_worker import ThreadedWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")

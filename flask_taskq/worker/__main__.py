@@ -14,7 +14,7 @@ from typing import NoReturn
 import msgspec
 
 from ..clock import Clock
-from .log import configure_logging
+from .log_output import configure_logging
 from .processes.pid_file import PidFileError
 from .processes.pid_file import write_pid_file
 from .processes.supervisor import Supervisor

@@ -23,7 +23,7 @@ from .inline import InlineWorker
 from .inline import MAX_DEPTH
 from .inline import MAX_RUNS
 from .inline import Ran
-from .inline_loop import inline_loop
+from .inline_event_loop import inline_loop
 
 logger = get_logger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from importlib import metadata
 
 from ..engines.listing import WorkerInfo
-from .proof import find_host
-from .proof import read_process
+from .liveness import find_host
+from .liveness import read_process
 
 
 def describe_worker(

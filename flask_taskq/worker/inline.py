@@ -31,13 +31,13 @@ from ..jobs.record import JobError
 from ..jobs.record import JobRecord
 from ..jobs.record import Lane
 from ..jobs.record import Status
-from .announcements import announce
-from .announcements import announce_stored
-from .inline_loop import inline_loop
+from .inline_event_loop import inline_loop
+from .liveness import generate_worker_id
 from .outcome import actors_frames
-from .proof import generate_worker_id
 from .runner import AsyncRunner
 from .runner import Runner
+from .stored_outcomes import announce
+from .stored_outcomes import announce_stored
 
 #: How many runs of a job the caller waits for at most.
 MAX_RUNS: Final = 100

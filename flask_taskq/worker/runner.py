@@ -40,8 +40,8 @@ from ..jobs.message import Message
 from ..jobs.message import UNCHECKED
 from ..jobs.record import JobError
 from ..loggers import get_logger
-from . import forked
-from .hints import add_hint
+from . import forked_processes
+from .error_hints import add_hint
 from .interrupt import find_frame
 from .interrupt import Gate
 from .outcome import classify
@@ -51,7 +51,7 @@ from .outcome import is_cancelled
 from .outcome import log_fields
 from .outcome import OutcomeLine
 from .outcome import OUTCOMES
-from .reports import add_news
+from .progress import add_progress
 
 logger = get_logger("flask_taskq.jobs")
 
@@ -90,7 +90,7 @@ class Runner:
         self._hooks = broker.chain.any_run
         self._settings = broker.settings
         self._clock = broker.clock
-        self._generation = forked.generation
+        self._generation = forked_processes.generation
         # For times that are stored. The engine's clock is the same on all machines.
         self._now = broker.engine.now
 
@@ -139,7 +139,7 @@ class Runner:
             began=run.began,
             interrupts=run.interrupts,
             time_limit=run.time_limit,
-            notes=run.notes,
+            unreported=run.unreported,
             exception=TimeLimitExceeded(),
             stack=self._stack(run),
         )
@@ -157,7 +157,7 @@ class Runner:
         return format_stack(find_frame(self._gate.thread_id))
 
     def _run(self, delivery: Delivery, now: float) -> Settlement:
-        self._generation = forked.generation
+        self._generation = forked_processes.generation
         run = self._begin(delivery, now)
         if not isinstance(run, Run):
             return run
@@ -225,7 +225,7 @@ class Runner:
         if message.options:
             return self._chain.any_run
         name = message.actor_name
-        return (self._broker.plans.get(name) or self._broker.plan(name)).hooks
+        return (self._broker.resolved_actors.get(name) or self._broker.resolve(name)).hooks
 
     def _call(self, run: Run, hooks: RunHooks) -> None:
         """Before hooks, the actor, and its result as JSON."""
@@ -238,8 +238,8 @@ class Runner:
         except self._catches as error:
             run.exception = error
         finally:
-            if forked.generation != self._generation:
-                forked.end(run.exception or sys.exception())
+            if forked_processes.generation != self._generation:
+                forked_processes.end(run.exception or sys.exception())
         if run.exception is None:
             self._store_result(run, actor)
 
@@ -255,8 +255,8 @@ class Runner:
         actor = run.actor
         assert actor is not None
         self._chain.call_before(hooks.before, run)
-        if forked.generation != self._generation:
-            forked.end()
+        if forked_processes.generation != self._generation:
+            forked_processes.end()
         if run.time_limit is not None:
             run.limit_at = run.began + run.time_limit
             run.kill_at = run.limit_at + self._settings.hard_limit_grace
@@ -295,8 +295,8 @@ class Runner:
         return result
 
     def _check_context(self, run: Run, hooks: RunHooks, error: BaseException) -> None:
-        if forked.generation != self._generation:
-            forked.end(error)
+        if forked_processes.generation != self._generation:
+            forked_processes.end(error)
         if error is not run.exception:
             # A context failed when it opened or closed, and so did the run. After hooks are
             # called, for the second time if the actor had succeeded.
@@ -324,8 +324,8 @@ class Runner:
             )
 
     def _settle(self, run: Run) -> Settlement:
-        if forked.generation != self._generation:
-            forked.end()  # a hook or a context has forked this process
+        if forked_processes.generation != self._generation:
+            forked_processes.end()  # a hook or a context has forked this process
         settlement = classify(run, self._now)
         if logger.isEnabledFor(OUTCOMES[type(settlement)][0]):
             try:
@@ -336,8 +336,8 @@ class Runner:
                 settlement = msgspec.structs.replace(settlement, line=line)
         # Its traceback has frames that refer to the run: a reference cycle.
         run.exception = None
-        notes = run.notes
-        return settlement if notes is None else add_news(settlement, notes)
+        unreported = run.unreported
+        return settlement if unreported is None else add_progress(settlement, unreported)
 
     def _release_later(
         self, delivery: Delivery, reason: str, error: TaskQError
@@ -381,7 +381,7 @@ class AsyncRunner(Runner):
 
         :param now: as for :meth:`run`.
         """
-        self._generation = forked.generation
+        self._generation = forked_processes.generation
         run = self._begin(delivery, self._clock.monotonic() if now is None else now)
         if not isinstance(run, Run):
             return run
@@ -411,8 +411,8 @@ class AsyncRunner(Runner):
                 error = interrupt().with_traceback(error.__traceback__)
             run.exception = error
         finally:
-            if forked.generation != self._generation:
-                forked.end(run.exception or sys.exception())
+            if forked_processes.generation != self._generation:
+                forked_processes.end(run.exception or sys.exception())
         if run.exception is None:
             self._store_result(run, actor)
 

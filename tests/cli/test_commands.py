@@ -146,7 +146,7 @@ def test_a_wrong_option_is_a_wrong_usage(args, named):
 def started(monkeypatch):
     """Catches what the supervisor would have been started with."""
     from flask_taskq.worker import __main__ as program
-    from flask_taskq.worker.processes import check
+    from flask_taskq.worker.processes import check_command
 
     found = []
 
@@ -156,9 +156,9 @@ def started(monkeypatch):
         return 2
 
     monkeypatch.setattr(program, "become_supervisor", lambda one: found.append(one.options))
-    monkeypatch.setattr(check, "check", check_app)
+    monkeypatch.setattr(check_command, "check", check_app)
     monkeypatch.setattr(
-        "flask_taskq.worker.log.configure_logging", lambda level, log_format: None
+        "flask_taskq.worker.log_output.configure_logging", lambda level, log_format: None
     )
     return found
 

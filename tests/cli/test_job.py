@@ -14,10 +14,10 @@ from flask_taskq import current_job
 from flask_taskq import Message
 from flask_taskq import TaskQ
 from flask_taskq.cli import taskq as group
-from flask_taskq.cli.bar import Bar
-from flask_taskq.cli.bar import make_bar
-from flask_taskq.cli.bar import RichBar
-from flask_taskq.cli.listing import printable
+from flask_taskq.cli.job_text import printable
+from flask_taskq.cli.progress_bar import make_progress_bar
+from flask_taskq.cli.progress_bar import ProgressBar
+from flask_taskq.cli.progress_bar import RichProgressBar
 from flask_taskq.errors import ConfigurationError
 from flask_taskq.errors import ConnectionFailed
 from flask_taskq.errors import DecodeError
@@ -483,7 +483,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_has_one_line_that_is_gone_in_the_end():
     """Each text covers the one before, however long that was."""
     terminal = Terminal()
-    with Bar(terminal) as bar:
+    with ProgressBar(terminal) as bar:
         bar.show(record(progress=Progress(3.0, None, "rows of a table", 1)))
         bar.show(record(Status.SUCCEEDED))
     first, second, last, end = terminal.getvalue().split("\r")[1:]
@@ -495,7 +495,7 @@ def test_a_terminal_has_one_line_that_is_gone_in_the_end():
 def test_the_same_state_is_told_once():
     """A log of a wait that takes hours stays short."""
     stream = io.StringIO()
-    with Bar(stream) as bar:
+    with ProgressBar(stream) as bar:
         for progress in (None, None, Progress(2.0, 0.0, None, 1), Progress(9.0, 4.0, None, 1)):
             bar.show(record(progress=progress))
     assert stream.getvalue().splitlines() == [
@@ -530,8 +530,8 @@ def screen(monkeypatch):
 def test_a_terminal_has_a_bar_of_rich(screen):
     """Brackets in a text of the job are no markup."""
     terminal, read = screen
-    with make_bar(terminal) as bar:
-        assert isinstance(bar, RichBar)
+    with make_progress_bar(terminal) as bar:
+        assert isinstance(bar, RichProgressBar)
         bar.show(record(progress=Progress(2.0, 4.0, "[red]rows[/]", 1)))
     text = read()
     assert "━" in text and "50%" in text and "[red]rows[/]" in text
@@ -541,15 +541,15 @@ def test_a_terminal_has_a_bar_without_rich(screen, monkeypatch):
     """Only a plainer one."""
     terminal, read = screen
     monkeypatch.setitem(sys.modules, "rich", None)
-    with make_bar(terminal) as bar:
-        assert isinstance(bar, Bar)
+    with make_progress_bar(terminal) as bar:
+        assert isinstance(bar, ProgressBar)
         bar.show(record(progress=Progress(2.0, 4.0, "rows", 1)))
     assert f"[{'#' * 15}{'.' * 15}]  50%  (2 of 4)  rows" in read()
 
 
 def test_what_is_no_terminal_has_no_bar_of_rich():
     """A file would be full of its escape sequences."""
-    assert isinstance(make_bar(io.StringIO()), Bar)
+    assert isinstance(make_progress_bar(io.StringIO()), ProgressBar)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def options_of(command):
 
 def test_every_exit_code_of_a_job_is_on_the_page():
     """And none that there is not."""
-    module = importlib.import_module("flask_taskq.cli.exits")
+    module = importlib.import_module("flask_taskq.cli.exit_codes")
     names = ("SUCCESS", "FAILURE", "REFUSED", "UNREACHABLE", "TIMEOUT", "INTERRUPTED")
     [table] = re.findall(
         r"^exit code +meaning\n=+ +=+\n(.*?)^=",

@@ -292,7 +292,9 @@ def test_what_a_job_leaves_on_the_loop_ends_no_other(broker, start, caplog, how,
     assert final(beside).result == b"1"
     assert not worker.is_broken
     own = [
-        record for record in caplog.records if record.name == "flask_taskq.worker.threads.loop"
+        record
+        for record in caplog.records
+        if record.name == "flask_taskq.worker.threads.event_loop"
     ]
     assert len(own) == (how == "exits")
 

@@ -17,8 +17,8 @@ from flask_taskq.errors import ResultFailure
 from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.jobs.delivery import Released
 from flask_taskq.jobs.delivery import Retried
-from flask_taskq.worker.announcements import announce
-from flask_taskq.worker.announcements import announce_stored
+from flask_taskq.worker.stored_outcomes import announce
+from flask_taskq.worker.stored_outcomes import announce_stored
 from tests.support.apps import declare
 from tests.support.apps import Line
 from tests.support.apps import messages

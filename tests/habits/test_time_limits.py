@@ -315,7 +315,7 @@ def test_a_run_is_given_up_though_its_contexts_cannot_be_opened(new_broker, star
 
     class Opening(Middleware):
         def around_process_message(self, broker, message):
-            if threading.current_thread().name.startswith("taskq-watch"):
+            if threading.current_thread().name.startswith("taskq-interrupter"):
                 raise ConnectionError("no database")
 
     def note(reason):

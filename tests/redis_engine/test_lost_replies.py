@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_taskq.engines.redis import script
+from flask_taskq.engines.redis import script_source
 from flask_taskq.jobs.delivery import Report
 from flask_taskq.jobs.record import LogLine
 from flask_taskq.jobs.record import Status
@@ -36,14 +36,14 @@ def bench(line: LossyLine, new_bench: Callable[..., Bench]) -> Bench:
     return bench
 
 
-def sha(one: script.Script) -> str:
+def sha(one: script_source.Script) -> str:
     return one.sha.decode()
 
 
 @pytest.mark.parametrize("replies", [1, 3])
 def test_a_job_that_was_sent_is_there_once(bench: Bench, line: LossyLine, replies: int) -> None:
     """The call is repeated with the same id."""
-    line.lose(sha(script.ENQUEUE), replies)
+    line.lose(sha(script_source.ENQUEUE), replies)
 
     ids = bench.send_many(3)
 
@@ -56,7 +56,7 @@ def test_jobs_that_were_fetched_arrive(bench: Bench, line: LossyLine, replies: i
     """Else they were held, as long as their worker lives, by one that does not know them."""
     ids = bench.send_many(3)
     consumer = bench.worker()
-    line.lose(sha(script.FETCH), replies)
+    line.lose(sha(script_source.FETCH), replies)
 
     deliveries = consumer.fetch(2, 0)
 
@@ -74,7 +74,7 @@ def test_jobs_that_were_fetched_arrive_with_a_later_call(
     short = new_bench(f"redis://127.0.0.1:{line.port}/0", options={"timeout": 300})
     ids = bench.send_many(4)
     consumer = short.worker()
-    line.lose(sha(script.FETCH), 1_000)
+    line.lose(sha(script_source.FETCH), 1_000)
     with pytest.raises(Exception, match="does not answer"):
         consumer.fetch(2, 0)
     line.lose("", 0)
@@ -93,7 +93,7 @@ def test_jobs_that_were_fetched_arrive_though_nobody_asks_for_more(
     short = new_bench(f"redis://127.0.0.1:{line.port}/0", options={"timeout": 300}, lease=1_000)
     first, second = bench.send_many(2)
     [delivery] = short.worker().fetch(1, 0)
-    line.lose(sha(script.SETTLE), 1_000)
+    line.lose(sha(script_source.SETTLE), 1_000)
     with pytest.raises(Exception, match="does not answer"):
         short.settle(done(delivery), then_fetch=1)
     line.lose("", 0)
@@ -119,7 +119,7 @@ def test_a_settlement_that_was_stored_is_not_stale(
     ids = bench.send_many(5)
     first, second, third = bench.worker().fetch(3, 0)
     settlements = [done(first), failed(second), retry(third, at=bench.clock.now() + NET)]
-    line.lose(sha(script.SETTLE), replies)
+    line.lose(sha(script_source.SETTLE), replies)
 
     settled = bench.settle(*settlements, then_fetch=2)
 
@@ -133,7 +133,7 @@ def test_a_settlement_that_is_really_stale_stays_so(bench: Bench, line: LossyLin
     """Also in a call that is repeated, and of two of one delivery the second."""
     old, good = bench.running("w1", queue="a"), bench.running("w2", queue="b")
     bench.engine.workers.hand_back("w1", [], "killed by signal 9")
-    line.lose(sha(script.SETTLE))
+    line.lose(sha(script_source.SETTLE))
 
     settled = bench.settle(done(old), done(good), failed(good), name="w2")
 
@@ -145,7 +145,7 @@ def test_a_settlement_that_is_really_stale_stays_so(bench: Bench, line: LossyLin
 def test_follow_ups_are_stored_once(bench: Bench, line: LossyLine) -> None:
     """Their ids are known when the call is repeated."""
     follow_up = bench.envelope(queue="later")
-    line.lose(sha(script.SETTLE))
+    line.lose(sha(script_source.SETTLE))
 
     bench.settle(done(bench.running(), follow_ups=(follow_up,)))
 
@@ -157,7 +157,7 @@ def test_lines_of_a_log_are_added_once(bench: Bench, line: LossyLine) -> None:
     """A report is repeated as well."""
     delivery = bench.running()
     told = LogLine(at=1, level="info", text="half way", attempt=1)
-    line.lose(sha(script.REPORT))
+    line.lose(sha(script_source.REPORT))
 
     reported = bench.worker("w1").report_if_held([Report(delivery=delivery, logs=(told,))])
 
@@ -169,7 +169,7 @@ def test_lines_of_a_log_are_added_once(bench: Bench, line: LossyLine) -> None:
 def test_the_jobs_of_a_dead_worker_are_judged_once(bench: Bench, line: LossyLine) -> None:
     """It is forgotten in the first call, and its jobs are found in the second."""
     delivery = bench.running("w1")
-    line.lose(sha(script.BEGIN_RECLAIM))
+    line.lose(sha(script_source.BEGIN_RECLAIM))
 
     bench.engine.workers.hand_back("w1", [delivery.id], "killed by signal 9")
 
@@ -181,7 +181,7 @@ def test_the_jobs_of_a_dead_worker_are_judged_once(bench: Bench, line: LossyLine
 def test_a_verdict_that_was_stored_is_not_passed_twice(bench: Bench, line: LossyLine) -> None:
     """One death is one crash."""
     delivery = bench.running("w1")
-    line.lose(sha(script.RECLAIM))
+    line.lose(sha(script_source.RECLAIM))
 
     bench.engine.workers.hand_back("w1", [delivery.id], "killed by signal 9")
 

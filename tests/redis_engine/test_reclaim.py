@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flask_taskq.engines.listing import Filter
-from flask_taskq.engines.redis.script import RECLAIM
-from flask_taskq.engines.redis.script import Script
+from flask_taskq.engines.redis.script_source import RECLAIM
+from flask_taskq.engines.redis.script_source import Script
 from flask_taskq.engines.redis.store import Store
 from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.jobs.record import Status

@@ -6,9 +6,9 @@ import logging
 import msgspec
 import pytest
 
-from flask_taskq.cli.bar import Bar
-from flask_taskq.cli.listing import list_job
-from flask_taskq.cli.listing import list_row
+from flask_taskq.cli.job_text import list_job
+from flask_taskq.cli.job_text import list_row
+from flask_taskq.cli.progress_bar import ProgressBar
 from flask_taskq.jobs.encoding import encode_message
 from flask_taskq.jobs.message import Message
 from flask_taskq.jobs.record import Attempt
@@ -83,7 +83,7 @@ def test_what_is_found_has_one_status_and_no_control_character(list_it):
 def test_a_bar_is_one_line_without_control_characters():
     """The words of a progress are the job's."""
     stream = io.StringIO()
-    with Bar(stream) as bar:
+    with ProgressBar(stream) as bar:
         bar.show(forge("progress"))
     [line, rest] = stream.getvalue().split("\n")
     assert line.isprintable() and rest == ""

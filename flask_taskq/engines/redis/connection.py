@@ -17,9 +17,9 @@ from redis import exceptions
 from .errors import is_transient
 from .errors import spares_connection
 from .errors import translate
-from .probing import Connection
-from .script import Script
+from .script_source import Script
 from .server import Server
+from .server_checks import Connection
 
 T = TypeVar("T")
 

@@ -36,10 +36,10 @@ from .connection import RedisConnection
 from .layout import SLACK
 from .layout import STATUSES
 from .layout import to_arguments
-from .script import CLAIM
-from .script import FETCH
-from .script import REPORT
-from .script import SETTLE
+from .script_source import CLAIM
+from .script_source import FETCH
+from .script_source import REPORT
+from .script_source import SETTLE
 from .store import read_renewal
 from .store import Store
 
@@ -321,10 +321,10 @@ class RedisConsumer(Consumer):
     ) -> tuple[list[Delivery], list[Delivery]]:
         channel.connection.measure_time()
         channel.number += 1
-        has_news = any(report.progress is not None or report.logs for report in reports)
+        has_progress = any(report.progress is not None or report.logs for report in reports)
         now = self._store.server.now()
         arguments: list[bytes | str | int] = [now, self._worker, channel.name]
-        arguments += (channel.number, int(has_news))
+        arguments += (channel.number, int(has_progress))
         for report in reports:
             token, id_, worker = _identify(report.delivery)
             progress = _progress(report)

@@ -20,7 +20,7 @@ from .layout import STATUSES
 from .layout import to_arguments
 from .queues import RedisQueues
 from .records import RedisJobs
-from .script import ENQUEUE
+from .script_source import ENQUEUE
 from .store import Store
 from .workers import RedisWorkers
 

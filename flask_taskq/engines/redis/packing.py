@@ -1,4 +1,4 @@
-"""Encodes changes as bytes for ``scripts/changing.lua``."""
+"""Encodes changes as bytes for ``scripts/transition_functions.lua``."""
 
 from __future__ import annotations
 

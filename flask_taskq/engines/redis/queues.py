@@ -10,11 +10,11 @@ from ...jobs.record import Status
 from ..base import Queues
 from ..listing import QueueState
 from .layout import to_record
-from .script import HAS_DUE
-from .script import HEADS
-from .script import PURGE
-from .script import PURGE_DUE
-from .script import RESUME
+from .script_source import HAS_DUE
+from .script_source import LIST_QUEUED
+from .script_source import PURGE
+from .script_source import PURGE_DUE
+from .script_source import RESUME
 from .store import Store
 
 
@@ -52,7 +52,7 @@ class RedisQueues(Queues):
     def _find_oldest(self, queue: str) -> int | None:
         prefix = self._store.prefix
         alone = self._store.command("ZRANGE", f"{prefix}alone:{queue}", 0, 0)
-        for job_id in (*alone, *self._store.run(HEADS, queue, -1_000, -1, 1)[::3]):
+        for job_id in (*alone, *self._store.run(LIST_QUEUED, queue, -1_000, -1, 1)[::3]):
             [raw] = self._store.command("MGET", f"{prefix}j:{job_id.decode()}")
             if raw:
                 record = to_record(job_id.decode(), raw)

@@ -30,12 +30,12 @@ from .layout import CODES
 from .layout import has_logs
 from .layout import is_queued
 from .layout import to_record
-from .lists import Lists
-from .script import CANCEL
-from .script import DELETE
-from .script import LOOK
-from .script import PRUNE
-from .script import REQUEUE
+from .listing import Lists
+from .script_source import CANCEL
+from .script_source import DELETE
+from .script_source import GET_QUEUED
+from .script_source import PRUNE
+from .script_source import REQUEUE
 from .store import Store
 
 #: How often a caller that waits for a job reads its record, in milliseconds: the first
@@ -53,7 +53,7 @@ class RedisJobs(Jobs):
     def get(self, job_id: str) -> JobRecord | None:
         [raw] = self._store.command("MGET", f"{self._store.prefix}j:{job_id}")
         if is_queued(raw):
-            raw, *holder = self._store.run(LOOK, job_id)
+            raw, *holder = self._store.run(GET_QUEUED, job_id)
             if holder:
                 worker, token = holder
                 raw = with_claim(raw, worker.decode(), token)

@@ -15,10 +15,10 @@ from ...loggers import get_logger
 from .errors import moved_to
 from .options import Address
 from .options import Location
-from .probing import check
-from .probing import Connection
-from .probing import read_info
-from .probing import warn_of_exposure
+from .server_checks import check
+from .server_checks import Connection
+from .server_checks import read_info
+from .server_checks import warn_of_exposure
 from .versions import check_layout
 
 logger = get_logger(__name__)

@@ -19,11 +19,11 @@ from ...errors import BrokerConnectionError
 from ...errors import ConnectionFailed
 from ...jobs.lifecycle import Retention
 from .connection import RedisConnection
+from .lease_ages import LeaseAges
 from .options import Location
 from .packing import Packer
-from .script import Script
+from .script_source import Script
 from .server import Server
-from .sightings import Sightings
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Store:
         self.prefix = f"{{{settings.namespace}}}:"
         self.server = Server(Location.from_settings(settings), clock, self.prefix)
         #: The value of each worker's last lease renewal.
-        self.renewals = Sightings(clock)
+        self.renewals = LeaseAges(clock)
         self._limit = self.server.options.max_connections
         self._timeout = self.server.options.timeout / 1000
         self._begin()

@@ -6,7 +6,7 @@ from typing import Any
 from typing import Final
 
 from ...errors import ConfigurationError
-from .probing import Connection
+from .server_checks import Connection
 
 #: The version of the keys that this release uses. The top of ``scripts/common.lua`` lists the
 #: keys.

@@ -16,12 +16,12 @@ from ...loggers import get_logger
 from ..base import Workers
 from ..listing import WorkerInfo
 from .layout import to_counts
-from .script import BEGIN_RECLAIM
-from .script import INFOS
-from .script import INTRODUCE
-from .script import RECLAIM
-from .script import RENEW
-from .sightings import Sightings
+from .lease_ages import LeaseAges
+from .script_source import BEGIN_RECLAIM
+from .script_source import DESCRIBE_WORKER
+from .script_source import LIST_WORKERS
+from .script_source import RECLAIM
+from .script_source import RENEW
 from .store import read_renewal
 from .store import Store
 
@@ -42,13 +42,13 @@ class RedisWorkers(Workers):
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._begun = Sightings(store.clock)
+        self._begun = LeaseAges(store.clock)
 
     def register(self, worker: str, info: WorkerInfo | None = None) -> None:
         self._renew([worker], begins=True)
         if info is not None:
             said = _begin_with_host(info.host) + msgspec.json.encode(info)
-            self._store.run(INTRODUCE, worker, said)
+            self._store.run(DESCRIBE_WORKER, worker, said)
 
     def renew(self, workers: Sequence[str]) -> list[str]:
         return self._renew(workers, begins=False) if workers else []
@@ -82,7 +82,7 @@ class RedisWorkers(Workers):
         return self._read_infos(_begin_with_host(host))
 
     def _read_infos(self, beginning: bytes) -> dict[str, WorkerInfo]:
-        found = self._store.run(INFOS, beginning)
+        found = self._store.run(LIST_WORKERS, beginning)
         return {
             worker.decode(): _to_info(data)
             for worker, data in zip(found[::2], found[1::2], strict=True)

@@ -23,7 +23,7 @@ from ...jobs.record import Status
 from ...jobs.record_limits import damaged
 from ...jobs.record_limits import DAMAGED_ERROR
 from ..listing import Entry
-from .changes import SHARED
+from .transition_statements import SHARED
 
 Row = tuple[Any, ...]
 

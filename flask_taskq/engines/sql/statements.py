@@ -1,4 +1,4 @@
-"""The statements of SQL engines, except those of :mod:`.changes`.
+"""The statements of SQL engines, except those of :mod:`.transition_statements`.
 
 The comment above a statement lists its parameters in order. They are plain question marks,
 because some releases of Python 3.12 warn about numbered parameters.
@@ -11,9 +11,9 @@ from typing import Final
 from ...jobs.transitions import CLAIM
 from ...jobs.transitions import PROMOTE
 from ...jobs.transitions import REQUEUE
-from .changes import set_live
-from .changes import SHARED
 from .schema import Tables
+from .transition_statements import set_live
+from .transition_statements import SHARED
 
 #: Columns of ``live``, in the order of the values of a new row.
 NEW_LIVE: Final = "seq, status, queue, priority, place, scheduled_for, updated_at, unique_key"

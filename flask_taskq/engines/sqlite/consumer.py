@@ -26,24 +26,24 @@ from ..base import Consumer
 from ..base import HOUSEKEEPING_LIMIT
 from ..base import Reported
 from ..base import Settled
-from ..sql.changes import Given
-from ..sql.changes import Steps
-from ..sql.changes import to_values
-from ..sql.changes import Values
 from ..sql.rows import Handle as JobHandle
 from ..sql.rows import Row
 from ..sql.rows import to_attempts
 from ..sql.rows import to_delivery
 from ..sql.rows import token_of
-from .changing import has_news
-from .changing import insert_new
-from .changing import run
-from .changing import store_report
+from ..sql.transition_statements import Given
+from ..sql.transition_statements import Steps
+from ..sql.transition_statements import to_values
+from ..sql.transition_statements import Values
 from .database import Handle
 from .database import LogLostError
 from .database import Version
 from .store import Store
 from .store import take_places
+from .transitions import has_progress
+from .transitions import insert_new
+from .transitions import run
+from .transitions import store_report
 from .wakeup import Listener
 from .workers import is_alive
 
@@ -204,7 +204,7 @@ class SQLiteConsumer(Consumer):
             self._store_reports(connection, reports, self._store.clock.now())
             return look(connection)
 
-        if any(map(has_news, reports)):
+        if any(map(has_progress, reports)):
             return self._handle.write(keep)
         return self._handle.read(look)
 
@@ -357,7 +357,7 @@ class SQLiteConsumer(Consumer):
         now: int,
     ) -> None:
         for report in reports:
-            if has_news(report):
+            if has_progress(report):
                 store_report(connection, self._store.statements, report, now)
 
     def _settle_together(self, connection: sqlite3.Connection, steps: list[_Step]) -> None:

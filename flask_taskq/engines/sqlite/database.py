@@ -22,8 +22,8 @@ from ...errors import ConnectionClosed
 from ...errors import ConnectionFailed
 from ...loggers import get_logger
 from ..sql.statements import Statements
-from . import forks
-from . import guard
+from . import fork_safety
+from . import log_guard
 from .errors import is_cut_short
 from .errors import is_locked
 from .errors import spares_connection
@@ -157,7 +157,7 @@ class Database:
             opened = self._find_opened(before)
             if log_size(self.path) == 0:
                 _check_empty_log(connection)
-            if not guard.keep(opened):
+            if not log_guard.keep(opened):
                 raise _UnsettledError
         except BaseException as error:
             if connection is not None:
@@ -242,7 +242,7 @@ class Database:
         # A process that has opened the database since then has created files. This has changed
         # the time of the folder, even if the process has removed the files again.
         is_empty = found.log is None and found.shared is None
-        return is_empty and folder_time(self.path) <= guard.taken_away_at(opened)
+        return is_empty and folder_time(self.path) <= log_guard.taken_away_at(opened)
 
     def _set_up(
         self, connection: sqlite3.Connection, synchronous: str, query_only: bool
@@ -314,7 +314,7 @@ class Handle:
         # connection.
         self._openings = 0
         _handles.add(self)
-        forks.watch(self)
+        fork_safety.watch(self)
 
     # Only "with" statements take the lock, because they do so in C code. An asynchronous
     # exception, such as one from a signal handler, then finds the lock either free or certain
@@ -514,7 +514,7 @@ class Handle:
             is_lost = not self._is_current(watch)
             if is_lost:
                 self._save(connection, watch)
-            guard.release(watch.opened, leave_log=is_lost)
+            log_guard.release(watch.opened, leave_log=is_lost)
             with suppress(sqlite3.Error):
                 connection.close()
         # These are cleared after the close, because Database.open() takes a handle without a

@@ -33,9 +33,9 @@ from ..listing import wanted_final
 from ..sql.rows import Row
 from ..sql.rows import to_entries
 from ..sql.rows import to_record
-from .changing import change
 from .store import Store
 from .store import take_places
+from .transitions import change
 
 #: How often a caller that waits for a job checks for changes, in milliseconds: the first
 #: interval, and the longest one.

@@ -9,14 +9,14 @@ from typing import TypeVar
 from ...clock import Clock
 from ...config import Settings
 from ...jobs.lifecycle import Retention
-from ..sql.changes import Changes
 from ..sql.statements import Statements
+from ..sql.transition_statements import Changes
 from .database import Database
 from .database import Handle
 from .database import Readers
 from .database import Version
 from .files import Location
-from .sender import Sender
+from .group_commit import Sender
 from .wakeup import WakeUp
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Final
 
 from ...loggers import get_logger
-from . import forks
+from . import fork_safety
 from .files import TICK
 
 logger = get_logger(__name__)
@@ -45,7 +45,7 @@ class WakeUp:
         self._listed = 0  # the time of the folder when the names were read, or 0
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
-        forks.watch(self)
+        fork_safety.watch(self)
 
     def notify(self) -> None:
         """Wake all waiting consumers."""
@@ -116,7 +116,7 @@ class Listener:
         self._waker: socket.socket | None = None
         self._path: str | None = None
         self._poll = select.poll()
-        forks.watch(self)
+        fork_safety.watch(self)
 
     def open(self) -> None:
         """Open the sockets: a wake-up between this and :meth:`wait` is not missed."""

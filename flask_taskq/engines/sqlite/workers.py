@@ -12,8 +12,8 @@ from ...jobs.lifecycle import lose
 from ...jobs.record import Status
 from ..base import Workers
 from ..listing import WorkerInfo
-from .changing import change
 from .store import Store
+from .transitions import change
 
 _info_decoder = msgspec.json.Decoder(WorkerInfo)
 

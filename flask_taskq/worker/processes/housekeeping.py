@@ -16,9 +16,9 @@ from ...engines.base import Engine
 from ...errors import TaskQError
 from ...jobs.record import Lane
 from ...loggers import get_logger
-from ..proof import find_host
-from ..proof import is_dead
-from ..slots import SlotTable
+from ..liveness import find_host
+from ..liveness import is_dead
+from ..slot_table import SlotTable
 
 logger = get_logger(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..slots import SlotTable
+from ..slot_table import SlotTable
 from .channel import ChildSpec
 from .channel import ControlChannel
 from .channel import ControlMessage

@@ -21,7 +21,7 @@ from ...clock import Clock
 from ...engines import make_engine
 from ...jobs.record import Lane
 from ...loggers import get_logger
-from ..proof import generate_worker_id
+from ..liveness import generate_worker_id
 from .channel import ChildSpec
 from .channel import Configured
 from .channel import ControlMessage
@@ -33,10 +33,6 @@ from .channel import Refused
 from .channel import ReplaceRequest
 from .channel import Serves
 from .channel import UnreadableMessageError
-from .findings import describe_processes
-from .findings import describe_queues
-from .findings import describe_start
-from .findings import find_warnings
 from .housekeeping import Housekeeper
 from .os_signals import catch_signals
 from .os_signals import SignalReader
@@ -44,6 +40,10 @@ from .pool import ProcessPool
 from .spawn import Child
 from .spawn import reap_orphan
 from .spawn import spawn
+from .startup_report import describe_processes
+from .startup_report import describe_queues
+from .startup_report import describe_start
+from .startup_report import find_warnings
 
 logger = get_logger(__name__)
 

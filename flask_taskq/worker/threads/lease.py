@@ -10,7 +10,7 @@ from ...engines.base import Workers
 from ...engines.listing import WorkerInfo
 from ...errors import BrokerError
 from ...loggers import get_logger
-from ..slots import SlotTable
+from ..slot_table import SlotTable
 
 logger = get_logger(__name__)
 

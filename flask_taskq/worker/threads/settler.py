@@ -22,15 +22,15 @@ from ...jobs.delivery import Failed
 from ...jobs.delivery import Settlement
 from ...jobs.record import JobError
 from ...loggers import get_logger
-from ..announcements import announce
-from ..announcements import announce_stored
 from ..outcome import cut
 from ..outcome import text_of
-from ..reports import Reporter
-from .backoff import Backoff
-from .backoff import log_failure
+from ..progress import Reporter
+from ..stored_outcomes import announce
+from ..stored_outcomes import announce_stored
+from .engine_backoff import Backoff
+from .engine_backoff import log_failure
+from .interrupter import Interrupter
 from .prefetch import Prefetch
-from .watch import Watch
 
 logger = get_logger(__name__)
 
@@ -60,7 +60,7 @@ class Settler:
 
     :param consumer: the consumer of the worker.
     :param prefetch: the deliveries that the worker holds.
-    :param watch: interrupts runs that are cancelled or lost.
+    :param interrupter: interrupts runs that are cancelled or lost.
     :param running: returns the current runs.
     :param may_fetch: returns whether more jobs may be fetched.
     :param on_settled: called with the deliveries that a settlement has returned.
@@ -72,7 +72,7 @@ class Settler:
         broker: Broker,
         consumer: Consumer,
         prefetch: Prefetch,
-        watch: Watch,
+        interrupter: Interrupter,
         *,
         running: Callable[[], Iterable[Run]],
         may_fetch: Callable[[], bool],
@@ -86,7 +86,7 @@ class Settler:
         self._broker = broker
         self._consumer = consumer
         self._prefetch = prefetch
-        self._watch = watch
+        self._interrupter = interrupter
         self._running = running
         self._may_fetch = may_fetch
         self._on_settled = on_settled
@@ -157,9 +157,9 @@ class Settler:
             log_failure("report", error)
             return
         for delivery in stale:
-            self._watch.interrupt(runs[delivery.id], LeaseLost)
+            self._interrupter.interrupt(runs[delivery.id], LeaseLost)
         for delivery in cancelled:
-            self._watch.interrupt(runs[delivery.id], JobCancelled, _CANCEL_PATIENCE)
+            self._interrupter.interrupt(runs[delivery.id], JobCancelled, _CANCEL_PATIENCE)
 
     def _settle(self, batch: list[Settlement], backoff: Backoff) -> list[Settlement]:
         """Settle a batch, and fetch with the same call.

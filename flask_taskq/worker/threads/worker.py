@@ -35,21 +35,21 @@ from ...loggers import get_logger
 from ...loggers import keep_enabled
 from ..identity import describe_worker
 from ..interrupt import keep_out_of_forks
-from ..proof import generate_worker_id
-from ..reports import add_news
+from ..liveness import generate_worker_id
+from ..progress import add_progress
 from ..runner import AsyncRunner
 from ..runner import Runner
-from ..slots import Slot
-from ..slots import SlotTable
-from .backoff import Backoff
-from .backoff import log_failure
+from ..slot_table import Slot
+from ..slot_table import SlotTable
+from .engine_backoff import Backoff
+from .engine_backoff import log_failure
+from .engine_calls import EngineCalls
+from .event_loop import Loop
+from .interrupter import Interrupter
 from .lease import Lease
-from .loop import Loop
 from .prefetch import Prefetch
-from .relay import EngineRelay
 from .settler import defective
 from .settler import Settler
-from .watch import Watch
 
 logger = get_logger(__name__)
 
@@ -144,12 +144,14 @@ class Worker:
         self._loop = (
             Loop(coroutines, self._run_async, self._note_coroutines) if coroutines else None
         )
-        self._watch = Watch([*self._runners, *self._async_runners], broker.clock, self._give_up)
+        self._interrupter = Interrupter(
+            [*self._runners, *self._async_runners], broker.clock, self._give_up
+        )
         # Runs that do not end, and were settled without their thread.
         self._given_up: dict[Runner, Run] = {}
         self._call_engine = broker.call_engine
         self._wait_in_engine = broker.wait_in_engine
-        self._relay = EngineRelay(self._call_engine, worker_threads)
+        self._relay = EngineCalls(self._call_engine, worker_threads)
         # Fetcher and settler -> runners -> settler; None ends a runner.
         self._deliveries: SimpleQueue[Delivery | None] = SimpleQueue()
         self._prefetch = Prefetch(worker_threads, broker.clock)
@@ -168,7 +170,7 @@ class Worker:
             broker,
             self._consumer,
             self._prefetch,
-            self._watch,
+            self._interrupter,
             running=lambda: self.runs,
             may_fetch=self._may_start,
             on_settled=self._take_in_more,
@@ -230,7 +232,7 @@ class Worker:
     @property
     def is_broken(self) -> bool:
         """Whether a defect has ended one of its threads."""
-        threads = (*self._threads, self._fetcher, self._settler, self._watch, self._loop)
+        threads = (*self._threads, self._fetcher, self._settler, self._interrupter, self._loop)
         is_whole = all(one.is_alive() for one in threads if one is not None)
         return not self._stopping.is_set() and not is_whole
 
@@ -246,7 +248,7 @@ class Worker:
         self.broker.call_engine = self._relay.call
         self.broker.wait_in_engine = self._relay.wait
         announce()
-        self._watch.start()
+        self._interrupter.start()
         if self._loop is not None:
             self._loop.start()
         self._settler.start()
@@ -308,7 +310,7 @@ class Worker:
         """Interrupt the runs for which ``wanted`` is true."""
         for run in self.runs:
             if wanted(run):
-                self._watch.interrupt(run, exception)
+                self._interrupter.interrupt(run, exception)
 
     def stop_fetching(self) -> None:
         """Start no more jobs, and release those that have not started."""
@@ -335,7 +337,7 @@ class Worker:
         self._release_stuck()
         if self._loop is not None:
             self._loop.stop(_HURRY)
-        self._watch.stop()
+        self._interrupter.stop()
         self._settler.end()
         if self._join(self._settler):
             self._deregister()
@@ -389,8 +391,10 @@ class Worker:
         for run in self.runs:
             if all(run is not one for one in self._given_up.values()):
                 back = Released(delivery=run.delivery)
-                notes = run.notes
-                self._settler.put(back if notes is None else add_news(back, notes))
+                unreported = run.unreported
+                self._settler.put(
+                    back if unreported is None else add_progress(back, unreported)
+                )
 
     def _deregister(self) -> None:
         try:
@@ -559,8 +563,8 @@ class Worker:
     def _note_limits(self, slot: Slot, run: Run) -> None:
         if run.kill_at != math.inf:
             slot.limit(run.kill_at)
-            if run.limit_at < self._watch.wakes_at:
-                self._watch.expect(run.limit_at)
+            if run.limit_at < self._interrupter.wakes_at:
+                self._interrupter.expect(run.limit_at)
 
     def _give_up(self, runner: Runner, run: Run) -> None:
         """Settle a run that has not ended long after its time limit, and keeps its thread."""

@@ -330,7 +330,7 @@ def test_a_plan_that_is_forgotten_while_it_is_made_is_made_anew(broker, add):
 
         def applies_to(self, broker, actor):
             before, self.applies = self.applies, True
-            broker.forget_plans()
+            broker.forget_resolved()
             return before
 
         def before_process_message(self, broker, message):
@@ -338,8 +338,8 @@ def test_a_plan_that_is_forgotten_while_it_is_made_is_made_anew(broker, add):
 
     changing = Changing()
     broker.add_middleware(changing)
-    broker.plan(add.actor_name)
-    assert changing.before_process_message in broker.plan(add.actor_name).hooks.before
+    broker.resolve(add.actor_name)
+    assert changing.before_process_message in broker.resolve(add.actor_name).hooks.before
 
 
 # Messages

@@ -10,7 +10,7 @@ from flask_taskq import Middleware
 from flask_taskq import TaskQ
 from flask_taskq.app.context import AppContext
 from flask_taskq.app.loading import import_actors
-from flask_taskq.app.signals import AppSignals
+from flask_taskq.app.signal_middleware import AppSignals
 from flask_taskq.cli import taskq as group
 from flask_taskq.errors import ConfigurationError
 from flask_taskq.middleware import DEFAULT

@@ -23,7 +23,7 @@ from flask_taskq.config import Settings
 from flask_taskq.engines.base import HOUSEKEEPING_LIMIT
 from flask_taskq.engines.sqlite import SQLiteEngine
 from flask_taskq.engines.sqlite.database import Database
-from flask_taskq.engines.sqlite.sender import PATIENCE
+from flask_taskq.engines.sqlite.group_commit import PATIENCE
 from flask_taskq.errors import BrokerConnectionError
 from flask_taskq.errors import BrokerFull
 from flask_taskq.errors import ConnectionClosed

@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from flask_taskq.engines.sqlite import forks
+from flask_taskq.engines.sqlite import fork_safety
 from flask_taskq.errors import Interrupt
 from flask_taskq.errors import Shutdown
 from flask_taskq.errors import TimeLimitExceeded
@@ -304,7 +304,7 @@ def test_nothing_is_raised_in_code_of_the_package() -> None:
     """It may be about to send a job, or to get ready for a fork."""
     runner = Runner()
     code = compile("while not runner.leave: pass", __file__, "exec")
-    names = {"__name__": "flask_taskq.engines.sqlite.forks", "runner": runner}
+    names = {"__name__": "flask_taskq.engines.sqlite.fork_safety", "runner": runner}
     over = threading.Event()
 
     def stay() -> None:
@@ -363,7 +363,7 @@ class Fork:
         self._ask = ask
 
     def fork(self) -> None:
-        forks.watch(self)
+        fork_safety.watch(self)
         if os.fork() == 0:
             os._exit(0)
         os.wait()

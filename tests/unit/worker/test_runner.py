@@ -860,7 +860,7 @@ def test_a_traceback_that_cannot_be_formatted_does_not_change_the_outcome(line, 
 
 @dataclasses.dataclass
 class Counted:
-    """Notes how often one is made."""
+    """RunProgress how often one is made."""
 
     it: int
 

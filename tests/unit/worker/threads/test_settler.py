@@ -7,9 +7,9 @@ import pytest
 from flask_taskq import Status
 from flask_taskq.actors.hooks import Middleware
 from flask_taskq.clock import Clock
+from flask_taskq.worker.threads.interrupter import Interrupter
 from flask_taskq.worker.threads.prefetch import Prefetch
 from flask_taskq.worker.threads.settler import Settler
-from flask_taskq.worker.threads.watch import Watch
 from tests.support.apps import declare
 from tests.support.apps import make_broker
 from tests.support.bench import done
@@ -19,7 +19,7 @@ PATIENCE = 10
 
 
 class Noting(Middleware):
-    """Notes which jobs were settled."""
+    """RunProgress which jobs were settled."""
 
     def __init__(self):
         self.acknowledged = []
@@ -56,7 +56,7 @@ def settle(broker, consumer):
             broker,
             consumer,
             Prefetch(1, broker.clock),
-            Watch([], broker.clock, lambda *stuck: None),
+            Interrupter([], broker.clock, lambda *stuck: None),
             running=lambda: [],
             may_fetch=lambda: False,
             on_settled=lambda deliveries: None,

@@ -119,7 +119,7 @@ def test_a_move_beyond_the_lease_takes_no_job_away(jobs, app, hold, note, caplog
 
 def test_a_lease_is_renewed_while_the_block_goes_on(jobs, taskq, app, monkeypatch):
     """By the worker itself: it has no supervisor."""
-    monkeypatch.setattr("flask_taskq.testing.threaded._TICK", 0.01)
+    monkeypatch.setattr("flask_taskq.testing.threaded_worker._TICK", 0.01)
     renewed = threading.Event()
     workers = taskq.broker_for(app).engine.workers
     renew = workers.renew

@@ -26,7 +26,7 @@ _REST: Final = 60_000
 _AGAIN: Final = 20
 
 
-class Watch:
+class Interrupter:
     """Raises pending interrupts in runs, and reports runs that do not end.
 
     :param runners: the runners of these runs.
@@ -43,7 +43,7 @@ class Watch:
         #: When the thread wakes, in milliseconds of the monotonic clock.
         self.wakes_at = -math.inf
         self._is_over = False
-        self._thread = threading.Thread(target=self._watch, name="taskq-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="taskq-interrupter", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -75,7 +75,7 @@ class Watch:
         run.interrupt(exception, self._clock.monotonic() + patience)
         self.expect(run.raise_at)
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._is_over:
             with self._changed:
                 # Set before the check: what becomes due meanwhile is not missed.

@@ -12,7 +12,7 @@ from ..jobs.delivery import Settlement
 from ..jobs.encoding import decode_message
 from ..jobs.record import Status
 from ..loggers import get_logger
-from . import forked
+from . import forked_processes
 from .outcome import log_fields
 from .outcome import text_of
 
@@ -47,7 +47,7 @@ def announce_stored(
     chain = broker.chain
     wants_follow_ups = chain.has("after_enqueue")
     wants_outcomes = chain.has("after_ack") or chain.has("after_nack")
-    generation = forked.generation
+    generation = forked_processes.generation
     for settlement, outcome in zip(settlements, settled.outcomes, strict=True):
         delivery = settlement.delivery
         if outcome is None:
@@ -74,8 +74,8 @@ def announce_stored(
                     chain.emit_after("enqueue", message, None, catches=catches)
         if wants_outcomes:
             _emit_outcome(broker, "after", settlement, catches)
-    if forked.generation != generation:
-        forked.end()
+    if forked_processes.generation != generation:
+        forked_processes.end()
 
 
 def _emit_outcome(
@@ -87,7 +87,7 @@ def _emit_outcome(
     signal = "nack" if isinstance(settlement, Failed) else "ack"
     if not settlement.is_run or not broker.chain.has(f"{when}_{signal}"):
         return
-    generation = forked.generation
+    generation = forked_processes.generation
     try:
         run = _run_of(settlement)
         if when == "before":
@@ -96,8 +96,8 @@ def _emit_outcome(
             broker.chain.emit_after(signal, run, catches=catches)
     except catches as error:
         logger.error("job %s: %s", settlement.delivery.id, text_of(error))
-    if forked.generation != generation:
-        forked.end()
+    if forked_processes.generation != generation:
+        forked_processes.end()
 
 
 def _tell_cancelled(

@@ -6,9 +6,9 @@ from flask_taskq.clock import Clock
 from flask_taskq.config import Settings
 from flask_taskq.engines import make_engine
 from flask_taskq.worker.processes.channel import Configured
-from flask_taskq.worker.processes.findings import describe_processes
-from flask_taskq.worker.processes.findings import describe_start
-from flask_taskq.worker.processes.findings import find_warnings
+from flask_taskq.worker.processes.startup_report import describe_processes
+from flask_taskq.worker.processes.startup_report import describe_start
+from flask_taskq.worker.processes.startup_report import find_warnings
 
 SETTINGS = Settings(broker_url="redis://shop:secret@host:6379/0")
 

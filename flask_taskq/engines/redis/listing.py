@@ -28,8 +28,8 @@ from .claims import with_claim
 from .layout import fits
 from .layout import to_score
 from .layout import to_turn
-from .script import HEADS
-from .script import TAILS
+from .script_source import LIST_FINAL
+from .script_source import LIST_QUEUED
 from .store import Store
 
 #: The sort key of a job in a list, the job's id, and the bytes of its record. The bytes are
@@ -114,7 +114,7 @@ class Lists:
 
     def _find_ordinary(self, queue: str, after: Key | None, limit: int) -> list[Found]:
         priority, place = (-1_000, -1) if after is None else after[:2]
-        found = self._store.run(HEADS, queue, priority, place, limit)
+        found = self._store.run(LIST_QUEUED, queue, priority, place, limit)
         keyed = [
             ((int(level), int(at), job_id.decode()), job_id)
             for job_id, level, at in zip(found[::3], found[1::3], found[2::3], strict=True)
@@ -152,7 +152,7 @@ class Lists:
         # The positions in this list do not change, because the server counts the ids that were
         # removed from its head.
         place = "" if after is None else after[0]
-        [[last, ids]] = self._store.run(TAILS, limit, status.value, place)
+        [[last, ids]] = self._store.run(LIST_FINAL, limit, status.value, place)
         return self._look([((last - n,), one) for n, one in enumerate(ids)], status)
 
     def _range(

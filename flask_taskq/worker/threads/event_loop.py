@@ -17,7 +17,7 @@ from typing import Final
 
 from ...jobs.delivery import Delivery
 from ...loggers import get_logger
-from .. import forked
+from .. import forked_processes
 
 logger = get_logger(__name__)
 
@@ -28,7 +28,7 @@ class _NoCallbacks(deque[Any]):
     """Replaces the callbacks of a loop in a process that a job has forked: it has none."""
 
     def popleft(self) -> Any:
-        forked.end_awaiting()
+        forked_processes.end_awaiting()
 
 
 class Loop:
@@ -69,7 +69,9 @@ class Loop:
         """Start the thread."""
         self._loop = asyncio.new_event_loop()
         # Own executor threads, for the same reason as in end_in_child().
-        self._loop.set_default_executor(forked.Threads(thread_name_prefix="taskq-loop"))
+        self._loop.set_default_executor(
+            forked_processes.Threads(thread_name_prefix="taskq-loop")
+        )
         _loops.add(self)
         self._thread.start()
 
@@ -108,7 +110,7 @@ class Loop:
         self._thread.join(timeout)
 
     def end_in_child(self) -> None:
-        """Run nothing more in this process, which one of the jobs has forked.
+        """Run nothing more in this process, which one of the jobs has forked_processes.
 
         The job's coroutine continues until it ends or awaits something. The frames below it on
         the stack would then run the callbacks of other jobs, and take events from the parent's
@@ -121,7 +123,7 @@ class Loop:
             loop._ready = _NoCallbacks()
 
     def _work(self) -> None:
-        generation = forked.generation
+        generation = forked_processes.generation
         # It cancels tasks that actors have left running, and waits for them.
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             loop = runner.get_loop()
@@ -131,11 +133,11 @@ class Loop:
                 try:
                     loop.run_forever()
                 except BaseException as error:
-                    if forked.generation != generation:
-                        forked.end(error)
+                    if forked_processes.generation != generation:
+                        forked_processes.end(error)
                     logger.error("what a job has left running raised %r", error, exc_info=error)
-                if forked.generation != generation:
-                    forked.end_awaiting()
+                if forked_processes.generation != generation:
+                    forked_processes.end_awaiting()
 
     def _fill(self) -> None:
         while self._free and self._waiting:

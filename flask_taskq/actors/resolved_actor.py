@@ -1,4 +1,4 @@
-"""What holds for the messages of an actor, found out once and not with each of them."""
+"""The hooks and the options of an actor, computed once and not for each message."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 from .actor import Actor
 from .hook_chain import Chain
 from .hook_chain import RunHooks
-from .option_table import OptionTable
+from .middleware_options import OptionTable
 
 
-class Plan(NamedTuple):
-    """What holds for messages of an actor that bring no options of their own.
+class ResolvedActor(NamedTuple):
+    """The hooks and options for messages of an actor that have no options of their own.
 
     :param actor: None for all actors that this process does not know.
     :param hooks: those around its runs.
@@ -28,10 +28,12 @@ class Plan(NamedTuple):
     max_attempts: int | None
 
 
-def make_plan(actor: Actor[..., Any] | None, chain: Chain, table: OptionTable) -> Plan:
-    """The plan for an actor, by the middleware that there is now."""
+def resolve_actor(
+    actor: Actor[..., Any] | None, chain: Chain, table: OptionTable
+) -> ResolvedActor:
+    """Return the resolved actor, by the middleware that there is now."""
     options = table.values(actor)
-    return Plan(
+    return ResolvedActor(
         actor=actor,
         hooks=chain.any_run if actor is None else chain.for_runs_of(actor),
         options=options,

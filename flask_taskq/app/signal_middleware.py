@@ -60,7 +60,7 @@ class AppSignals(Middleware):
     def _note_receiver(self, signal: NamedSignal, **_: Any) -> None:
         broker = None if self._broker is None else self._broker()
         if broker is not None:
-            broker.forget_plans()
+            broker.forget_resolved()
 
     def applies_to(self, broker: HookBroker, actor: Actor[..., Any]) -> bool:
         self._broker = weakref.ref(broker)

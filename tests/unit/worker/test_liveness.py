@@ -14,8 +14,8 @@ import pytest
 
 from flask_taskq.engines.listing import WorkerInfo
 from flask_taskq.worker.identity import describe_worker
-from flask_taskq.worker.proof import find_host
-from flask_taskq.worker.proof import is_dead
+from flask_taskq.worker.liveness import find_host
+from flask_taskq.worker.liveness import is_dead
 from tests.support.namespaces import in_another_namespace
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs Linux")

@@ -22,7 +22,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.local import LocalProxy
 
 from flask_taskq import Status
-from flask_taskq.actors.roundtrip import explain_change
+from flask_taskq.actors.json_roundtrip import explain_change
 from flask_taskq.errors import BadArguments
 from flask_taskq.jobs.encoding import decode_value
 from flask_taskq.jobs.encoding import encode_value

@@ -17,16 +17,16 @@ from ...jobs.record_limits import add_lines
 from ...jobs.record_limits import cut_progress
 from ...jobs.transitions import Transition
 from ..base import Enqueued
-from ..sql.changes import Changes
-from ..sql.changes import Given
-from ..sql.changes import Steps
-from ..sql.changes import to_values
-from ..sql.changes import Values
 from ..sql.rows import Row
 from ..sql.rows import to_logs
 from ..sql.rows import to_rows
 from ..sql.rows import token_of
 from ..sql.statements import Statements
+from ..sql.transition_statements import Changes
+from ..sql.transition_statements import Given
+from ..sql.transition_statements import Steps
+from ..sql.transition_statements import to_values
+from ..sql.transition_statements import Values
 
 
 def run(
@@ -101,7 +101,7 @@ def _find_known(
     ).fetchone(), "unique"
 
 
-def has_news(report: Report | Settlement) -> bool:
+def has_progress(report: Report | Settlement) -> bool:
     """Return whether a report has progress or log lines to store."""
     return report.progress is not None or bool(report.logs)
 

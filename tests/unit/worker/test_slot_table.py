@@ -7,8 +7,8 @@ import os
 import pytest
 
 from flask_taskq.jobs.message import generate_id
-from flask_taskq.worker.slots import SlotTable
-from flask_taskq.worker.slots import StartedJob
+from flask_taskq.worker.slot_table import SlotTable
+from flask_taskq.worker.slot_table import StartedJob
 
 
 @pytest.fixture

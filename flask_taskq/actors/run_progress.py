@@ -1,4 +1,4 @@
-"""What a run notes down for its record: how far it has come, and lines of a log."""
+"""The progress and the log lines that a run reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..jobs.record_limits import LINE_TEXT
 _MAX_FLOAT: Final = sys.float_info.max
 
 
-class News(NamedTuple):
+class NewProgress(NamedTuple):
     """What is new since it was last taken.
 
     :param progress: None if it is still the same.
@@ -28,8 +28,8 @@ class News(NamedTuple):
     logs: tuple[LogLine, ...]
 
 
-class Notes:
-    """The notes of one run.
+class RunProgress:
+    """The progress and the log lines of one run that were not reported yet.
 
     Threads of the job write while threads of the worker take. Each writes or takes in a
     single step of the interpreter, so that neither waits for the other; and no lock can be
@@ -74,7 +74,7 @@ class Notes:
         text = text[: LINE_TEXT + 1]
         self._lines.append(LogLine(self._now(), level, text, self._attempt))
 
-    def take(self) -> News | None:
+    def take(self) -> NewProgress | None:
         """What is new since the last call; None if nothing is."""
         progress, latest = None, self._progress
         if latest is not None and latest is not self._taken:
@@ -89,7 +89,7 @@ class Notes:
                 lines.append(self._lines.popleft())
         except IndexError:
             pass
-        return News(progress, tuple(lines)) if progress or lines else None
+        return NewProgress(progress, tuple(lines)) if progress or lines else None
 
 
 def _number(name: str, value: Any) -> float:

@@ -9,7 +9,7 @@ from typing import Final
 from ..actors.broker import Broker
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
-from .listing import show_time
+from .job_text import show_time
 
 #: What the words of ``status_reason`` mean.
 _REASONS: Final = {

@@ -11,7 +11,7 @@ from flask_taskq.errors import Shutdown
 from flask_taskq.errors import TimeLimitExceeded
 from flask_taskq.jobs.delivery import Delivery
 from flask_taskq.worker.outcome import is_cancelled
-from flask_taskq.worker.threads.watch import Watch
+from flask_taskq.worker.threads.interrupter import Interrupter
 from tests.support.apps import declare
 from tests.support.apps import make_broker
 
@@ -60,7 +60,7 @@ class Swallowing:
 def test_what_a_run_is_told_while_it_is_interrupted_is_raised_as_well(run):
     """Its worker stops in the moment in which its time limit is over."""
     runner = Swallowing(run, lambda: watch.interrupt(run, Shutdown))
-    watch = Watch([runner], Clock(), lambda *stuck: None)
+    watch = Interrupter([runner], Clock(), lambda *stuck: None)
     watch.interrupt(run, TimeLimitExceeded)
     watch.start()
     try:
@@ -72,7 +72,7 @@ def test_what_a_run_is_told_while_it_is_interrupted_is_raised_as_well(run):
 
 def test_a_run_is_told_each_reason_once(run, clock):
     """The reason is found repeatedly; the first patience counts."""
-    watch = Watch([], clock, lambda *stuck: None)
+    watch = Interrupter([], clock, lambda *stuck: None)
     watch.interrupt(run, JobCancelled, patience=1_000)
     raise_at = run.raise_at
     clock.advance(500)
@@ -82,7 +82,7 @@ def test_a_run_is_told_each_reason_once(run, clock):
 
 def test_a_run_that_was_told_two_reasons_remembers_both(run, clock):
     """It was cancelled, though the latest is that its worker stops."""
-    watch = Watch([], clock, lambda *stuck: None)
+    watch = Interrupter([], clock, lambda *stuck: None)
     watch.interrupt(run, JobCancelled)
     watch.interrupt(run, Shutdown)
     assert run.interrupted_by is Shutdown

@@ -46,7 +46,7 @@ class _Call:
             self.is_made.release()
 
 
-class EngineRelay:
+class EngineCalls:
     """Makes the engine calls of runner threads in relay threads.
 
     :param call: makes the calls of all other threads.

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..actors.notes import Notes
+from ..actors.run_progress import RunProgress
 from ..engines.base import Consumer
 from ..engines.base import Reported
 from ..jobs.delivery import Delivery
@@ -16,7 +16,7 @@ from ..jobs.delivery import Report
 from ..jobs.delivery import Settlement
 from ..jobs.record_limits import KEPT_LOG_LINES
 
-News = TypeVar("News", bound=Report | Settlement)
+Update = TypeVar("Update", bound=Report | Settlement)
 
 
 class Running(Protocol):
@@ -26,14 +26,14 @@ class Running(Protocol):
     def delivery(self) -> Delivery: ...
 
     @property
-    def notes(self) -> Notes | None: ...
+    def unreported(self) -> RunProgress | None: ...
 
 
 class Reporter:
     """Reports progress and log lines of runs.
 
-    Only the settler thread uses it. News that were taken from a run for a report are not in its
-    settlement any more. If another thread stored the settlement before the report, the report
+    Only the settler thread uses it. Progress that was taken from a run for a report is not in
+    its settlement. If another thread stored the settlement before the report, the report
     would be refused and lost.
 
     :param consumer: the consumer of the worker.
@@ -45,10 +45,10 @@ class Reporter:
         self._unsent: dict[str, Report] = {}
 
     def report(self, runs: Iterable[Running]) -> Reported:
-        """Store the news of these runs, and return which of them are to end.
+        """Store the new progress of these runs, and return which of them are to end.
 
-        Call it about once a second while any job runs, also without news. News that could not
-        be stored are stored with the next call, or with the outcome.
+        Call it about once a second while any job runs, also if nothing is new. Progress that
+        could not be stored is stored with the next call, or with the outcome.
 
         :raises BrokerError: the engine is out of reach.
         """
@@ -62,7 +62,7 @@ class Reporter:
         return reported
 
     def complete(self, settlements: list[Settlement]) -> list[Settlement]:
-        """Settlements, with news of their runs that could not be reported before.
+        """Settlements, with the progress of their runs that could not be reported before.
 
         Each settlement is passed once, and replaced by the result.
         """
@@ -70,13 +70,13 @@ class Reporter:
             return settlements
         return [self._complete(settlement) for settlement in settlements]
 
-    def _complete(self, news: News) -> News:
-        unsent = self._take_unsent(news.delivery)
+    def _complete(self, update: Update) -> Update:
+        unsent = self._take_unsent(update.delivery)
         if unsent is None:
-            return news
-        logs = (*unsent.logs, *news.logs)[-KEPT_LOG_LINES:]
+            return update
+        logs = (*unsent.logs, *update.logs)[-KEPT_LOG_LINES:]
         return msgspec.structs.replace(
-            news, progress=news.progress or unsent.progress, logs=logs
+            update, progress=update.progress or unsent.progress, logs=logs
         )
 
     def _take_unsent(self, delivery: Delivery) -> Report | None:
@@ -86,17 +86,17 @@ class Reporter:
         return unsent
 
 
-def add_news(settlement: Settlement, notes: Notes) -> Settlement:
+def add_progress(settlement: Settlement, unreported: RunProgress) -> Settlement:
     """The settlement of a run, with the progress and log lines that were not reported yet."""
-    news = notes.take()
-    if news is None:
+    new = unreported.take()
+    if new is None:
         return settlement
-    return msgspec.structs.replace(settlement, progress=news.progress, logs=news.logs)
+    return msgspec.structs.replace(settlement, progress=new.progress, logs=new.logs)
 
 
 def _report(run: Running) -> Report:
-    notes = run.notes
-    news = None if notes is None else notes.take()
-    if news is None:
+    unreported = run.unreported
+    new = None if unreported is None else unreported.take()
+    if new is None:
         return Report(delivery=run.delivery)
-    return Report(delivery=run.delivery, progress=news.progress, logs=news.logs)
+    return Report(delivery=run.delivery, progress=new.progress, logs=new.logs)

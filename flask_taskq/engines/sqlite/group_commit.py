@@ -24,10 +24,10 @@ from ..base import Enqueued
 from ..sql.rows import Row
 from ..sql.rows import to_rows
 from ..sql.statements import Statements
-from .changing import insert_new
 from .database import Database
 from .database import Handle
 from .database import LogLostError
+from .transitions import insert_new
 from .wakeup import WakeUp
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ import pytest
 from redis import exceptions
 
 from flask_taskq.engines.redis.options import Options
-from flask_taskq.engines.redis.probing import check
-from flask_taskq.engines.redis.probing import Info
-from flask_taskq.engines.redis.probing import read_info
+from flask_taskq.engines.redis.server_checks import check
+from flask_taskq.engines.redis.server_checks import Info
+from flask_taskq.engines.redis.server_checks import read_info
 from flask_taskq.errors import ConfigurationError
 
 GOOD = Info("7.0.15", policy="noeviction", appendonly=True, has_lpop_count=True)

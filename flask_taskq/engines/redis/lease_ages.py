@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ...clock import Clock
 
 
-class Sightings:
+class LeaseAges:
     """For each name, the time since which this process has seen the same value.
 
     A worker writes a new value with each renewal of its lease. For a reader, the lease has

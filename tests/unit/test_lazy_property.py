@@ -2,7 +2,7 @@
 
 import threading
 
-from flask_taskq.lazy import lazy_property
+from flask_taskq.lazy_property import lazy_property
 
 NET = 10
 

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from flask_taskq.actors.options import check_bool
-from flask_taskq.actors.options import check_count
-from flask_taskq.actors.options import check_duration
+from flask_taskq.actors.option_checks import check_bool
+from flask_taskq.actors.option_checks import check_count
+from flask_taskq.actors.option_checks import check_duration
 
 
 @pytest.mark.parametrize("value", [0, 1, 250, timedelta(0), timedelta(seconds=1.5)])

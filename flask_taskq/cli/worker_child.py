@@ -28,7 +28,7 @@ from ..errors import TaskQError
 from ..loggers import get_logger
 from ..logs import JobFilter
 from ..middleware.callbacks import check_callbacks
-from ..worker.log import WorkerLog
+from ..worker.log_output import WorkerLog
 from ..worker.processes import child as process
 from ..worker.processes.channel import Checked
 from ..worker.processes.channel import ChildSpec
@@ -40,7 +40,7 @@ from .factory import FactoryPath
 from .factory import load_factory
 
 # This module runs as __main__.
-logger = get_logger("flask_taskq.cli.child")
+logger = get_logger("flask_taskq.cli.worker_child")
 
 #: How long a child may take to end once its worker has, in seconds. A thread that an app
 #: left running would keep it for ever.

@@ -12,13 +12,13 @@ from typing import TextIO
 from ..http import shown_status
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
-from .listing import show_progress
+from .job_text import show_progress
 
 #: Of the bar itself, in characters.
 _WIDTH: Final = 30
 
 
-class Bar:
+class ProgressBar:
     """A bar without rich; on a terminal it is one line, and is gone when the block ends.
 
     :param stream: where to draw. What is no terminal gets a line for each change.
@@ -61,7 +61,7 @@ class Bar:
         self._drawn = text
 
 
-class RichBar:
+class RichProgressBar:
     """The same with rich.
 
     :param stream: a terminal.
@@ -105,11 +105,11 @@ class RichBar:
         self._live.update(row)
 
 
-def make_bar(stream: TextIO) -> Bar | RichBar:
+def make_progress_bar(stream: TextIO) -> ProgressBar | RichProgressBar:
     """A bar for this stream, on a terminal with rich if that is installed."""
     if stream.isatty() and importlib.util.find_spec("rich") is not None:
-        return RichBar(stream)
-    return Bar(stream)
+        return RichProgressBar(stream)
+    return ProgressBar(stream)
 
 
 def _describe(record: JobRecord) -> str:

@@ -21,11 +21,11 @@ from ..jobs.encoding import check_actor_name
 from ..jobs.encoding import check_queue_name
 from ..jobs.record import JobRecord
 from ..jobs.record import Status
-from .exits import fail
-from .exits import FAILURE
-from .exits import SUCCESS
-from .listing import printable
-from .listing import show_time
+from .exit_codes import fail
+from .exit_codes import FAILURE
+from .exit_codes import SUCCESS
+from .job_text import printable
+from .job_text import show_time
 
 #: How much of an error a line of a list has, in characters.
 _ERROR: Final = 60

@@ -12,8 +12,8 @@ from flask_taskq.config import Settings
 from flask_taskq.engines.memory import MemoryEngine
 from flask_taskq.errors import ConnectionClosed
 from flask_taskq.jobs.record_limits import KEPT_LOG_LINES
-from flask_taskq.worker.reports import add_news
-from flask_taskq.worker.reports import Reporter
+from flask_taskq.worker.progress import add_progress
+from flask_taskq.worker.progress import Reporter
 from tests.support.bench import Bench
 from tests.support.bench import done
 from tests.support.bench import released
@@ -64,8 +64,8 @@ def texts(bench: Bench, run: Run) -> list[str]:
 
 def outcome(run: Run) -> Any:
     """The settlement of a run, as a runner makes it."""
-    settlement, notes = done(run.delivery), run.notes
-    return settlement if notes is None else add_news(settlement, notes)
+    settlement, unreported = done(run.delivery), run.unreported
+    return settlement if unreported is None else add_progress(settlement, unreported)
 
 
 def test_what_runs_have_noted_is_in_their_records(bench, reporter, start) -> None:
@@ -109,10 +109,10 @@ def test_a_settlement_without_news_is_the_same_object(start) -> None:
     """It costs a look."""
     run = start()
     run.progress(1)
-    run.notes.take()
+    run.unreported.take()
     settlement = done(run.delivery)
 
-    assert add_news(settlement, run.notes) is settlement
+    assert add_progress(settlement, run.unreported) is settlement
 
 
 def test_what_could_not_be_reported_comes_with_the_next_report(

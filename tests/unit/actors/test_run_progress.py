@@ -42,7 +42,7 @@ def line(clock):
 
 def test_a_run_that_tells_nothing_has_no_notes(run):
     """Most jobs do not, and pay nothing."""
-    assert run.notes is None
+    assert run.unreported is None
 
 
 def test_the_last_progress_is_taken(run, clock):
@@ -51,26 +51,26 @@ def test_the_last_progress_is_taken(run, clock):
     run.progress(5, 10, "half of it")
     clock.advance(300)
 
-    assert run.notes.take() == (Progress(5.0, 10.0, "half of it", clock.now()), ())
+    assert run.unreported.take() == (Progress(5.0, 10.0, "half of it", clock.now()), ())
 
 
 def test_what_was_taken_is_not_new_any_more(run):
     """Nothing is stored twice."""
     run.progress(5)
     run.log("one")
-    run.notes.take()
+    run.unreported.take()
 
-    assert run.notes.take() is None
+    assert run.unreported.take() is None
 
 
 def test_the_same_progress_again_is_new(run, clock):
     """The job is alive: the time at which it said so is another one."""
     run.progress(5)
-    run.notes.take()
+    run.unreported.take()
     clock.advance(1_000)
     run.progress(5)
 
-    assert run.notes.take().progress.updated_at == clock.now()
+    assert run.unreported.take().progress.updated_at == clock.now()
 
 
 def test_lines_are_taken_with_their_time_and_run(run, clock):
@@ -80,7 +80,7 @@ def test_lines_are_taken_with_their_time_and_run(run, clock):
     clock.advance(10)
     run.log("two", "error")
 
-    assert run.notes.take() == (
+    assert run.unreported.take() == (
         None,
         (LogLine(began, "info", "one", 2), LogLine(began + 10, "error", "two", 2)),
     )
@@ -91,7 +91,7 @@ def test_only_the_last_hundred_lines_wait_to_be_taken(run):
     for number in range(KEPT_LOG_LINES + 5):
         run.log(str(number))
 
-    logs = run.notes.take().logs
+    logs = run.unreported.take().logs
     assert [item.text for item in logs] == [str(n) for n in range(5, KEPT_LOG_LINES + 5)]
 
 
@@ -99,7 +99,7 @@ def test_a_long_line_does_not_wait_whole(run):
     """What is kept of it is a little more than what is stored, to show that it was cut."""
     run.log("x" * 1_000_000)
 
-    [logged] = run.notes.take().logs
+    [logged] = run.unreported.take().logs
     assert len(logged.text) == LINE_TEXT + 1
 
 
@@ -108,7 +108,7 @@ def test_a_run_without_a_clock_has_the_machines(monkeypatch):
     run = run_of(Message("default", "add", (), {}, {}))
     run.log("one")
 
-    [logged] = run.notes.take().logs
+    [logged] = run.unreported.take().logs
     assert abs(logged.at - time.time() * 1000) < 60_000
 
 
@@ -126,7 +126,7 @@ def test_no_line_is_lost_or_taken_twice_while_another_thread_writes(run):
         wrote.set()
 
     def take():
-        news = run.notes and run.notes.take()
+        news = run.unreported and run.unreported.take()
         if news is not None:
             taken.extend(item.text for item in news.logs)
             if news.logs:
@@ -212,7 +212,7 @@ def test_what_was_refused_leaves_no_trace(run):
     with pytest.raises(ValueError):
         run.progress(math.nan)
 
-    assert run.notes.take().progress.current == 5
+    assert run.unreported.take().progress.current == 5
 
 
 @pytest.mark.parametrize("value", [5, 5.0, Fraction(5), Decimal(5), -5])
@@ -220,7 +220,7 @@ def test_numbers_of_all_kinds_are_progress(run, value):
     """NumPy's are of such a kind, too."""
     run.progress(value, abs(value))
 
-    progress = run.notes.take().progress
+    progress = run.unreported.take().progress
     assert (type(progress.current), type(progress.total)) == (float, float)
     assert (progress.current, progress.total) == (value, abs(value))
 

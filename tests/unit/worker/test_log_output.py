@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_taskq.worker.log import LineHandler
+from flask_taskq.worker.log_output import LineHandler
 
 NET = 60.0
 
@@ -98,7 +98,7 @@ def test_a_closed_handler_has_written_everything_and_writes_what_still_comes(log
 
 def test_those_who_log_wait_when_too_many_lines_do(logger, stream, monkeypatch):
     """Nothing fills the memory while the reader of the log is stopped."""
-    monkeypatch.setattr("flask_taskq.worker.log._MAX_WAITING", 2)
+    monkeypatch.setattr("flask_taskq.worker.log_output._MAX_WAITING", 2)
     logger.info("a")
     assert stream.begun.acquire(timeout=NET)
     logged = [threading.Event() for _ in range(3)]
@@ -165,7 +165,7 @@ def test_a_log_whose_thread_has_died_says_so_and_is_written_all_the_same(dying, 
 
 FORKING = """
 import logging, os, sys
-from flask_taskq.worker.log import configure_logging
+from flask_taskq.worker.log_output import configure_logging
 configure_logging("info", "text")
 logging.info("before")
 if (pid := os.fork()) == 0:
