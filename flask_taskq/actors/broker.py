@@ -262,7 +262,7 @@ class Broker:
         return resolved
 
     def forget_resolved(self) -> None:
-        """Resolve all actors again. The result of :meth:`.Middleware.applies_to` has changed."""
+        """Resolve all actors again, since :meth:`.Middleware.applies_to` has new results."""
         self.resolved_actors = {}
 
     # Messages

@@ -44,7 +44,7 @@ _OPEN: Final = frozenset(
     f"{_OURS}{name}"
     for name in (
         "worker.interrupt",
-        "worker.threads.relay",
+        "worker.threads.engine_calls",
         "worker.runner",
         "app.class_actors",
     )

@@ -264,9 +264,9 @@ _OUTER: Final = frozenset(
     f"{__package__.rpartition('.')[0]}.{name}"
     for name in (
         "worker.runner",
-        "worker.threads.loop",
+        "worker.threads.event_loop",
         "worker.inline",
-        "worker.inline_loop",
+        "worker.inline_event_loop",
         "worker.interrupt",
     )
 )

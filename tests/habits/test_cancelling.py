@@ -238,7 +238,7 @@ def test_a_cancelled_job_whose_time_is_over_is_cancelled(
     current.limit_at = 0
     if not ends:
         current.kill_at = 0
-    worker._watch.expect(0)
+    worker._interrupter.expect(0)
     try:
         record = final(job)
         assert (record.status, record.error.code) == (Status.CANCELLED, "cancelled")

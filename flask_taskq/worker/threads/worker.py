@@ -2,7 +2,7 @@
 
 Async actors share the thread of the event loop. Only the fetcher and the settler call the
 engine. Runner threads take deliveries from a queue and put settlements on another queue, so an
-exception that is raised in a job cannot interrupt a connection. The threads of ``relay.py``
+exception that is raised in a job cannot interrupt a connection. The threads of ``engine_calls.py``
 make the calls of the engine that a job needs, such as sending another job.
 """
 
@@ -151,7 +151,7 @@ class Worker:
         self._given_up: dict[Runner, Run] = {}
         self._call_engine = broker.call_engine
         self._wait_in_engine = broker.wait_in_engine
-        self._relay = EngineCalls(self._call_engine, worker_threads)
+        self._engine_calls = EngineCalls(self._call_engine, worker_threads)
         # Fetcher and settler -> runners -> settler; None ends a runner.
         self._deliveries: SimpleQueue[Delivery | None] = SimpleQueue()
         self._prefetch = Prefetch(worker_threads, broker.clock)
@@ -245,8 +245,8 @@ class Worker:
         self.broker.emit_before("worker_boot", self)
         keep_out_of_forks()
         self._lease.begin()
-        self.broker.call_engine = self._relay.call
-        self.broker.wait_in_engine = self._relay.wait
+        self.broker.call_engine = self._engine_calls.call
+        self.broker.wait_in_engine = self._engine_calls.wait
         announce()
         self._interrupter.start()
         if self._loop is not None:
@@ -345,10 +345,10 @@ class Worker:
         else:
             logger.error("worker %s: the last settlements cannot be stored", self.id)
             self.hurry()
-        if self.broker.call_engine == self._relay.call:
+        if self.broker.call_engine == self._engine_calls.call:
             self.broker.call_engine = self._call_engine
             self.broker.wait_in_engine = self._wait_in_engine
-        self._relay.close()
+        self._engine_calls.close()
         self.broker.emit_after("worker_shutdown", self)
 
     def hurry(self) -> None:
@@ -502,7 +502,7 @@ class Worker:
         try:
             self.broker.emit_after("worker_thread_boot", threading.current_thread())
             runner, slot = self._runners[number], self.slots.slots[number]
-            self._relay.serve_this_thread(runner.raise_interrupt)
+            self._engine_calls.serve_this_thread(runner.raise_interrupt)
             while (delivery := self._deliveries.get()) is not None:
                 self._settler.put(self._run(slot, runner, delivery))
             self.broker.emit_before("worker_thread_shutdown", threading.current_thread())

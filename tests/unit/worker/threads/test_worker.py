@@ -679,7 +679,7 @@ def test_stopping_ends_though_it_cannot_sign_off(start, broker, caplog, monkeypa
 
 @pytest.mark.needs("TimeLimit")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("name", ["fetcher", "settler", "runner-0", "runner-1", "watch"])
+@pytest.mark.parametrize("name", ["fetcher", "settler", "runner-0", "runner-1", "interrupter"])
 def test_it_is_broken_without_any_of_its_threads(start, broker, name):
     """Its process ends, so that its jobs do not stay under a lease that is renewed."""
     gone = threading.Event()
