@@ -377,7 +377,7 @@ def _child_command(context: click.Context, log_level: str, log_format: str) -> l
     from .factory import FactoryNotFound
     from .factory import locate_factory
 
-    child = f"{__name__}.child"
+    child = f"{__name__}.worker_child"
     if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "") == child:
         # A program that this child imports runs its commands then.
         raise click.UsageError("a process of a worker cannot be a worker itself")

@@ -29,8 +29,8 @@ _MODULES = {
     "JobTester": "tester",
     "ManualClock": "clock",
     "MovableClock": "clock",
-    "ThreadedWorker": "threaded",
-    "Worker": "threaded",
+    "ThreadedWorker": "threaded_worker",
+    "Worker": "threaded_worker",
     "drain": "draining",
 }
 

@@ -2,8 +2,8 @@
 
 Async actors share the thread of the event loop. Only the fetcher and the settler call the
 engine. Runner threads take deliveries from a queue and put settlements on another queue, so an
-exception that is raised in a job cannot interrupt a connection. The threads of ``engine_calls.py``
-make the calls of the engine that a job needs, such as sending another job.
+exception that is raised in a job cannot interrupt a connection. The threads of
+``engine_calls.py`` make the engine calls that a job needs, such as sending another job.
 """
 
 from __future__ import annotations
