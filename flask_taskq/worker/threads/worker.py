@@ -1,4 +1,4 @@
-"""The threads of one worker: one fetches, one settles, one watches, the others run jobs.
+"""The threads of one worker: one fetches, one settles, one interrupts, others run jobs.
 
 Async actors share the thread of the event loop. Only the fetcher and the settler call the
 engine. Runner threads take deliveries from a queue and put settlements on another queue, so an
